@@ -1,0 +1,13 @@
+//! The meaning: what a feature value is, computed.
+//!
+//! A pure core: no I/O, no clock, no randomness, no threads. Ingest, serving and training call the same functions. In
+//! reading order: `value` and `time` (what flows), `definitions` (what users declare), `expression` (rows), `aggregates` (sets
+//! of events), `plan` (a checked view, ready to run), `record` (what is kept of an entity), `read` (a record and T to values).
+
+pub mod aggregates;
+pub mod codec;
+pub mod expression;
+pub mod hash;
+pub mod problem;
+pub mod time;
+pub mod value;

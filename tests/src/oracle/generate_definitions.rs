@@ -1,0 +1,222 @@
+//! Random sources and views. Every source has the same fields, so that any expression fits any source;
+//! which of them are event id and arrival time varies. Drawn as small indices and mapped, for shrinking.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::expression::{Expr, Function, Operator};
+use super::generate_sql::{self, Expressions, PLAIN_COLUMNS, SELECTED_FLAG, SELECTED_INT};
+use super::model::{Aggregate, Datum, Feature, Source, Type, View, Window};
+
+const SECOND: i64 = 1_000_000;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// The fields of every source, in this order (`generate_log` fills them in this order).
+pub fn fields() -> Vec<(String, Type)> {
+    let mut fields = vec![
+        ("happened_at", Type::Time),
+        ("known_at", Type::Time),
+        ("id_text", Type::Text),
+        ("id_int", Type::Int64),
+        ("key_text", Type::Text),
+        ("key_int", Type::Int64),
+        ("key_more", Type::Text),
+        ("a", Type::Int64),
+        ("b", Type::Int64),
+        ("x", Type::Float64),
+        ("y", Type::Float64),
+        ("s", Type::Text),
+        ("u", Type::Text),
+        ("flag", Type::Bool),
+    ];
+    fields.extend(PLAIN_COLUMNS);
+    fields.into_iter().map(|(name, of)| (name.to_string(), of)).collect()
+}
+
+/// One or two sources, named by their index.
+pub fn sources() -> impl Strategy<Value = Vec<Source>> {
+    let event_id = select(vec![None, Some("id_int"), Some("id_text"), Some("id_int")]);
+    let arrival_time = select(vec![None, Some("known_at")]);
+    let horizon = select(vec![HOUR, 1, SECOND, 10 * MINUTE, 30 * DAY]);
+    let skew = select(vec![5 * MINUTE, 1, SECOND, 2 * HOUR]);
+    let source = (event_id, arrival_time, horizon, skew).prop_map(|(event_id, arrival_time, horizon, skew)| Source {
+        name: String::new(),
+        fields: fields(),
+        event_time: "happened_at".into(),
+        event_id: event_id.map(str::to_string),
+        arrival_time: arrival_time.map(str::to_string),
+        dedup_horizon: horizon,
+        max_future_skew: skew,
+        assumed_delay: 0,
+    });
+    prop::collection::vec(source, 1..=2).prop_map(|mut sources| {
+        for (i, source) in sources.iter_mut().enumerate() {
+            source.name = format!("source_{i}");
+        }
+        sources
+    })
+}
+
+/// One to three views, named by their index, of `source_0` unless the second number of the pair is odd.
+pub fn views() -> impl Strategy<Value = Vec<(View, u8)>> {
+    let view = prop_oneof![2 => view(false), 1 => view(true)];
+    prop::collection::vec((view, any::<u8>()), 1..=3).prop_map(|mut views| {
+        for (i, (view, _)) in views.iter_mut().enumerate() {
+            view.name = format!("view_{i}");
+        }
+        views
+    })
+}
+
+fn view(selected: bool) -> impl Strategy<Value = View> {
+    let plain = generate_sql::expressions(2, false);
+    let visible = generate_sql::expressions(2, selected);
+    let entity_keys =
+        select(vec![vec!["key_text"], vec!["key_int"], vec!["key_text", "key_more"], vec!["key_int", "key_text"]]);
+    let filter = prop::option::weighted(0.25, filter(&visible));
+    let selects = (plain.ints, plain.bools);
+    let features = prop::collection::vec(feature(&visible), 1..=5);
+    let derived = prop::collection::vec(any::<(u8, u8, u8)>(), 0..=3);
+    (entity_keys, filter, selects, features, derived).prop_map(move |(keys, filter, (int, flag), features, derived)| {
+        let mut features = features;
+        for (i, (feature, _)) in features.iter_mut().enumerate() {
+            feature.name = feature.name.replacen("NAME", &format!("f{i}"), 1);
+        }
+        let chosen = [(SELECTED_INT.to_string(), int), (SELECTED_FLAG.to_string(), flag)];
+        View {
+            name: String::new(),
+            entity_keys: keys.into_iter().map(str::to_string).collect(),
+            source: String::new(),
+            filter,
+            select: if selected { chosen.to_vec() } else { Vec::new() },
+            derived: derived_features(&features, &derived),
+            features: features.into_iter().map(|(feature, _)| feature).collect(),
+        }
+    })
+}
+
+/// With the type of its value, `None` for a list.
+fn feature(of: &Expressions) -> impl Strategy<Value = (Feature, Option<Type>)> + use<> {
+    let arguments = prop_oneof![
+        4 => of.ints.clone().prop_map(|x| (x, Type::Int64)),
+        4 => of.floats.clone().prop_map(|x| (x, Type::Float64)),
+        2 => of.texts.clone().prop_map(|x| (x, Type::Text)),
+        1 => of.bools.clone().prop_map(|x| (x, Type::Bool)),
+        2 => select(PLAIN_COLUMNS.to_vec()).prop_map(|(name, of)| (Expr::column(name), of)),
+    ];
+    let filter = prop::option::weighted(0.25, filter(of));
+    let offset = select(vec![0, 0, 0, 0, 0, 1, SECOND, HOUR, DAY]);
+    let parts = (arguments, any::<u8>(), 1..6_usize, any::<bool>(), filter, window(), offset, default_index());
+    (parts, any::<bool>()).prop_map(|((argument, kind, k, distinct, filter, window, offset, default), expands)| {
+        let (x, of) = argument;
+        let aggregate = aggregate(kind, x, of, k, distinct);
+        let result = aggregate.result(of);
+        let name = match window {
+            Window::Sliding { width, .. } if expands => format!("NAME_{}", super::toml::duration(width)),
+            _ => "NAME".to_string(),
+        };
+        let default = default.and_then(|index| default_of(result, index));
+        (Feature { name, aggregate, filter, window, offset, default }, result)
+    })
+}
+
+/// Half of them pass most events: the others often pass none.
+fn filter(of: &Expressions) -> impl Strategy<Value = Expr> + use<> {
+    let above = (select(vec!["a", "x"]), select(vec![-1, 0, 1]))
+        .prop_map(|(column, bound)| Expr::binary(Operator::GreaterOrEqual, Expr::column(column), Expr::int(bound)));
+    prop_oneof![above, of.bools.clone()]
+}
+
+fn window() -> impl Strategy<Value = Window> {
+    let widths = || {
+        select(vec![HOUR, 1, 2, 1000, SECOND, 1_000_003, 90 * SECOND, 10 * MINUTE, DAY, 7 * DAY, 30 * DAY, 90 * DAY])
+    };
+    let hops = select(vec![MINUTE, 7, SECOND, 5 * MINUTE, HOUR, DAY]);
+    prop_oneof![
+        6 => widths().prop_map(|width| Window::Sliding { width, hop: None }),
+        2 => (widths(), hops).prop_map(|(width, hop)| Window::Sliding { width, hop: Some(hop).filter(|hop| *hop <= width) }),
+        2 => Just(Window::Lifetime),
+        2 => select(vec![1, 2, 3, 10, 100]).prop_map(Window::LastN),
+        2 => widths().prop_map(Window::Ttl),
+        2 => widths().prop_map(Window::Tumbling),
+    ]
+}
+
+fn aggregate(kind: u8, x: Expr, of: Type, k: usize, distinct: bool) -> Aggregate {
+    let is_number = matches!(of, Type::Int64 | Type::Float64 | Type::Decimal(..));
+    // The page gives decimals a sum and a mean, but no variance.
+    let has_variance = matches!(of, Type::Int64 | Type::Float64);
+    match kind % 16 {
+        0 => Aggregate::Count,
+        1 | 2 if is_number => Aggregate::Sum(x),
+        3 if is_number => Aggregate::Avg(x),
+        4 if has_variance => Aggregate::Variance(x),
+        5 if has_variance => Aggregate::Stddev(x),
+        6 => Aggregate::Min(x),
+        7 => Aggregate::Max(x),
+        8 => Aggregate::First(x),
+        9 => Aggregate::Last(x),
+        10 => Aggregate::FirstK { x, k, distinct },
+        11 => Aggregate::LastK { x, k, distinct },
+        // Few different values, so that the engine stays below the caps where it may approximate.
+        12 if x.columns().len() <= 2 && !x.columns().contains(&SELECTED_INT) => Aggregate::CountDistinct(x),
+        13 => Aggregate::Distinct(x),
+        14 => Aggregate::CountOf(x),
+        _ => Aggregate::Last(x),
+    }
+}
+
+fn default_index() -> impl Strategy<Value = Option<u8>> {
+    prop::option::weighted(0.3, any::<u8>())
+}
+
+/// Lists, bytes, times and decimals get none: the page does not say how a default of theirs is written.
+fn default_of(result: Option<Type>, index: u8) -> Option<Datum> {
+    let second = index % 2 == 1;
+    match result? {
+        Type::Int64 => Some(Datum::Int(if second { -1 } else { 42 })),
+        Type::Float64 => Some(Datum::Float(if second { 0.0 } else { -1.5 })),
+        Type::Text => Some(Datum::Text(if second { "" } else { "it's unknown" }.into())),
+        Type::Bool => Some(Datum::Bool(second)),
+        Type::Bytes | Type::Time | Type::Decimal(..) => None,
+    }
+}
+
+/// Each draw is a shape and two features; the lists are left out, and so are shapes without operands.
+fn derived_features(features: &[(Feature, Option<Type>)], draws: &[(u8, u8, u8)]) -> Vec<(String, Expr)> {
+    let scalars: Vec<&Feature> = features.iter().filter(|(_, of)| of.is_some()).map(|(feature, _)| feature).collect();
+    let is_number = |of: &Option<Type>| matches!(of, Some(Type::Int64 | Type::Float64));
+    let numbers: Vec<&(Feature, Option<Type>)> = features.iter().filter(|(_, of)| is_number(of)).collect();
+    let mut derived = Vec::new();
+    for (i, (shape, left, right)) in draws.iter().enumerate() {
+        let expression = if numbers.is_empty() || shape % 6 == 0 {
+            let Some(x) = scalars.get(usize::from(*left) % scalars.len().max(1)) else { continue };
+            Expr::IsNull { x: Box::new(Expr::column(&x.name)), negated: shape % 12 == 0 }
+        } else {
+            let number = |index: u8| numbers[usize::from(index) % numbers.len()];
+            derived_number(shape % 6, number(*left), number(*right))
+        };
+        derived.push((format!("d{i}"), expression));
+    }
+    derived
+}
+
+fn derived_number(shape: u8, left: &(Feature, Option<Type>), right: &(Feature, Option<Type>)) -> Expr {
+    let (x, y) = (Expr::column(&left.0.name), Expr::column(&right.0.name));
+    let zero = if left.1 == Some(Type::Int64) { Expr::int(0) } else { Expr::float(0.0) };
+    match shape {
+        1 => Expr::binary(Operator::Divide, x, Expr::call(Function::NullIf, &[y, Expr::int(0)])),
+        2 => Expr::binary(Operator::Subtract, Expr::call(Function::Coalesce, &[x, zero]), y),
+        3 => Expr::binary(Operator::Greater, x, y),
+        4 => Expr::binary(Operator::Multiply, x, y),
+        _ => {
+            let doubled = Expr::binary(Operator::Add, x.clone(), x.clone());
+            Expr::Case {
+                branches: vec![(Expr::binary(Operator::Less, x, y), doubled)],
+                otherwise: Some(Box::new(zero)),
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The oracle: a naive second reading of `design/semantics.md`, used only to attack the engine.
+//! It shares no code and no idea with the engine: a list of rows, filters, sorts and exact fractions.
+//! It is slow on purpose. Where oracle and engine differ, one of them (or the page) is a bug.
+//!
+//! Reading order: `model` (the words), `expression` and `evaluate` (SQL scalars), `accept` (what becomes of
+//! an event), `number` (exact arithmetic), `aggregate` (one column to one value), `read` (key and T to
+//! answers), `toml` (the same definitions as a file for the engine), `generate` (random cases, made of
+//! `generate_sql`, `generate_definitions` and `generate_log`).
+#![allow(dead_code)]
+
+pub mod accept;
+pub mod aggregate;
+pub mod evaluate;
+pub mod expression;
+pub mod generate;
+pub mod generate_definitions;
+pub mod generate_log;
+pub mod generate_sql;
+pub mod model;
+pub mod number;
+pub mod read;
+#[cfg(test)]
+mod sample;
+pub mod toml;

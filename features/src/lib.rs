@@ -6,8 +6,12 @@
 
 pub mod aggregates;
 pub mod codec;
+pub mod definitions;
 pub mod expression;
 pub mod hash;
+pub mod plan;
 pub mod problem;
+pub mod read;
+pub mod record;
 pub mod time;
 pub mod value;

@@ -23,6 +23,11 @@ pub trait Scope {
 
     /// Whether the expression is computed at read, so that `now()` has a meaning.
     fn at_read(&self) -> bool;
+
+    /// The type of a feature of another entity, for `lookup('view:feature', key)`.
+    fn lookup(&self, reference: &str) -> Result<DataType, (String, Option<String>)> {
+        Err((format!("lookup('{reference}', …) belongs into derived features"), None))
+    }
 }
 
 /// Parses, types and compiles an expression.
@@ -178,7 +183,20 @@ impl Compiler<'_> {
             };
             arguments.push(self.expression(expr)?);
         }
-        functions::compile(&function.name.to_string().to_lowercase(), arguments, self.scope.at_read(), at)
+        let name = function.name.to_string().to_lowercase();
+        if name == "lookup" {
+            return self.lookup(&arguments, at);
+        }
+        functions::compile(&name, arguments, self.scope.at_read(), at)
+    }
+
+    /// Typed and accepted; a project that uses it is not served yet.
+    fn lookup(&self, arguments: &[Typed], at: Location) -> Result<Typed, Fault> {
+        let [Typed { literal: Some(Value::Text(reference)), .. }, _] = arguments else {
+            return Err(fault(at, "lookup takes a feature as text and a key: lookup('view:feature', key)"));
+        };
+        let data_type = self.scope.lookup(reference).map_err(|(message, near)| Fault { near, ..fault(at, message) })?;
+        Ok(Typed::new(data_type, |_| Value::Null))
     }
 
     fn name(&self, path: &[Ident]) -> Result<Typed, Fault> {
@@ -232,4 +250,62 @@ fn literal(value: &Literal, at: Location) -> Result<Typed, Fault> {
         other => return Err(fault(at, format!("`{other}` is not a literal of the expression language"))),
     };
     Ok(Typed::constant(Some(data_type), value))
+}
+
+/// An aggregate call such as `first_k(lower(country), 5)`: its name and its arguments, each with its text.
+pub struct Call {
+    /// in lower case
+    pub name: String,
+    /// in order
+    pub arguments: Vec<Argument>,
+}
+
+/// An argument of an aggregate.
+pub struct Argument {
+    /// the expression
+    pub expression: Expression,
+    /// its value where it is a literal
+    pub literal: Option<Value<'static>>,
+    /// where it stands
+    pub place: (u64, u64),
+}
+
+/// Parses a call whose name is not a function of the language, and compiles its arguments.
+pub fn compile_call(text: &str, scope: &dyn Scope) -> Result<Call, Fault> {
+    let start = Location { line: 1, column: 1 };
+    if text.len() > TEXT_MAX {
+        return Err(fault(start, format!("an expression of {} bytes is longer than {TEXT_MAX}", text.len())));
+    }
+    let dialect = GenericDialect {};
+    let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).try_with_sql(text).map_err(parse_fault)?;
+    let parsed = parser.parse_expr().map_err(parse_fault)?;
+    let next = parser.peek_token();
+    if next.token != Token::EOF {
+        return Err(fault(next.span.start, format!("expected the end of the aggregate, found `{}`", next.token)));
+    }
+    let Expr::Function(function) = &parsed else {
+        return Err(fault(start, "an aggregate is a call such as count() or sum(amount)"));
+    };
+    let name = function.name.to_string().to_lowercase();
+    let FunctionArguments::List(list) = &function.args else {
+        return Err(fault(start, format!("`{name}` needs its arguments in parentheses")));
+    };
+    if list.duplicate_treatment.is_some()
+        || !list.clauses.is_empty()
+        || function.over.is_some()
+        || function.filter.is_some()
+    {
+        return Err(fault(start, format!("`{name}` takes plain arguments only")));
+    }
+    let mut arguments = Vec::with_capacity(list.args.len());
+    for argument in &list.args {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument else {
+            return Err(fault(start, format!("`{argument}` is not a value; write count() without an argument")));
+        };
+        let at = expr.span().start;
+        let typed = Compiler { scope }.expression(expr)?;
+        let expression = Expression { text: expr.to_string(), data_type: typed.data_type, evaluate: typed.evaluate };
+        arguments.push(Argument { expression, literal: typed.literal, place: (at.line.max(1), at.column.max(1)) });
+    }
+    Ok(Call { name, arguments })
 }

@@ -19,9 +19,9 @@ mod text;
 
 use std::fmt;
 
-pub use self::compile::{Scope, compile};
+pub use self::compile::{Argument, Call, Scope, compile, compile_call};
 pub use self::frame::{Column, Frame};
-pub use self::functions::FUNCTIONS;
+pub use self::functions::{FUNCTIONS, FUNCTIONS_VERSION};
 
 use crate::value::{DataType, Value};
 

@@ -170,7 +170,7 @@ fn faults_name_their_place() {
         ("regexp_like(s, '(')", 1, "not a regular expression"),
         ("i AND b", 1, "AND takes bool"),
         ("(SELECT 1)", 2, "not part of"),
-        ("cast(b AS DOUBLE)", 1, "cannot be cast"),
+        ("cast(b AS DOUBLE)", 6, "cannot be cast"),
         ("date_trunc('dai', t)", 1, "is not one of"),
     ] {
         let fault = compile(text, &Names).unwrap_err();

@@ -170,6 +170,9 @@ mod tests {
         let rows = rows(&[(-1, 1.0), (0, 1.0), (9, 1.0), (10, 1.0)]);
         let view = count(Window::Tumbling(10));
         check(&view, &rows, 9, Datum::Int(1), Status::Present);
+        let before_epoch = self::rows(&[(-15, 1.0)]);
+        check(&view, &before_epoch, -5, Datum::Int(1), Status::Present);
+        check(&view, &before_epoch, -11, Datum::Int(0), Status::Empty);
         check(&view, &rows, 10, Datum::Int(2), Status::Present);
         check(&view, &rows, 20, Datum::Int(1), Status::Present);
         check(&view, &rows, 30, Datum::Int(0), Status::Empty);
@@ -248,5 +251,30 @@ mod tests {
         view.features[0].default = Some(Datum::Float(2.0));
         view.derived = vec![("d".into(), Expr::binary(Operator::Add, Expr::column("f"), Expr::float(1.0)))];
         check(&view, &[], 2, Datum::Float(3.0), Status::Present);
+    }
+
+    #[test]
+    fn the_worst_input_is_by_severity() {
+        let infinities = self::rows(&[(1, f64::INFINITY), (2, f64::NEG_INFINITY)]);
+        let mut view = of_x(Aggregate::Sum, Window::Lifetime);
+        view.features.push(feature("g", Aggregate::Max(Expr::column("x")), Window::Ttl(1)));
+        view.derived = vec![("d".into(), Expr::binary(Operator::Add, Expr::column("g"), Expr::column("f")))];
+        check(&view, &infinities, 9, Datum::Null, Status::Error);
+        view.derived[0].1 = Expr::binary(Operator::Add, Expr::column("g"), Expr::column("g"));
+        check(&view, &infinities, 9, Datum::Null, Status::Empty);
+    }
+
+    #[test]
+    fn a_second_delivery_of_everything_changes_no_value() {
+        let once = rows(&[(3, 0.1), (1, 0.2), (3, 0.3)]);
+        let mut twice = once.clone();
+        for (i, row) in once.iter().enumerate() {
+            twice.push(Row { offset: 3 + i as u64, arrival: 9, ..row.clone() });
+        }
+        for aggregate in [Aggregate::Sum, Aggregate::First, Aggregate::Last, Aggregate::Variance] {
+            let view = of_x(aggregate, Window::Lifetime);
+            assert!(of(&view, &once, 4).same(&of(&view, &twice, 4)));
+            assert_eq!(accept::ledger(&view, &source(), &twice).duplicate, 3);
+        }
     }
 }

@@ -1,0 +1,246 @@
+//! Checked definitions: what the rest of the system trusts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::types::FieldType;
+use crate::expression::Expression;
+use crate::plan::Plan;
+use crate::value::DataType;
+
+/// All definitions of a project, checked against each other.
+#[derive(Debug)]
+pub struct Registry {
+    /// by name, in file order
+    pub sources: Vec<Arc<Source>>,
+    /// by name, in file order
+    pub entities: Vec<Entity>,
+    /// by name, in file order
+    pub views: Vec<Arc<View>>,
+    /// names and entities
+    pub embeddings: Vec<(String, String)>,
+    /// by name, in file order
+    pub services: Vec<Service>,
+    /// hash of everything that decides a value
+    pub hash: u64,
+    /// what this version accepts but cannot run yet, in plain sentences
+    pub not_ready: Vec<String>,
+}
+
+/// An event stream.
+#[derive(Debug)]
+pub struct Source {
+    /// as declared
+    pub name: String,
+    /// where events come from
+    pub connector: Connector,
+    /// columns, in file order
+    pub fields: Vec<(String, FieldType)>,
+    /// index of the column
+    pub event_time: usize,
+    /// index of the column
+    pub event_id: Option<usize>,
+    /// index of the column
+    pub arrival_time: Option<usize>,
+    /// microseconds
+    pub dedup_horizon: i64,
+    /// microseconds
+    pub assumed_delay: i64,
+    /// microseconds
+    pub max_future_skew: i64,
+    /// microseconds
+    pub max_lag: Option<i64>,
+}
+
+/// Where the events of a source come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connector {
+    /// clients send them
+    Push,
+    /// files under the project
+    File {
+        /// a glob
+        path: String,
+        /// wait for more at the end
+        follow: bool,
+        /// ndjson, csv or parquet; None: by the file's ending
+        format: Option<String>,
+    },
+    /// a topic
+    Kafka,
+}
+
+/// What features describe.
+#[derive(Debug)]
+pub struct Entity {
+    /// as declared
+    pub name: String,
+    /// key columns, in order
+    pub keys: Vec<String>,
+}
+
+/// Features of one entity from one source.
+#[derive(Debug)]
+pub struct View {
+    /// as declared
+    pub name: String,
+    /// index of its entity
+    pub entity: usize,
+    /// names and types of the entity's key columns
+    pub keys: Vec<(String, DataType)>,
+    /// index of its source, and what is computed from each event; None for views of derived features only
+    pub stream: Option<Stream>,
+    /// what is kept and read
+    pub plan: Arc<Plan>,
+    /// types of the plan's features, in order
+    pub feature_types: Vec<DataType>,
+    /// computed at read
+    pub derived: Vec<Derived>,
+    /// what the request must give, by name
+    pub request: Vec<(String, DataType)>,
+}
+
+/// What is computed from each event of a view's source.
+#[derive(Debug)]
+pub struct Stream {
+    /// index of the source
+    pub source: usize,
+    /// the key columns in the source
+    pub key_columns: Vec<usize>,
+    /// derived columns: they stand behind the source's fields, in order
+    pub select: Vec<(String, Expression)>,
+    /// which events count
+    pub filter: Option<Expression>,
+    /// the plan's columns
+    pub inputs: Vec<Expression>,
+    /// the plan's filters
+    pub filters: Vec<Expression>,
+}
+
+/// A feature computed at read.
+#[derive(Debug)]
+pub struct Derived {
+    /// as declared
+    pub name: String,
+    /// over `inputs`, by position
+    pub expression: Expression,
+    /// type of its values
+    pub data_type: DataType,
+    /// what its names stand for
+    pub inputs: Vec<Input>,
+}
+
+/// What a name in a derived feature stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// a feature
+    Output(OutputId),
+    /// a value of the request
+    Request(String),
+}
+
+/// A feature of a view: aggregates first, then derived ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OutputId {
+    /// index of the view
+    pub view: usize,
+    /// index among the plan's features and then the derived ones
+    pub output: usize,
+}
+
+/// What one model reads.
+#[derive(Debug)]
+pub struct Service {
+    /// as declared
+    pub name: String,
+    /// whom to ask
+    pub owner: Option<String>,
+    /// in order
+    pub features: Vec<OutputId>,
+}
+
+impl View {
+    /// The names of its features, windows expanded, derived ones last.
+    pub fn outputs(&self) -> impl Iterator<Item = (&str, &DataType)> {
+        let features = self.plan.features.iter().map(|f| f.name.as_str()).zip(&self.feature_types);
+        features.chain(self.derived.iter().map(|d| (d.name.as_str(), &d.data_type)))
+    }
+
+    /// A derived feature by its output index.
+    pub fn derived(&self, output: usize) -> Option<&Derived> {
+        output.checked_sub(self.plan.features.len()).and_then(|at| self.derived.get(at))
+    }
+}
+
+impl Registry {
+    /// A view by name.
+    pub fn view(&self, name: &str) -> Option<usize> {
+        self.views.iter().position(|view| view.name == name)
+    }
+
+    /// A source by name.
+    pub fn source(&self, name: &str) -> Option<usize> {
+        self.sources.iter().position(|source| source.name == name)
+    }
+
+    /// `view:feature`.
+    pub fn reference(&self, id: OutputId) -> String {
+        let view = &self.views[id.view];
+        let name = view.outputs().nth(id.output).map_or("?", |(name, _)| name);
+        format!("{}:{name}", view.name)
+    }
+
+    /// The type of a feature.
+    pub fn data_type(&self, id: OutputId) -> Option<&DataType> {
+        self.views[id.view].outputs().nth(id.output).map(|(_, data_type)| data_type)
+    }
+
+    /// Resolves `view:feature` or `view:*`; the error is a message and a near name.
+    pub fn resolve(&self, reference: &str) -> Result<Vec<OutputId>, (String, Option<String>)> {
+        let outputs: Vec<(&str, Vec<&str>)> =
+            self.views.iter().map(|v| (v.name.as_str(), v.outputs().map(|(name, _)| name).collect())).collect();
+        resolve_reference(reference, &outputs)
+    }
+
+    /// Views by the source that feeds them.
+    pub fn views_of_source(&self) -> HashMap<usize, Vec<usize>> {
+        let mut by_source: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (i, view) in self.views.iter().enumerate() {
+            if let Some(stream) = &view.stream {
+                by_source.entry(stream.source).or_default().push(i);
+            }
+        }
+        by_source
+    }
+}
+
+/// Resolves a reference against the outputs of views.
+pub(super) fn resolve_reference(
+    reference: &str,
+    views: &[(&str, Vec<&str>)],
+) -> Result<Vec<OutputId>, (String, Option<String>)> {
+    use crate::problem::nearest;
+    let Some((view_name, feature)) = reference.split_once(':') else {
+        let near = views.iter().find(|(name, _)| *name == reference).map(|(name, _)| format!("{name}:*"));
+        let near = near.or_else(|| {
+            let of_view = views.iter().find(|(_, outputs)| outputs.contains(&reference));
+            of_view.map(|(name, _)| format!("{name}:{reference}"))
+        });
+        return Err((format!("`{reference}` is not a reference such as view:feature or view:*"), near));
+    };
+    let Some(view) = views.iter().position(|(name, _)| *name == view_name) else {
+        let near = nearest(view_name, views.iter().map(|(name, _)| *name)).map(|name| format!("{name}:{feature}"));
+        return Err((format!("unknown view `{view_name}`"), near));
+    };
+    let outputs = &views[view].1;
+    if feature == "*" {
+        return Ok((0..outputs.len()).map(|output| OutputId { view, output }).collect());
+    }
+    match outputs.iter().position(|name| *name == feature) {
+        Some(output) => Ok(vec![OutputId { view, output }]),
+        None => {
+            let near = nearest(feature, outputs.iter().copied()).map(|name| format!("{view_name}:{name}"));
+            Err((format!("view `{view_name}` has no feature `{feature}`"), near))
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The JSON Schema of definition files, from the same tables as the check.
+
+use serde_json::{Map, Value, json};
+
+use super::grammar::{Field, Kind, SECTIONS};
+
+const NAME: &str = "^[a-z][a-z0-9_]{0,62}$";
+const DURATION: &str = "^([0-9]+(us|ms|s|m|h|d|w))+$";
+
+/// The schema, a JSON object (draft 2020-12).
+pub fn json_schema() -> Value {
+    let section = |(name, fields): &(&str, &[Field])| {
+        let named =
+            json!({ "type": "object", "patternProperties": { NAME: table(fields) }, "additionalProperties": false });
+        (name.to_string(), named)
+    };
+    let sections: Map<String, Value> = SECTIONS.iter().map(section).collect();
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Tidemill definitions",
+        "type": "object",
+        "properties": sections,
+        "additionalProperties": false,
+    })
+}
+
+fn table(fields: &[Field]) -> Value {
+    let mut properties = Map::new();
+    for field in fields {
+        let mut schema = kind(field.kind);
+        schema["description"] = json!(field.says);
+        properties.insert(field.name.to_string(), schema);
+    }
+    let required: Vec<&str> = fields.iter().filter(|f| f.required).map(|f| f.name).collect();
+    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+}
+
+fn kind(kind: Kind) -> Value {
+    match kind {
+        Kind::Text | Kind::Expression => json!({ "type": "string" }),
+        Kind::Bool => json!({ "type": "boolean" }),
+        Kind::Int(from, to) => json!({ "type": "integer", "minimum": from, "maximum": to }),
+        Kind::Duration => json!({ "type": "string", "pattern": DURATION }),
+        Kind::Choice(names) => json!({ "enum": names }),
+        Kind::Scalar => json!({ "type": ["string", "number", "boolean"] }),
+        Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+        Kind::Durations => json!({ "type": "array", "items": { "type": "string", "pattern": DURATION } }),
+        Kind::Map(inner) => {
+            let value = self::kind(*inner);
+            json!({ "type": "object", "patternProperties": { NAME: value }, "additionalProperties": false })
+        }
+        Kind::Table(fields) => table(fields),
+    }
+}

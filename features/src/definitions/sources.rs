@@ -1,0 +1,160 @@
+//! Checking sources: connectors, columns, times, ids.
+
+use super::check::{Definition, NotReady};
+use super::document::{Files, Item};
+use super::model::{Connector, Source};
+use super::types::{FieldType, TYPE_NAMES, parse_type};
+use crate::problem::nearest;
+use crate::time::{HOUR, SECOND};
+use crate::value::DataType;
+
+/// Columns of one source.
+const FIELDS_MAX: usize = 2_000;
+
+/// Resolves a key that names another definition.
+pub(super) fn reference<T>(
+    files: &Files<'_>,
+    definition: &Definition<'_>,
+    key: &str,
+    known: &[T],
+    name_of: impl Fn(&T) -> &str,
+) -> Option<usize> {
+    let item = definition.get(key)?;
+    let name = item.text()?;
+    let found = known.iter().position(|k| name_of(k) == name);
+    if found.is_none() {
+        let near = nearest(name, known.iter().map(&name_of));
+        files.report("E0007", &item.place, format!("unknown {key} `{name}`"), near);
+    }
+    found
+}
+
+pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_ready: &mut NotReady) -> Source {
+    let fields = check_fields(files, definition);
+    let column = |key: &str, fits: fn(&DataType) -> bool, expected: &str| {
+        let item = definition.get(key)?;
+        column_of(files, &fields, item, definition.name, key, fits, expected)
+    };
+    let is_time = |data_type: &DataType| *data_type == DataType::Timestamp;
+    let event_time = column("event_time", is_time, "a timestamp");
+    let is_id = |data_type: &DataType| matches!(data_type, DataType::Text | DataType::Int64);
+    let event_id = column("event_id", is_id, "string or int64");
+    let arrival_time = column("arrival_time", is_time, "a timestamp");
+    // What is broken stays known, as something plain: its uses are right or wrong all the same.
+    let connector = check_connector(files, definition).unwrap_or(Connector::Push);
+    let not_yet = |what: &str| format!("source `{}`: {what}", definition.name);
+    if connector == Connector::Kafka {
+        not_ready.push(not_yet("the Kafka connector cannot run yet"));
+    }
+    if definition.text("kind") == Some("table") {
+        not_ready.push(not_yet("table sources cannot run yet"));
+    }
+    if definition.get("history").is_some() {
+        not_ready.push(not_yet("history cannot be loaded yet; push its files, or declare a file source"));
+    }
+    if definition.text("dedup") == Some("global") {
+        not_ready.push(not_yet("global deduplication cannot run yet"));
+    }
+    for key in ["dedup_horizon", "dedup"] {
+        if definition.get(key).is_some() && definition.get("event_id").is_none() {
+            let message = format!("`{key}` has no effect without `event_id`");
+            files.report("E0018", definition.key_place(key), message, None);
+        }
+    }
+    if definition.get("delete_when").is_some() && definition.text("kind") != Some("table") {
+        files.report("E0018", definition.key_place("delete_when"), "`delete_when` has no effect on a stream", None);
+    }
+    Source {
+        name: definition.name.to_string(),
+        connector,
+        fields,
+        event_time: event_time.unwrap_or(0),
+        event_id,
+        arrival_time,
+        dedup_horizon: definition.duration("dedup_horizon").unwrap_or(HOUR),
+        assumed_delay: definition.duration("assumed_delay").unwrap_or(0),
+        max_future_skew: definition.duration("max_future_skew").unwrap_or(300 * SECOND),
+        max_lag: definition.duration("max_lag"),
+    }
+}
+
+fn check_fields(files: &Files<'_>, definition: &Definition<'_>) -> Vec<(String, FieldType)> {
+    let mut fields = Vec::new();
+    let declared = definition.table("fields");
+    for (key, item) in declared.iter().take(FIELDS_MAX) {
+        let Some(text) = item.text() else { continue };
+        match parse_type(text) {
+            Some(field_type) => fields.push((key.name.clone(), field_type)),
+            None => {
+                let message =
+                    format!("column `{}`: `{text}` is not a type; types are {}", key.name, TYPE_NAMES.join(", "));
+                files.report("E0015", &item.place, message, nearest(text, TYPE_NAMES));
+                // The column is there all the same, so that its uses are not reported as unknown.
+                fields.push((key.name.clone(), FieldType { data_type: DataType::Text, unit: super::TimeUnit::Text }));
+            }
+        }
+    }
+    if declared.len() > FIELDS_MAX {
+        files.report("E0017", definition.key_place("fields"), format!("more than {FIELDS_MAX} columns"), None);
+    }
+    fields
+}
+
+fn column_of(
+    files: &Files<'_>,
+    fields: &[(String, FieldType)],
+    item: &Item,
+    source: &str,
+    key: &str,
+    fits: fn(&DataType) -> bool,
+    expected: &str,
+) -> Option<usize> {
+    let name = item.text()?;
+    let Some(at) = fields.iter().position(|(field, _)| field == name) else {
+        let near = nearest(name, fields.iter().map(|(field, _)| field.as_str()));
+        files.report("E0007", &item.place, format!("`{key}`: source `{source}` has no column `{name}`"), near);
+        return None;
+    };
+    let data_type = &fields[at].1.data_type;
+    if !fits(data_type) {
+        files.report("E0015", &item.place, format!("`{key}` is {expected}, but `{name}` is {data_type}"), None);
+    }
+    Some(at)
+}
+
+fn check_connector(files: &Files<'_>, definition: &Definition<'_>) -> Option<Connector> {
+    let connector = definition.text("connector")?;
+    let needs = |key: &str| {
+        if definition.get(key).is_none() {
+            let message = format!("a {connector} source needs `{key}`");
+            files.report("E0004", definition.place, message, None);
+        }
+    };
+    let unused = |keys: &[&str]| {
+        for key in keys.iter().filter(|key| definition.get(key).is_some()) {
+            let message = format!("`{key}` has no effect on a {connector} source");
+            files.report("E0018", definition.key_place(key), message, None);
+        }
+    };
+    match connector {
+        "push" => {
+            unused(&["topic", "path", "follow"]);
+            Some(Connector::Push)
+        }
+        "file" => {
+            needs("path");
+            unused(&["topic"]);
+            Some(Connector::File {
+                path: definition.text("path").unwrap_or_default().to_string(),
+                follow: definition.flag("follow"),
+                format: definition.text("format").map(str::to_string),
+            })
+        }
+        "kafka" => {
+            needs("topic");
+            unused(&["path", "follow"]);
+            Some(Connector::Kafka)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,133 @@
+//! Definitions as users write them, right and wrong.
+
+use super::*;
+
+pub(crate) const CARDS: &str = include_str!("../../testdata/cards.toml");
+
+fn file(text: &str) -> Vec<DefinitionFile> {
+    vec![DefinitionFile { path: "features/cards.toml".into(), text: text.into() }]
+}
+
+#[test]
+fn the_example_of_the_interfaces_is_accepted() {
+    let registry = check(&file(CARDS)).unwrap_or_else(|problems| panic!("{}", problems[0]));
+    let view = &registry.views[registry.view("card_activity").unwrap()];
+    let names: Vec<&str> = view.outputs().map(|(name, _)| name).collect();
+    assert_eq!(names[..4], ["txn_count_10m", "txn_count_1h", "txn_count_24h", "amount_sum_1h"]);
+    assert_eq!(names.last(), Some(&"burst"));
+    let reasons = registry.not_ready.join("\n");
+    for expected in ["Kafka", "history", "quantile", "embedding"] {
+        assert!(reasons.contains(expected), "{reasons}");
+    }
+}
+
+/// Ten mistakes in one file: each is found, at its column, with the near name.
+#[test]
+fn ten_mistakes_at_once() {
+    let text = r#"[source.tx]
+connector = "pusch"
+event_time = "at"
+fields = { card = "string", amount = "float46", at = "timestamp" }
+[entity.card]
+key = "card"
+[view.v]
+entity = "crad"
+source = "tx"
+[view.w]
+entity = "card"
+source = "tx"
+where = "amuont > 0"
+[view.w.features]
+a = { agg = "cout()", windows = ["1h"] }
+b = { agg = "sum(card)", windows = ["1h"] }
+c = { agg = "count()", windows = ["1x"] }
+d = { agg = "count()", window = "lifetme" }
+a_1h = { agg = "count()", widow = "lifetime" }
+[service.s]
+features = ["w:e_1h"]
+"#;
+    let problems = check(&file(text)).unwrap_err();
+    let found: Vec<(usize, usize, &str, Option<&str>)> =
+        problems.iter().map(|p| (p.line, p.column, p.code, p.near.as_deref())).collect();
+    assert_eq!(
+        found,
+        [
+            (2, 13, "E0003", Some("push")),
+            (4, 38, "E0015", Some("float64")),
+            (8, 10, "E0007", Some("card")),
+            (13, 10, "E0007", Some("amount")),
+            (15, 14, "E0010", Some("count")),
+            (16, 22, "E0010", None),
+            (17, 35, "E0009", None),
+            (18, 33, "E0011", Some("lifetime")),
+            (19, 27, "E0002", Some("window")),
+            (21, 13, "E0007", Some("w:a_1h")),
+        ],
+        "{problems:#?}"
+    );
+}
+
+fn codes(text: &str) -> Vec<(&'static str, usize, usize)> {
+    match check(&file(text)) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.iter().map(|p| (p.code, p.line, p.column)).collect(),
+    }
+}
+
+const HEAD: &str = "[source.s]\nconnector = 'push'\nevent_time = 't'\nfields = { k = 'string', x = 'float64', t = 'timestamp' }\n[entity.e]\nkey = 'k'\n[view.v]\nentity = 'e'\nsource = 's'\n";
+
+#[test]
+fn graphs_are_checked_as_a_whole() {
+    let with = |tail: &str| codes(&format!("{HEAD}{tail}"));
+    assert_eq!(with("[view.v.features]\na = { agg = 'sum(x)', windows = ['1h'] }\n"), []);
+    assert_eq!(with("[view.v.derived]\na = 'b + 1'\nb = 'a + 1'\n"), [("E0014", 11, 1)]);
+    assert_eq!(with("[view.v.derived]\na = 'c + 1'\n"), [("E0007", 11, 6)]);
+    assert_eq!(with("[view.v.features]\na = { agg = 'sum(x)', last_n = 3, ttl = '1h' }\n"), [("E0011", 11, 23)]);
+    assert_eq!(with("[view.v.features]\na = { agg = 'sum(x)', hop = '1m' }\n"), [("E0018", 11, 23)]);
+    assert_eq!(with("[view.v.features]\na = { agg = 'sum(x)', windows = ['0s'] }\n"), [("E0011", 11, 34)]);
+    assert_eq!(with("[view.v.features]\na = { agg = 'last(k)', default = 3 }\n"), [("E0016", 11, 34)]);
+    assert_eq!(with("[view.v.features]\na = { agg = 'sum(x)', distinct = true }\n"), [("E0010", 11, 14)]);
+    assert_eq!(with("[view.v.select]\nx = 'k'\n"), [("E0013", 11, 1)]);
+    assert_eq!(with("[view.V]\nentity = 'e'\n"), [("E0005", 10, 7)]);
+    assert_eq!(with("[view.v.features]\na = { agg = \"\"\"\nsum(x +\n  y)\"\"\" }\n"), [("E0007", 13, 3)]);
+    assert_eq!(with("[view.v.features]\na = { agg = \"sum(\\u0078 + yy)\" }\n"), [("E0007", 11, 27)]);
+    assert_eq!(with("[entity.e]\nkey = 'x'\n")[0], ("E0001", 10, 9));
+}
+
+#[test]
+fn files_share_one_namespace() {
+    let twice = [file("[entity.a]\nkey = 'k'\n"), file("[entity.a]\nkey = 'k'\n")].concat();
+    assert_eq!(check(&twice).unwrap_err()[0].code, "E0006");
+}
+
+#[test]
+fn hashes_follow_meaning_not_layout() {
+    let hash = |text: &str| check(&file(text)).unwrap().hash;
+    let plain = format!("{HEAD}[view.v.features]\na = {{ agg = 'sum(x)', windows = ['1h'] }}\n");
+    assert_eq!(hash(&plain), hash(&format!("# a comment\n{plain}")));
+    assert_ne!(hash(&plain), hash(&plain.replace("1h", "2h")));
+    assert_ne!(hash(&plain), hash(&plain.replace("sum(x)", "sum(x + 1)")));
+}
+
+#[test]
+fn nothing_panics_on_garbage() {
+    for text in [
+        "",
+        "[",
+        "[source]",
+        "source = 3",
+        "[view.v]\nentity = 3\nfeatures = 7",
+        "[service.s]\nfeatures = [1]",
+        "\u{0}",
+    ] {
+        let _ = check(&file(text));
+    }
+}
+
+#[test]
+fn the_schema_names_every_section() {
+    let schema = json_schema();
+    for section in ["source", "entity", "view", "embedding", "service"] {
+        assert!(schema["properties"][section].is_object());
+    }
+}

@@ -1,0 +1,63 @@
+//! Types as definitions write them.
+
+use crate::value::DataType;
+
+/// How a declared column reads numbers and texts as times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TimeUnit {
+    /// RFC 3339 text
+    Text,
+    /// integers, this many to a second
+    PerSecond(i64),
+}
+
+/// A declared type: the type of values, and for timestamps how they are written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FieldType {
+    /// of the values
+    pub data_type: DataType,
+    /// of timestamps
+    pub unit: TimeUnit,
+}
+
+/// Longest vector.
+const DIMS_MAX: u32 = 65_536;
+
+/// Reads a type; None where there is none of that name.
+pub fn parse_type(text: &str) -> Option<FieldType> {
+    let plain = |data_type| Some(FieldType { data_type, unit: TimeUnit::Text });
+    let timed = |per_second| Some(FieldType { data_type: DataType::Timestamp, unit: TimeUnit::PerSecond(per_second) });
+    let text = text.trim();
+    match text {
+        "bool" => plain(DataType::Bool),
+        "int64" => plain(DataType::Int64),
+        "float64" => plain(DataType::Float64),
+        "string" => plain(DataType::Text),
+        "bytes" => plain(DataType::Bytes),
+        "timestamp" => plain(DataType::Timestamp),
+        "timestamp[s]" => timed(1),
+        "timestamp[ms]" => timed(1_000),
+        "timestamp[us]" => timed(1_000_000),
+        "timestamp[ns]" => timed(1_000_000_000),
+        _ => {
+            let inside = |prefix: &str, suffix| text.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
+            if let Some(arguments) = inside("decimal(", ')') {
+                let (precision, scale) = arguments.split_once(',').unwrap_or((arguments, "0"));
+                let (precision, scale) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
+                let fits = (1..=38).contains(&precision) && scale <= precision;
+                return fits.then_some(plain(DataType::Decimal { precision, scale })?);
+            }
+            if let Some(items) = inside("list<", '>') {
+                let items = if items == "float32" { plain(DataType::Float32)? } else { parse_type(items)? };
+                let nested = matches!(items.data_type, DataType::List(_) | DataType::Vector(_));
+                return if nested { None } else { plain(DataType::List(Box::new(items.data_type))) };
+            }
+            let dims: u32 = inside("vector<", '>')?.parse().ok()?;
+            (1..=DIMS_MAX).contains(&dims).then_some(plain(DataType::Vector(dims))?)
+        }
+    }
+}
+
+/// The names that a mistyped type may have meant.
+pub(super) const TYPE_NAMES: [&str; 9] =
+    ["bool", "int64", "float64", "string", "bytes", "timestamp", "decimal(10,2)", "list<int64>", "vector<64>"];

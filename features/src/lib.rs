@@ -2,7 +2,8 @@
 //!
 //! A pure core: no I/O, no clock, no randomness, no threads. Ingest, serving and training call the same functions. In
 //! reading order: `value` and `time` (what flows), `definitions` (what users declare), `expression` (rows), `aggregates` (sets
-//! of events), `plan` (a checked view, ready to run), `record` (what is kept of an entity), `read` (a record and T to values).
+//! of events), `plan` (a checked view, ready to run), `stream` (events as a view sees them), `record` (what is kept of an
+//! entity), `read` (a record and T to values).
 
 pub mod aggregates;
 pub mod codec;
@@ -13,5 +14,6 @@ pub mod plan;
 pub mod problem;
 pub mod read;
 pub mod record;
+pub mod stream;
 pub mod time;
 pub mod value;

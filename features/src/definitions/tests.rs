@@ -57,7 +57,7 @@ features = ["w:e_1h"]
             (8, 10, "E0007", Some("card")),
             (13, 10, "E0007", Some("amount")),
             (15, 14, "E0010", Some("count")),
-            (16, 22, "E0010", None),
+            (16, 18, "E0010", None),
             (17, 35, "E0009", None),
             (18, 33, "E0011", Some("lifetime")),
             (19, 27, "E0002", Some("window")),

@@ -182,3 +182,9 @@ fn faults_name_their_place() {
     let deep = format!("{}i{}", "(".repeat(5000), ")".repeat(5000));
     assert!(compile(&deep, &Names).unwrap_err().message.contains("nested too deeply"));
 }
+
+#[test]
+fn arguments_have_places() {
+    let call = compile_call("sum(s)", &Names).unwrap();
+    assert_eq!(call.arguments[0].place, (1, 5));
+}

@@ -4,10 +4,12 @@
 //! longer holds. `read_view` computes the features of one view of one entity.
 
 mod events;
+mod history;
 
 use std::sync::Arc;
 
 pub use self::events::EventSet;
+pub use self::history::History;
 
 use crate::aggregates::{Cell, NoValue};
 use crate::codec::{Cursor, Damaged};
@@ -171,6 +173,10 @@ fn fold(
         _ => events.fold(plan, range, feature.cell, &mut cell)?,
     }
     Ok(cell)
+}
+
+fn fold_rows(plan: &Plan, feature: &FeaturePlan, events: &EventSet<'_>, time: i64) -> Result<Cell, Damaged> {
+    fold(plan, feature, events, None, time)
 }
 
 fn nothing(plan: &Plan, feature: &FeaturePlan, status: Status) -> Answer {

@@ -12,7 +12,6 @@ use super::{Outline, put_outline};
 use crate::aggregates::EventOrder;
 use crate::codec::{Cursor, Damaged};
 use crate::plan::Plan;
-use crate::value::Value;
 
 /// An event on its way into a record.
 #[derive(Clone, Debug)]
@@ -60,34 +59,21 @@ pub fn apply(
     stored: &dyn Nodes,
 ) -> Result<Applied, Damaged> {
     let outline = record.map(Outline::parse).transpose()?;
-    let mut ids = match (&plan.dedup, &outline) {
-        (Some(dedup), Some(Outline { ids: Some(stored), .. })) => Ids::decode(dedup, &mut Cursor::new(stored))?,
-        _ => Ids::default(),
-    };
-    let (mut newest, mut oldest) = outline.as_ref().map_or((i64::MIN, i64::MAX), |o| (o.newest, o.oldest));
-    let before = newest;
+    let mut judge = Judge::new(plan, outline.as_ref())?;
+    let before = judge.newest;
     let mut fates = Vec::with_capacity(events.len());
     let mut rows = Vec::new();
-    let mut seen_late = false;
     for event in events {
-        let fate = fate(plan, &ids, newest, event);
+        let fate = judge.judge(event);
         fates.push(fate);
-        if !matches!(fate, Fate::Applied | Fate::Late) {
-            continue;
-        }
-        seen_late |= fate == Fate::Late;
-        oldest = oldest.min(event.order.time);
-        if plan.dedup.is_some() && !event.order.id.is_null() {
-            ids.remember(event.order.partition, &event.order.id, event.arrival);
-        }
         if fate == Fate::Applied {
-            newest = newest.max(event.order.time);
             rows.push(Row { time: event.order.time, body: event.body });
         }
     }
-    if rows.is_empty() && !seen_late {
+    if !fates.iter().any(|fate| matches!(fate, Fate::Applied | Fate::Late)) {
         return Ok(Applied { fates, record: None, chunks: Vec::new() });
     }
+    let Judge { mut ids, newest, oldest, .. } = judge;
     if let Some(dedup) = &plan.dedup {
         ids.forget(dedup);
     }
@@ -115,20 +101,46 @@ pub fn apply(
     Ok(Applied { fates, record: Some(out), chunks: chunks.changed.into_iter().collect() })
 }
 
-fn fate(plan: &Plan, ids: &Ids<'_>, newest: i64, event: &Incoming<'_>) -> Fate {
-    let id: &Value<'_> = &event.order.id;
-    if let Some(dedup) = &plan.dedup {
-        if !id.is_null() && ids.is_duplicate(dedup, event.order.partition, id, event.arrival) {
+/// Decides what becomes of events, one after the other, in log order.
+pub struct Judge<'a> {
+    plan: &'a Plan,
+    ids: Ids<'a>,
+    newest: i64,
+    /// smallest event time applied or late
+    pub oldest: i64,
+}
+
+impl<'a> Judge<'a> {
+    /// Starts from a record, or from nothing.
+    pub fn new(plan: &'a Plan, record: Option<&Outline<'a>>) -> Result<Self, Damaged> {
+        let ids = match (&plan.dedup, record) {
+            (Some(dedup), Some(Outline { ids: Some(stored), .. })) => Ids::decode(dedup, &mut Cursor::new(stored))?,
+            _ => Ids::default(),
+        };
+        let (newest, oldest) = record.map_or((i64::MIN, i64::MAX), |record| (record.newest, record.oldest));
+        Ok(Judge { plan, ids, newest, oldest })
+    }
+
+    /// The fate of the next event.
+    pub fn judge(&mut self, event: &Incoming<'a>) -> Fate {
+        let EventOrder { time, id, partition, .. } = &event.order;
+        let dedup = self.plan.dedup.as_ref().filter(|_| !id.is_null());
+        if dedup.is_some_and(|dedup| self.ids.is_duplicate(dedup, *partition, id, event.arrival)) {
             return Fate::Duplicate;
         }
+        if !event.passes {
+            return Fate::Filtered;
+        }
+        self.oldest = self.oldest.min(*time);
+        if dedup.is_some() {
+            self.ids.remember(*partition, id, event.arrival);
+        }
+        if !self.plan.never_late && self.newest != i64::MIN && *time < self.plan.floor(self.newest) {
+            return Fate::Late;
+        }
+        self.newest = self.newest.max(*time);
+        Fate::Applied
     }
-    if !event.passes {
-        return Fate::Filtered;
-    }
-    if !plan.never_late && newest != i64::MIN && event.order.time < plan.floor(newest) {
-        return Fate::Late;
-    }
-    Fate::Applied
 }
 
 const EMPTY_LEAF: &[u8] = &[0, 0, 0, 0, 0];

@@ -13,7 +13,7 @@ mod node;
 mod row;
 mod tree;
 
-pub use self::apply::{Applied, Fate, Incoming, apply};
+pub use self::apply::{Applied, Fate, Incoming, Judge, apply};
 pub use self::base::Base;
 pub use self::envelope::{Envelope, FORMAT};
 pub use self::node::{Branch, LEAF_MAX, Node, NodeId, Nodes, Tile};

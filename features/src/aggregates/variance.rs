@@ -44,11 +44,11 @@ impl Variance {
 
     /// (n * sum of squares - square of sum) / (n * (n - 1)), null below two terms.
     pub(super) fn finish(&self) -> Finished {
-        if self.terms < 2 {
-            return Ok(Value::Null);
-        }
         if self.infinities > 0 {
             return Err(NoValue::Undefined);
+        }
+        if self.terms < 2 {
+            return Ok(Value::Null);
         }
         let (sum, sum_exponent) = self.sum.parts();
         let (squares, squares_exponent) = self.squares.parts();

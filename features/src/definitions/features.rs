@@ -13,6 +13,7 @@ use crate::expression::{Expression, FUNCTIONS_VERSION, Fault, Scope, compile, co
 use crate::hash::hash_bytes;
 use crate::plan::{CellPlan, Dedup, FeaturePlan, MIN_SLACK, Plan, Window};
 use crate::problem::nearest;
+use crate::record::LEAF_MAX;
 use crate::value::DataType;
 
 /// Features of one view, windows expanded: an entity's record is read as a whole.
@@ -317,6 +318,7 @@ impl Builder {
             lifetime_cells,
             last_n,
             never_late: self.features.iter().any(|f| f.window.is_unbounded()),
+            leaf_max: LEAF_MAX,
         };
         Plan { hash: self.hash(definition, source, &plan), ..plan }
     }

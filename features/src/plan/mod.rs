@@ -40,6 +40,8 @@ pub struct Plan {
     pub last_n: Vec<(Option<usize>, usize)>,
     /// whether a feature has no left edge, so that no event is late
     pub never_late: bool,
+    /// events that a record keeps in one piece; more become a ladder. No value depends on it
+    pub leaf_max: usize,
 }
 
 /// An aggregate over one column and one filter.

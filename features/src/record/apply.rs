@@ -166,7 +166,7 @@ fn changed_node(
     let node = match Node::parse(node)? {
         // The common case, an event newer than all before it: its bytes go behind theirs.
         Node::Leaf { count, bytes }
-            if count > 0 && count + rows.len() <= super::LEAF_MAX && rows.first().is_some_and(newer) =>
+            if count > 0 && count + rows.len() <= plan.leaf_max && rows.first().is_some_and(newer) =>
         {
             let mut out = Vec::with_capacity(node.len() + rows.iter().map(|r| r.body.len() + 9).sum::<usize>());
             put_longer_leaf(count, bytes.rest(), before, rows, &mut out);

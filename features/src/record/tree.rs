@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::node::{Branch, LEAF_MAX, Node, NodeId, Nodes, Tile, add_rows, cells_of, new_cells, put_ladder, put_leaf};
+use super::node::{Branch, Node, NodeId, Nodes, Tile, add_rows, cells_of, new_cells, put_ladder, put_leaf};
 use super::row::{Row, sort_rows};
 use crate::aggregates::Cell;
 use crate::codec::Damaged;
@@ -50,7 +50,7 @@ pub fn build(plan: &Plan, rows: &[Row<'_>], chunks: &mut Chunks<'_>) -> Result<V
         put_leaf(rows, &mut out);
         return Ok(out);
     };
-    if rows.len() <= LEAF_MAX || first.time == last.time {
+    if rows.len() <= plan.leaf_max || first.time == last.time {
         put_leaf(rows, &mut out);
         return Ok(out);
     }
@@ -204,11 +204,11 @@ fn summary(plan: &Plan, node: &[u8]) -> Result<(u64, Tile<'static>), Damaged> {
 /// A ladder that lost rows, in the form that its rows have now.
 fn settle(plan: &Plan, level: u8, branches: Vec<Branch<'_>>, chunks: &mut Chunks<'_>) -> Result<Vec<u8>, Damaged> {
     let count: u64 = branches.iter().map(|b| b.count).sum();
-    if count > LEAF_MAX as u64 && branches.len() == 1 {
+    if count > plan.leaf_max as u64 && branches.len() == 1 {
         return Ok(chunks.take(branches[0].id)?.to_vec());
     }
     let mut out = Vec::new();
-    if count > LEAF_MAX as u64 {
+    if count > plan.leaf_max as u64 {
         put_ladder(level, &branches, &mut out);
         return Ok(out);
     }

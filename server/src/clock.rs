@@ -1,0 +1,30 @@
+//! The one clock of the process. Every read time and every arrival time comes from here.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Microseconds since the epoch that never go back: deduplication relies on arrival times that ascend.
+#[derive(Debug, Default)]
+pub struct Clock {
+    latest: AtomicI64,
+}
+
+impl Clock {
+    /// A clock that starts no earlier than `at_least`, the latest time that the log has seen.
+    pub fn starting_at(at_least: i64) -> Self {
+        Clock { latest: AtomicI64::new(at_least) }
+    }
+
+    /// The time now.
+    #[allow(clippy::disallowed_methods)]
+    pub fn now(&self) -> i64 {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
+        self.latest.fetch_max(wall, Ordering::Relaxed).max(wall)
+    }
+
+    /// Goes no further back than this.
+    pub fn advance(&self, at_least: i64) {
+        self.latest.fetch_max(at_least, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,58 @@
+//! Every limit of the process, each with its reason.
+
+use std::time::Duration;
+
+/// Rows that go through decode, apply and publish together: readers wait for the publishing of at most this many events.
+pub const BATCH_ROWS: usize = 1024;
+/// Bytes of one event as it is sent. Larger ones are dead letters: a feature reads columns, not documents.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+/// Bytes that a dead letter keeps of its event.
+pub const DEAD_LETTER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one gRPC message that is received, and of an HTTP body.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Rows of one push: bounds the memory of its decoded form.
+pub const PUSH_ROWS_MAX: usize = 100_000;
+/// Keys of one Get: with 5,000 features an answer stays below what a client can take in.
+pub const GET_KEYS_MAX: usize = 10_000;
+/// Cells (keys times features) of one Get.
+pub const GET_CELLS_MAX: usize = 5_000_000;
+/// Names that a request may list.
+pub const GET_FEATURES_MAX: usize = 5_000;
+/// Pushes that wait for the log; each is at most `MESSAGE_BYTES_MAX`. A full queue makes callers wait, then fail.
+pub const PUSH_QUEUE: usize = 64;
+/// How long a push waits for a place in the queue before it is refused.
+pub const PUSH_WAIT: Duration = Duration::from_secs(5);
+/// Durable batches that wait to be applied.
+pub const APPLY_QUEUE: usize = 64;
+/// Pushes of one stream that are under way at once.
+pub const STREAM_IN_FLIGHT: usize = 16;
+/// Bytes after which the log starts a new segment: small enough to read at once, large enough for few files.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Bytes of one frame of the log; larger claims are damage.
+pub const FRAME_BYTES_MAX: usize = 256 << 20;
+/// Bytes of decoded events that reads of the past keep in memory.
+pub const HISTORY_CACHE_BYTES: usize = 512 << 20;
+/// Events of the log that one explanation lists; the totals say how many more there are.
+pub const EXPLAIN_EVENTS_MAX: usize = 1_000;
+/// How long state may wait for the disk; after a crash this much is replayed from the log.
+pub const FLUSH_EVERY: Duration = Duration::from_millis(250);
+/// Shards of a data directory, fixed when it is made: units of ownership once several processes share the work.
+pub const SHARDS: usize = 256;
+/// Requests under way on one connection.
+pub const STREAMS_PER_CONNECTION: u32 = 256;
+/// Requests under way in the process; more are refused at once, so that those accepted stay fast.
+pub const REQUESTS_MAX: usize = 4_096;
+/// Connections; each costs some 10 kB.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// How long a request may take.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long open requests may go on when the server stops.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// Idle connections are asked for a sign of life after this long, so that half-open ones go away.
+pub const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Bytes of HTTP/2 headers of a request.
+pub const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Files of a project's definitions, and bytes of one.
+pub const DEFINITION_FILES_MAX: usize = 1_000;
+/// Bytes of one definition file.
+pub const DEFINITION_BYTES_MAX: u64 = 4 << 20;

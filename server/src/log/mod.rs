@@ -1,0 +1,44 @@
+//! The event log: every consumed event, in order, on disk. The source of truth: state is derived from it.
+//!
+//! Segments of frames; a frame is one batch of one source, good events typed and bad ones with their reason, guarded by a
+//! checksum. `frame` is the format, `writer` appends (group commit: many frames, one fsync), `reader` walks from a place on.
+
+mod frame;
+mod reader;
+mod writer;
+
+pub use self::frame::{Frame, SourceSchema};
+pub use self::reader::{LogReader, ReadFrame, segments};
+pub use self::writer::{AppendError, LogWriter};
+
+/// A place in the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogPlace {
+    /// number of the segment
+    pub segment: u64,
+    /// byte in it
+    pub offset: u64,
+}
+
+/// What is wrong with the log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// the disk said no
+    #[error("{path}: {error}")]
+    Io {
+        /// of the segment
+        path: String,
+        /// as the system said it
+        error: std::io::Error,
+    },
+    /// bytes in the middle of the log are broken
+    #[error("E1020: {path} is damaged at byte {offset}: {what}; restore the file from a copy, or move it away and push its events again")]
+    Damaged {
+        /// of the segment
+        path: String,
+        /// where
+        offset: u64,
+        /// what was found
+        what: &'static str,
+    },
+}

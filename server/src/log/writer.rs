@@ -1,0 +1,88 @@
+//! Appending to the log: frames are collected, written at once, made durable by one fsync.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Frame, LogError, LogPlace};
+use crate::limits::SEGMENT_BYTES;
+
+/// Why frames could not be appended.
+#[derive(Debug)]
+pub enum AppendError {
+    /// nothing was kept, and the log is as it was: try again when there is room
+    Full(std::io::Error),
+    /// whether the bytes are on the disk is unknown: the process must end (see "fsyncgate", 2018)
+    Unknown(std::io::Error),
+}
+
+/// The end of the log.
+pub struct LogWriter {
+    folder: PathBuf,
+    file: File,
+    place: LogPlace,
+    buffer: Vec<u8>,
+}
+
+/// Path of a segment.
+pub(super) fn segment_path(folder: &Path, segment: u64) -> PathBuf {
+    folder.join(format!("{segment:020}.log"))
+}
+
+impl LogWriter {
+    /// Opens the log at its end, which a reader has found; what stands behind it was never acknowledged.
+    pub fn open(folder: &Path, end: LogPlace) -> Result<LogWriter, LogError> {
+        std::fs::create_dir_all(folder).map_err(|error| LogError::Io { path: folder.display().to_string(), error })?;
+        let path = segment_path(folder, end.segment);
+        let named = |error| LogError::Io { path: path.display().to_string(), error };
+        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(named)?;
+        file.set_len(end.offset).map_err(named)?;
+        file.seek(SeekFrom::Start(end.offset)).map_err(named)?;
+        sync_folder(folder).map_err(named)?;
+        Ok(LogWriter { folder: folder.to_path_buf(), file, place: end, buffer: Vec::new() })
+    }
+
+    /// Adds a frame to those that the next `write` appends, and tells where the log ends behind it.
+    pub fn add(&mut self, frame: &Frame) -> LogPlace {
+        frame.encode(&mut self.buffer);
+        LogPlace { segment: self.place.segment, offset: self.place.offset + self.buffer.len() as u64 }
+    }
+
+    /// Writes what was added. Where the disk is full the log is cut back to what it was.
+    pub fn write(&mut self) -> Result<(), AppendError> {
+        let written = self.file.write_all(&self.buffer);
+        let length = self.buffer.len() as u64;
+        self.buffer.clear();
+        if let Err(error) = written {
+            let cut = self.file.set_len(self.place.offset);
+            let back = cut.and_then(|()| self.file.seek(SeekFrom::Start(self.place.offset)));
+            return Err(if back.is_ok() { AppendError::Full(error) } else { AppendError::Unknown(error) });
+        }
+        self.place.offset += length;
+        Ok(())
+    }
+
+    /// Makes everything written durable.
+    pub fn sync(&mut self) -> Result<(), AppendError> {
+        self.file.sync_data().map_err(AppendError::Unknown)
+    }
+
+    /// Starts a new segment if this one is long enough; everything is durable.
+    pub fn rotate(&mut self) -> Result<(), AppendError> {
+        if self.place.offset < SEGMENT_BYTES {
+            return Ok(());
+        }
+        let next = LogPlace { segment: self.place.segment + 1, offset: 0 };
+        let path = segment_path(&self.folder, next.segment);
+        let file = OpenOptions::new().create(true).truncate(true).write(true).open(path).map_err(AppendError::Full)?;
+        sync_folder(&self.folder).map_err(AppendError::Unknown)?;
+        self.file = file;
+        self.place = next;
+        Ok(())
+    }
+}
+
+/// Makes the names in a folder durable.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
+}

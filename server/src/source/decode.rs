@@ -1,0 +1,154 @@
+//! What all formats share: rows enter typed columns, or become dead letters with their reason.
+
+use std::sync::Arc;
+
+use tidemill_features::definitions::{Connector, Source};
+use tidemill_features::stream::{EventBatch, KEY_BYTES_MAX};
+use tidemill_features::value::Value;
+
+use super::scalar::shortened;
+use crate::columns::ColumnsBuilder;
+use crate::limits::{BATCH_ROWS, DEAD_LETTER_BYTES_MAX};
+
+/// An event that cannot be taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadEvent {
+    /// its place among all events that were decoded, from 0
+    pub index: u64,
+    /// such as `E1001`
+    pub code: String,
+    /// lower case, no full stop
+    pub reason: String,
+    /// the event as it came, at most `DEAD_LETTER_BYTES_MAX`
+    pub payload: Vec<u8>,
+}
+
+/// Decoded events. Offsets in the batches count from 0 until the log has given the events their place.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// all events, good and bad
+    pub consumed: u64,
+    /// the good ones, in order, `BATCH_ROWS` at most in each
+    pub batches: Vec<EventBatch>,
+    /// the bad ones
+    pub bad: Vec<BadEvent>,
+}
+
+impl Decoded {
+    /// Number of good events.
+    pub fn accepted(&self) -> u64 {
+        self.batches.iter().map(|batch| batch.len() as u64).sum()
+    }
+}
+
+/// Takes rows of a source in, one after the other.
+pub struct Decoder {
+    source: Arc<Source>,
+    /// columns of entity keys, for each entity that the source feeds
+    keys: Arc<Vec<Vec<usize>>>,
+    now: i64,
+    decoded: Decoded,
+    columns: ColumnsBuilder,
+    current: EventBatch,
+}
+
+/// Why a row is bad.
+pub type Bad = (&'static str, String);
+
+impl Decoder {
+    /// A decoder at the time `now`, which is the arrival time of what declares none.
+    pub fn new(source: Arc<Source>, keys: Arc<Vec<Vec<usize>>>, now: i64) -> Self {
+        let columns = ColumnsBuilder::new(source.fields.iter().map(|(_, field)| &field.data_type));
+        Decoder { source, keys, now, decoded: Decoded::default(), columns, current: EventBatch::default() }
+    }
+
+    /// The source whose rows these are.
+    pub fn source(&self) -> Arc<Source> {
+        self.source.clone()
+    }
+
+    /// Number of rows so far.
+    pub fn consumed(&self) -> u64 {
+        self.decoded.consumed
+    }
+
+    /// Takes in a row: a value for each field, or what is wrong with it.
+    pub fn row(&mut self, row: Result<&[Value<'_>], Bad>, payload: &dyn Fn() -> Vec<u8>) {
+        let index = self.decoded.consumed;
+        self.decoded.consumed += 1;
+        match row.and_then(|values| self.check(values).map(|times| (values, times))) {
+            Ok((values, (time, arrival))) => {
+                for (column, value) in values.iter().enumerate() {
+                    self.columns.push(column, value);
+                }
+                self.current.times.push(time);
+                self.current.arrivals.push(arrival);
+                self.current.offsets.push(index);
+                if self.current.len() >= BATCH_ROWS {
+                    self.cut();
+                }
+            }
+            Err((code, reason)) => {
+                let mut payload = payload();
+                payload.truncate(DEAD_LETTER_BYTES_MAX);
+                self.decoded.bad.push(BadEvent { index, code: code.to_string(), reason, payload });
+            }
+        }
+    }
+
+    /// The event and arrival time of a row that keeps every rule.
+    fn check(&self, values: &[Value<'_>]) -> Result<(i64, i64), Bad> {
+        let source = &self.source;
+        let time_of = |at: usize, what: &str| match &values[at] {
+            Value::Timestamp(time) => Ok(*time),
+            _ => Err(("E1003", format!("{what} `{}` is null or missing", source.fields[at].0))),
+        };
+        let time = time_of(source.event_time, "event_time")?;
+        if let Some(at) = source.event_id {
+            if values[at].is_null() {
+                return Err(("E1003", format!("event_id `{}` is null or missing", source.fields[at].0)));
+            }
+        }
+        let from_file = matches!(source.connector, Connector::File { .. });
+        // Where a file declares no arrival, the clock of the load decides what lies in the future.
+        let (arrival, known) = match source.arrival_time {
+            Some(at) => time_of(at, "arrival_time").map(|arrival| (arrival, arrival))?,
+            None if from_file => (time.saturating_add(source.assumed_delay), self.now),
+            None => (self.now, self.now),
+        };
+        if time > known.saturating_add(source.max_future_skew) {
+            let ahead = tidemill_features::time::duration_text(time - known);
+            return Err(("E1005", format!("the event is dated {ahead} ahead of its arrival, more than max_future_skew")));
+        }
+        let bytes = |at: &usize| match &values[*at] {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            _ => 10,
+        };
+        if let Some(key) = self.keys.iter().find(|key| key.iter().map(bytes).sum::<usize>() > KEY_BYTES_MAX - 64) {
+            let names: Vec<&str> = key.iter().map(|at| source.fields[*at].0.as_str()).collect();
+            return Err(("E1007", format!("the entity key ({}) is longer than 64 KiB", names.join(", "))));
+        }
+        Ok((time, arrival))
+    }
+
+    fn cut(&mut self) {
+        let mut batch = std::mem::take(&mut self.current);
+        if batch.is_empty() {
+            return;
+        }
+        batch.columns = self.columns.finish();
+        self.decoded.batches.push(batch);
+    }
+
+    /// Everything that was taken in.
+    pub fn finish(mut self) -> Decoded {
+        self.cut();
+        self.decoded
+    }
+}
+
+/// What is wrong with a field's value.
+pub(super) fn wrong_value(field: &str, reason: &str) -> Bad {
+    ("E1002", format!("column `{}`: {reason}", shortened(field)))
+}

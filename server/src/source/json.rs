@@ -1,0 +1,165 @@
+//! NDJSON: one object a line. Values go straight from the bytes into typed slots, without a tree in between.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use tidemill_features::definitions::{FieldType, Source, TimeUnit};
+use tidemill_features::value::{DataType, Value};
+
+use super::decode::{Bad, Decoder};
+use super::scalar;
+use crate::limits::EVENT_BYTES_MAX;
+
+/// Decodes lines; an empty line is skipped.
+pub fn decode(body: &[u8], decoder: &mut Decoder) {
+    let source = decoder.source();
+    let mut slots = Vec::new();
+    for line in body.split(|byte| *byte == b'\n') {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let row = parse_line(line, &source, &mut slots);
+        decoder.row(row.map(|()| slots.as_slice()), &|| line.to_vec());
+    }
+}
+
+fn parse_line<'a>(line: &'a [u8], source: &Source, slots: &mut Vec<Value<'a>>) -> Result<(), Bad> {
+    slots.clear();
+    slots.resize(source.fields.len(), Value::Null);
+    if line.len() > EVENT_BYTES_MAX {
+        return Err(("E1006", format!("the event has {} bytes, more than {EVENT_BYTES_MAX}", line.len())));
+    }
+    let text = std::str::from_utf8(line).map_err(|e| ("E1001", format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let row = RowVisitor { source, slots };
+    let parsed = reader.deserialize_map(row).and_then(|()| reader.end());
+    parsed.map_err(|error| {
+        let message = error.to_string();
+        match message.split_once("column `") {
+            Some(_) if error.is_data() => {
+                let end = message.find(" at line 1 column").unwrap_or(message.len());
+                ("E1002", message[..end].to_string())
+            }
+            _ => ("E1001", format!("not a JSON object: {message}")),
+        }
+    })
+}
+
+struct RowVisitor<'r, 'a> {
+    source: &'r Source,
+    slots: &'r mut Vec<Value<'a>>,
+}
+
+impl<'a> Visitor<'a> for RowVisitor<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
+        // Producers write their columns in the declared order more often than not: try the next one first.
+        let mut expected = 0;
+        while let Some(key) = map.next_key::<std::borrow::Cow<'_, str>>()? {
+            let fields = &self.source.fields;
+            let at = match fields.get(expected) {
+                Some((name, _)) if *name == key => Some(expected),
+                _ => fields.iter().position(|(name, _)| *name == key),
+            };
+            match at {
+                Some(at) => {
+                    let field = &fields[at].1;
+                    let value = map.next_value_seed(Slot { field });
+                    self.slots[at] = value.map_err(|e| M::Error::custom(named(&key, &e.to_string())))?;
+                    expected = at + 1;
+                }
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Syntax errors keep their own words.
+fn named(key: &str, message: &str) -> String {
+    let syntax = message.contains("EOF while") || message.contains("expected") || message.contains("recursion");
+    if syntax { message.to_string() } else { format!("column `{}`: {message}", scalar::shortened(key)) }
+}
+
+#[derive(Clone, Copy)]
+struct Slot<'f> {
+    field: &'f FieldType,
+}
+
+impl<'a> DeserializeSeed<'a> for Slot<'_> {
+    type Value = Value<'a>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Value<'a>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Slot<'_> {
+    type Value = Value<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.field.data_type)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value<'a>, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: Error>(self, v: bool) -> Result<Value<'a>, E> {
+        match self.field.data_type {
+            DataType::Bool => Ok(Value::Bool(v)),
+            ref other => Err(E::custom(format!("{v} is not {other}"))),
+        }
+    }
+
+    fn visit_i64<E: Error>(self, v: i64) -> Result<Value<'a>, E> {
+        scalar::from_int(v, self.field).map_err(E::custom)
+    }
+
+    fn visit_u64<E: Error>(self, v: u64) -> Result<Value<'a>, E> {
+        match i64::try_from(v) {
+            Ok(v) => self.visit_i64(v),
+            Err(_) => scalar::from_large(v, self.field).map_err(E::custom),
+        }
+    }
+
+    fn visit_f64<E: Error>(self, v: f64) -> Result<Value<'a>, E> {
+        scalar::from_float(v, self.field).map_err(E::custom)
+    }
+
+    fn visit_borrowed_str<E: Error>(self, v: &'a str) -> Result<Value<'a>, E> {
+        scalar::from_text(v.into(), self.field).map_err(E::custom)
+    }
+
+    fn visit_str<E: Error>(self, v: &str) -> Result<Value<'a>, E> {
+        scalar::from_text(v.to_string().into(), self.field).map_err(E::custom)
+    }
+
+    fn visit_seq<S: SeqAccess<'a>>(self, mut list: S) -> Result<Value<'a>, S::Error> {
+        let (items, length) = match &self.field.data_type {
+            DataType::List(items) => ((**items).clone(), None),
+            DataType::Vector(dims) => (DataType::Float32, Some(*dims as usize)),
+            other => return Err(S::Error::custom(format!("a list is not {other}"))),
+        };
+        let items = FieldType { data_type: items, unit: TimeUnit::Text };
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element_seed(Slot { field: &items })? {
+            values.push(value);
+        }
+        match length {
+            Some(dims) if dims != values.len() => {
+                Err(S::Error::custom(format!("a vector of {} numbers, not {dims}", values.len())))
+            }
+            _ => Ok(Value::List(values)),
+        }
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, _: M) -> Result<Value<'a>, M::Error> {
+        Err(M::Error::custom(format!("an object is not {}", self.field.data_type)))
+    }
+}

@@ -1,0 +1,104 @@
+//! Parquet files as columns, batch by batch.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
+};
+use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
+use arrow_schema::{DataType as ArrowType, TimeUnit};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use tidemill_features::expression::Column;
+use tidemill_features::value::Value;
+
+/// Rows of a batch as they come out of a file.
+const ROWS: usize = 8192;
+
+/// A Parquet file, read from front to back.
+pub struct ParquetFile {
+    reader: ParquetRecordBatchReader,
+}
+
+/// Columns by name, and how many rows they have.
+pub type Columns = (Vec<(String, Column)>, usize);
+
+impl ParquetFile {
+    /// Opens a file at a row.
+    pub fn open(path: &Path, skip_rows: u64) -> Result<Self, String> {
+        let file = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| format!("{}: {e}", path.display()))?;
+        let reader = builder.with_batch_size(ROWS).with_offset(skip_rows as usize).build();
+        Ok(ParquetFile { reader: reader.map_err(|e| format!("{}: {e}", path.display()))? })
+    }
+
+    /// The next rows; None at the end.
+    pub fn next_columns(&mut self) -> Option<Result<Columns, String>> {
+        let batch = self.reader.next()?;
+        Some(batch.map_err(|e| e.to_string()).and_then(|batch| columns(&batch)))
+    }
+}
+
+fn columns(batch: &RecordBatch) -> Result<Columns, String> {
+    let mut columns = Vec::with_capacity(batch.num_columns());
+    for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
+        let column = column(array).ok_or_else(|| format!("column `{}`: {} cannot be read", field.name(), field.data_type()))?;
+        columns.push((field.name().clone(), column));
+    }
+    Ok((columns, batch.num_rows()))
+}
+
+fn column(array: &ArrayRef) -> Option<Column> {
+    macro_rules! integers {
+        ($of:ty) => {
+            Column::Int64(array.as_primitive::<$of>().iter().map(|v| v.map(i64::from)).collect())
+        };
+    }
+    macro_rules! times {
+        ($of:ty, $fit:expr) => {
+            Column::Timestamp(array.as_primitive::<$of>().iter().map(|v| v.and_then($fit)).collect::<Int64Array>())
+        };
+    }
+    Some(match array.data_type() {
+        ArrowType::Boolean => Column::Bool(array.as_boolean().clone()),
+        ArrowType::Int8 => integers!(Int8Type),
+        ArrowType::Int16 => integers!(Int16Type),
+        ArrowType::Int32 => integers!(Int32Type),
+        ArrowType::Int64 => Column::Int64(array.as_primitive::<Int64Type>().clone()),
+        ArrowType::UInt8 => integers!(UInt8Type),
+        ArrowType::UInt16 => integers!(UInt16Type),
+        ArrowType::UInt32 => integers!(UInt32Type),
+        ArrowType::Float32 => {
+            Column::Float64(array.as_primitive::<Float32Type>().iter().map(|v| v.map(f64::from)).collect())
+        }
+        ArrowType::Float64 => Column::Float64(array.as_primitive::<Float64Type>().clone()),
+        ArrowType::Utf8 => Column::Text(array.as_string::<i32>().clone()),
+        ArrowType::LargeUtf8 => Column::Text(array.as_string::<i64>().iter().collect()),
+        ArrowType::Utf8View => Column::Text(array.as_string_view().iter().collect()),
+        ArrowType::Binary => Column::Bytes(array.as_binary::<i32>().clone()),
+        ArrowType::Timestamp(TimeUnit::Second, _) => times!(TimestampSecondType, |v| v.checked_mul(1_000_000)),
+        ArrowType::Timestamp(TimeUnit::Millisecond, _) => times!(TimestampMillisecondType, |v| v.checked_mul(1000)),
+        ArrowType::Timestamp(TimeUnit::Microsecond, _) => times!(TimestampMicrosecondType, Some),
+        ArrowType::Timestamp(TimeUnit::Nanosecond, _) => {
+            times!(TimestampNanosecondType, |v: i64| Some(v.div_euclid(1000)))
+        }
+        ArrowType::Decimal128(..) => {
+            Column::Decimal(array.as_primitive::<arrow_array::types::Decimal128Type>().clone())
+        }
+        ArrowType::Null => Column::Values(vec![Value::Null; array.len()]),
+        ArrowType::List(_) => {
+            let lists = array.as_list::<i32>();
+            let values = lists.iter().map(|list| match list {
+                None => Some(Value::Null),
+                Some(items) => column(&Arc::clone(&items)).map(|items| {
+                    Value::List((0..items.len()).map(|i| items.value(i).into_owned()).collect())
+                }),
+            });
+            Column::Values(values.collect::<Option<Vec<_>>>()?)
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,116 @@
+//! One text or number as a value of a declared type. The rules are strict: no coercion but int64 from decimal text.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tidemill_features::definitions::{FieldType, TimeUnit};
+use tidemill_features::time::{MAX_TIME, MIN_TIME, parse_rfc3339};
+use tidemill_features::value::{DataType, Value, parse_decimal};
+
+/// A time given as a number of a unit.
+fn time_from_number(number: i64, per_second: i64) -> Result<Value<'static>, String> {
+    let micros = if per_second > 1_000_000 {
+        Some(number.div_euclid(per_second / 1_000_000))
+    } else {
+        number.checked_mul(1_000_000 / per_second)
+    };
+    match micros.filter(|t| (MIN_TIME..=MAX_TIME).contains(t)) {
+        Some(time) => Ok(Value::Timestamp(time)),
+        None => Err(format!("{number} lies outside the years 1 to 9999")),
+    }
+}
+
+/// An integer.
+pub(super) fn from_int(number: i64, field: &FieldType) -> Result<Value<'static>, String> {
+    match (&field.data_type, field.unit) {
+        (DataType::Int64, _) => Ok(Value::Int64(number)),
+        (DataType::Float64 | DataType::Float32, _) => Ok(Value::Float64(number as f64)),
+        (DataType::Timestamp, TimeUnit::PerSecond(per_second)) => time_from_number(number, per_second),
+        (DataType::Timestamp, TimeUnit::Text) => Err("a timestamp without a unit is RFC 3339 text".to_string()),
+        (DataType::Decimal { precision, scale }, _) => decimal(&number.to_string(), *precision, *scale),
+        (other, _) => Err(format!("an integer is not {other}")),
+    }
+}
+
+/// An integer beyond int64.
+pub(super) fn from_large(number: u64, field: &FieldType) -> Result<Value<'static>, String> {
+    match &field.data_type {
+        DataType::Float64 | DataType::Float32 => Ok(Value::Float64(number as f64)),
+        DataType::Decimal { precision, scale } => decimal(&number.to_string(), *precision, *scale),
+        other => Err(format!("{number} is out of the range of {other}")),
+    }
+}
+
+/// A number with a fraction or an exponent.
+pub(super) fn from_float(number: f64, field: &FieldType) -> Result<Value<'static>, String> {
+    match &field.data_type {
+        DataType::Float64 => Ok(Value::Float64(number).settled()),
+        DataType::Float32 => Ok(Value::Float64(f64::from(number as f32)).settled()),
+        DataType::Decimal { precision, scale } => decimal(&number.to_string(), *precision, *scale),
+        other => Err(format!("{number:?} is not {other}")),
+    }
+}
+
+/// A text of a format that has types of its own, such as JSON.
+pub(super) fn from_text<'a>(text: std::borrow::Cow<'a, str>, field: &FieldType) -> Result<Value<'a>, String> {
+    match (&field.data_type, field.unit) {
+        (DataType::Text, _) => Ok(Value::Text(text)),
+        (DataType::Int64, _) => {
+            let digits = text.strip_prefix('-').unwrap_or(&text);
+            let decimal = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            let number = if decimal { text.parse().ok() } else { None };
+            number.map(Value::Int64).ok_or_else(|| format!("'{}' is not an int64", shortened(&text)))
+        }
+        (DataType::Timestamp, TimeUnit::Text) => match parse_rfc3339(&text) {
+            Some(time) => Ok(Value::Timestamp(time)),
+            None => Err(format!("'{}' is not an RFC 3339 time with its offset, of the years 1 to 9999", shortened(&text))),
+        },
+        (DataType::Timestamp, _) => Err("a timestamp with a unit is an integer, not text".to_string()),
+        (DataType::Decimal { precision, scale }, _) => decimal(&text, *precision, *scale),
+        (DataType::Bytes, _) => match STANDARD.decode(text.as_bytes()) {
+            Ok(bytes) => Ok(Value::Bytes(bytes.into())),
+            Err(_) => Err("bytes are given as base64".to_string()),
+        },
+        (other, _) => Err(format!("the text '{}' is not {other}", shortened(&text))),
+    }
+}
+
+/// A cell of a format that has only text, such as CSV; the empty cell is null.
+pub(super) fn from_cell<'a>(cell: &'a str, field: &FieldType) -> Result<Value<'a>, String> {
+    if cell.is_empty() {
+        return Ok(Value::Null);
+    }
+    let wrong = || format!("'{}' is not {}", shortened(cell), field.data_type);
+    match (&field.data_type, field.unit) {
+        (DataType::Bool, _) => match cell {
+            "true" | "True" | "TRUE" => Ok(Value::Bool(true)),
+            "false" | "False" | "FALSE" => Ok(Value::Bool(false)),
+            _ => Err(wrong()),
+        },
+        (DataType::Float64 | DataType::Float32, _) => match cell.parse::<f64>() {
+            Ok(number) if number.is_finite() => from_float(number, field),
+            Ok(number) if cell.contains(['n', 'N']) => Ok(Value::Float64(number).settled()),
+            _ => Err(wrong()),
+        },
+        (DataType::Timestamp, TimeUnit::PerSecond(_)) => match cell.parse() {
+            Ok(number) => from_int(number, field),
+            Err(_) => Err(wrong()),
+        },
+        (DataType::List(_) | DataType::Vector(_), _) => Err("lists cannot stand in a CSV cell".to_string()),
+        _ => from_text(cell.into(), field),
+    }
+}
+
+fn decimal(text: &str, precision: u8, scale: u8) -> Result<Value<'static>, String> {
+    parse_decimal(text, precision, scale)
+        .map(Value::Decimal)
+        .ok_or_else(|| format!("'{}' is not a decimal({precision},{scale})", shortened(text)))
+}
+
+/// Texts in messages: enough to recognise them.
+pub(super) fn shortened(text: &str) -> String {
+    let mut short: String = text.chars().take(60).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}

@@ -1,1 +1,17 @@
-//! Skeleton.
+//! The process: everything of Tidemill that touches the world.
+//!
+//! The data path, in the order in which an event takes it: `source` (bytes to typed rows), `log` (made durable), `ingest`
+//! (folded into records), `online` (kept and published), `serving` (read). Beside it `catalog` (what is declared), `cli` (the
+//! verbs), and below all of them `clock`, `limits`, `settings`. `components` alone puts the parts together.
+
+pub mod clock;
+pub mod columns;
+pub mod failure;
+pub mod ingest;
+pub mod json;
+pub mod limits;
+pub mod log;
+pub mod online;
+pub mod place;
+pub mod serving;
+pub mod source;

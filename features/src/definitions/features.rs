@@ -331,7 +331,8 @@ impl Builder {
         };
         let stream = source.map(|s| (&s.name, &s.fields, s.event_time, s.event_id, s.arrival_time, s.max_future_skew));
         let parts = format!(
-            "{FUNCTIONS_VERSION} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {plan:?}",
+            "{FUNCTIONS_VERSION} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {plan:?}",
+            definition.name,
             stream,
             definition.text("entity"),
             definition.text("where"),

@@ -3,6 +3,7 @@
 use super::{Answer, EventSet, fold_rows, read_rows};
 use crate::codec::Damaged;
 use crate::plan::Plan;
+use crate::value::Value;
 use crate::record::{Fate, Incoming, Judge, Row, Rows, sort_rows};
 
 /// The events of one key, judged in log order.
@@ -51,8 +52,23 @@ impl<'a> History<'a> {
 
     /// Whether one event alone would count in a feature at T: past its filter, its nulls and its window's edges.
     pub fn contributes(&self, event: &Incoming<'a>, feature: usize, time: i64) -> Result<bool, Damaged> {
+        let rows = self.one(event)?;
+        Ok(fold_rows(self.plan, &self.plan.features[feature], &EventSet::of_rows(rows), time)?.newest.is_some())
+    }
+
+    /// A column of one event.
+    pub fn value(&self, event: &Incoming<'a>, input: usize) -> Result<Value<'static>, Damaged> {
+        Ok(self.one(event)?.value(self.plan, 0, input).clone().into_owned())
+    }
+
+    /// Whether one event passes a feature's filter.
+    pub fn passes(&self, event: &Incoming<'a>, filter: Option<usize>) -> Result<bool, Damaged> {
+        Ok(self.one(event)?.passes(self.plan, 0, filter))
+    }
+
+    fn one(&self, event: &Incoming<'a>) -> Result<Rows<'a>, Damaged> {
         let mut rows = Rows::default();
         rows.push(self.plan, &Row { time: event.order.time, body: event.body })?;
-        Ok(fold_rows(self.plan, &self.plan.features[feature], &EventSet::of_rows(rows), time)?.newest.is_some())
+        Ok(rows)
     }
 }

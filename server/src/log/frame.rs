@@ -5,8 +5,9 @@ use tidemill_features::definitions::{FieldType, Source, parse_type};
 use tidemill_features::stream::EventBatch;
 use tidemill_features::value::Value;
 
-/// Bytes before the payload of a frame: its length and its checksum.
-pub const HEADER: usize = 8;
+/// Bytes before the payload of a frame: its length, its checksum, and a checksum of these two, so that a flipped length is
+/// not taken for a torn end.
+pub const HEADER: usize = 12;
 /// Version of the format; the first byte of every payload.
 const FORMAT: u8 = 1;
 
@@ -118,7 +119,9 @@ impl Frame {
         let length = (out.len() - start - HEADER) as u32;
         let checksum = crc32fast::hash(&out[start + HEADER..]);
         out[start..start + 4].copy_from_slice(&length.to_le_bytes());
-        out[start + 4..start + HEADER].copy_from_slice(&checksum.to_le_bytes());
+        out[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
+        let guard = crc32fast::hash(&out[start..start + 8]);
+        out[start + 8..start + HEADER].copy_from_slice(&guard.to_le_bytes());
     }
 
     /// Reads a payload whose checksum was right. Rows come in batches of `batch_rows`.

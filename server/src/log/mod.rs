@@ -3,22 +3,15 @@
 //! Segments of frames; a frame is one batch of one source, good events typed and bad ones with their reason, guarded by a
 //! checksum. `frame` is the format, `writer` appends (group commit: many frames, one fsync), `reader` walks from a place on.
 
+pub use crate::place::LogPlace;
+
 mod frame;
 mod reader;
 mod writer;
 
-pub use self::frame::{Frame, SourceSchema};
+pub use self::frame::{DeadEvent, Frame, SourceSchema};
 pub use self::reader::{LogReader, ReadFrame, segments};
 pub use self::writer::{AppendError, LogWriter};
-
-/// A place in the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LogPlace {
-    /// number of the segment
-    pub segment: u64,
-    /// byte in it
-    pub offset: u64,
-}
 
 /// What is wrong with the log.
 #[derive(Debug, thiserror::Error)]

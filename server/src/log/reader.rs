@@ -39,7 +39,7 @@ pub fn segments(folder: &Path) -> Result<Vec<u64>, LogError> {
     let mut numbers = Vec::new();
     for entry in entries {
         let name = entry.map_err(named)?.file_name();
-        let number = name.to_str().and_then(|n| n.strip_suffix(".log")).and_then(|n| n.parse().ok());
+        let number: Option<u64> = name.to_str().and_then(|n| n.strip_suffix(".log")).and_then(|n| n.parse().ok());
         numbers.extend(number);
     }
     numbers.sort_unstable();
@@ -124,21 +124,25 @@ fn read_payload(file: &mut BufReader<File>) -> std::io::Result<Payload> {
     if header.is_empty() {
         return Ok(Payload::End);
     }
-    let (Some(length), Some(checksum)) = (word(&header, 0), word(&header, 4)) else {
+    let (Some(length), Some(checksum), Some(guard)) = (word(&header, 0), word(&header, 4), word(&header, 8)) else {
         return Ok(Payload::Broken { torn: true });
     };
     let left = file.get_ref().metadata()?.len().saturating_sub(file.stream_position()?);
-    if length as usize > FRAME_BYTES_MAX || u64::from(length) > left {
-        // Zeros are what a file system leaves where a size came to the disk before the bytes.
+    if guard != crc32fast::hash(&header[..8]) {
+        // Zeros are what a file system leaves where a file's length came to the disk before its bytes.
+        let mut rest = header;
+        file.read_to_end(&mut rest)?;
+        return Ok(Payload::Broken { torn: rest.iter().all(|byte| *byte == 0) });
+    }
+    if u64::from(length) > left || length as usize > FRAME_BYTES_MAX {
         return Ok(Payload::Broken { torn: true });
     }
     let mut payload = vec![0; length as usize];
     file.read_exact(&mut payload)?;
-    if length > 0 && crc32fast::hash(&payload) == checksum {
+    if crc32fast::hash(&payload) == checksum {
         return Ok(Payload::Whole(payload));
     }
-    let at_end = u64::from(length) == left || length == 0;
-    Ok(Payload::Broken { torn: at_end })
+    Ok(Payload::Broken { torn: payload.iter().all(|byte| *byte == 0) && u64::from(length) == left })
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {

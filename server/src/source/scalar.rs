@@ -114,3 +114,21 @@ pub(super) fn shortened(text: &str) -> String {
     }
     short
 }
+
+/// Any value as a value of a type, by the rules above.
+pub fn fit(value: &Value<'_>, data_type: &DataType) -> Result<Value<'static>, String> {
+    let field = FieldType { data_type: data_type.clone(), unit: TimeUnit::Text };
+    let fitted = match (value.borrowed(), data_type) {
+        (Value::Null, _) => Ok(Value::Null),
+        (value @ Value::Bool(_), DataType::Bool)
+        | (value @ Value::Timestamp(_), DataType::Timestamp)
+        | (value @ Value::Bytes(_), DataType::Bytes)
+        | (value @ Value::Decimal(_), DataType::Decimal { .. })
+        | (value @ Value::List(_), DataType::List(_) | DataType::Vector(_)) => Ok(value),
+        (Value::Int64(v), _) => from_int(v, &field),
+        (Value::Float64(v), _) => from_float(v, &field),
+        (Value::Text(v), _) => from_text(v, &field),
+        (_, other) => Err(format!("its values are not {other}")),
+    };
+    fitted.map(Value::into_owned)
+}

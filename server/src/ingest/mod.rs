@@ -1,0 +1,138 @@
+//! Ingest: from decoded events to published, durable state.
+//!
+//! Two threads in a row, so that waiting for the disk never waits for computing: the `sequencer` gives events their offsets,
+//! appends them to the log and acknowledges what is durable; the `applier` folds durable events into records, publishes them
+//! to readers and hands changes to the state store. `recover` brings state and log together at start; `files` feeds file
+//! sources in.
+
+mod applier;
+mod apply;
+mod files;
+mod recover;
+mod sequencer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use tidemill_features::definitions::Registry;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::apply::fitted;
+pub use self::files::{FileFeed, feed};
+pub use self::recover::{Recovered, recover};
+
+use crate::clock::Clock;
+use crate::failure::{Failure, Remedy};
+use crate::limits::{APPLY_QUEUE, PUSH_QUEUE, PUSH_WAIT};
+use crate::online::Memory;
+use crate::source::Decoded;
+
+/// What has been done with a push when it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// it has its place in the log; a crash may lose it
+    None,
+    /// it is on the disk
+    Durable,
+    /// it is on the disk and visible to reads
+    Readable,
+}
+
+/// A push that was taken in.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// good events
+    pub accepted: u64,
+    /// bad events: offset and what was wrong
+    pub dead: Vec<crate::log::DeadEvent>,
+    /// of the source
+    pub partition: u32,
+    /// next offset behind the push
+    pub next_offset: u64,
+}
+
+/// Decoded events on their way to the log.
+pub(crate) struct Submission {
+    source: usize,
+    partition: u32,
+    accepted_at: i64,
+    decoded: Decoded,
+    wait: Wait,
+    reply: oneshot::Sender<Result<Receipt, Failure>>,
+}
+
+/// Where pushes go in.
+#[derive(Clone)]
+pub struct Ingest {
+    queue: mpsc::Sender<Submission>,
+    /// events that are durable but not applied yet, by source
+    pub pending: Arc<Vec<AtomicU64>>,
+    /// set while the disk takes nothing
+    pub disk_full: Arc<AtomicBool>,
+}
+
+/// The threads behind an `Ingest`; they end when every handle is gone.
+pub struct IngestThreads {
+    sequencer: std::thread::JoinHandle<()>,
+    applier: std::thread::JoinHandle<()>,
+    flusher: std::thread::JoinHandle<()>,
+}
+
+impl IngestThreads {
+    /// Waits until everything accepted is applied and on the disk.
+    pub fn join(self) {
+        for thread in [self.sequencer, self.applier, self.flusher] {
+            if thread.join().is_err() {
+                tracing::error!("an ingest thread panicked");
+            }
+        }
+    }
+}
+
+/// Starts the threads on recovered state.
+pub fn start(registry: Arc<Registry>, clock: Arc<Clock>, memory: Arc<Memory>, recovered: Recovered) -> (Ingest, IngestThreads) {
+    let (queue, submissions) = mpsc::channel(PUSH_QUEUE);
+    let (durable, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
+    let pending: Arc<Vec<AtomicU64>> = Arc::new(registry.sources.iter().map(|_| AtomicU64::new(0)).collect());
+    let disk_full = Arc::new(AtomicBool::new(false));
+    let Recovered { log, store, meta, next_offsets } = recovered;
+    let sequencer = sequencer::Sequencer {
+        registry: registry.clone(),
+        log,
+        next_offsets,
+        durable,
+        pending: pending.clone(),
+        disk_full: disk_full.clone(),
+    };
+    let (flushes, to_flush) = std::sync::mpsc::sync_channel(1);
+    let (flusher, definitions) = (applier::Flusher { store }, meta.clone());
+    let applier = applier::Applier::new(registry, memory, clock, definitions, flushes, pending.clone());
+    let thread = |name: &str, run: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.to_string()).spawn(run).expect("the system has room for a thread at start")
+    };
+    let threads = IngestThreads {
+        sequencer: thread("sequencer", Box::new(move || sequencer.run(submissions))),
+        applier: thread("applier", Box::new(move || applier.run(&applied))),
+        flusher: thread("flusher", Box::new(move || flusher.run(&to_flush))),
+    };
+    (Ingest { queue, pending, disk_full }, threads)
+}
+
+impl Ingest {
+    /// Takes decoded events in and waits as long as asked.
+    pub async fn submit(
+        &self,
+        source: usize,
+        partition: u32,
+        accepted_at: i64,
+        decoded: Decoded,
+        wait: Wait,
+    ) -> Result<Receipt, Failure> {
+        let overloaded = || Failure::new(Remedy::Exhausted, "E1012", "more events are coming in than the disk takes; send them again later");
+        let place = tokio::time::timeout(PUSH_WAIT, self.queue.reserve()).await.map_err(|_| overloaded())?;
+        let place = place.map_err(|_| Failure::new(Remedy::Unavailable, "E1013", "the server is stopping"))?;
+        let (reply, answer) = oneshot::channel();
+        place.send(Submission { source, partition, accepted_at, decoded, wait, reply });
+        answer.await.map_err(|_| Failure::new(Remedy::Unavailable, "E1013", "the server is stopping"))?
+    }
+}

@@ -1,0 +1,188 @@
+//! Recovery: state and log brought together at start.
+//!
+//! The store says up to which place of the log each view is applied; what stands behind is replayed through the same `apply`.
+//! A view that is new here starts from the front of the log. A store that is damaged is set aside and derived anew.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use tidemill_features::definitions::Registry;
+
+use super::apply::{apply_batch, fitted};
+use crate::clock::Clock;
+use crate::failure::Failure;
+use crate::log::{LogPlace, LogReader, LogWriter};
+use crate::online::{ChunkKey, Embedded, Flush, Memory, Meta, RecordKey, SourceLedger, StoreError, Updates, ViewMeta};
+
+/// What ingest starts from.
+pub struct Recovered {
+    pub(super) log: LogWriter,
+    pub(super) store: Embedded,
+    pub(super) meta: Meta,
+    pub(super) next_offsets: HashMap<(usize, u32), u64>,
+}
+
+/// Brings everything that the data directory holds into memory.
+pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Clock) -> Result<Recovered, Failure> {
+    let (store, mut meta) = match open_store(data_dir, registry, memory) {
+        Err(StoreError::Damaged(what)) => {
+            let aside = set_aside(data_dir).map_err(|e| Failure::internal("E1017", format!("the damaged state cannot be moved: {e}")))?;
+            tracing::warn!(what, aside, "the state store is damaged: deriving the state anew from the event log");
+            // What was loaded before the damage was found must not stay.
+            memory.clear();
+            open_store(data_dir, registry, memory)
+        }
+        other => other,
+    }
+    .map_err(|error| match error {
+        StoreError::InUse(_) => Failure::invalid("E5010", format!("{} is used by another process", data_dir.display())),
+        other => Failure::internal("E1017", other.to_string()),
+    })?;
+    clock.advance(meta.clock);
+    let loaded = meta.applied_to;
+    let end = replay(data_dir, registry, memory, clock, &mut meta, &store)?;
+    if end < loaded {
+        let message = format!(
+            "the event log in {} ends before events that the state has: a segment is missing or cut; restore it from a copy",
+            data_dir.join("log").display()
+        );
+        return Err(Failure::internal("E1021", message));
+    }
+    let state = memory.read();
+    let next_offsets = state.positions.iter().map(|((source, partition), next)| ((*source as usize, *partition), *next)).collect();
+    let log = LogWriter::open(&data_dir.join("log"), end).map_err(|e| Failure::internal("E1018", e.to_string()))?;
+    Ok(Recovered { log, store, meta, next_offsets })
+}
+
+fn set_aside(data_dir: &Path) -> std::io::Result<String> {
+    let state = data_dir.join("state");
+    for n in 1.. {
+        let aside = data_dir.join(format!("state.damaged-{n}"));
+        if !aside.exists() {
+            std::fs::rename(&state, &aside)?;
+            return Ok(aside.display().to_string());
+        }
+    }
+    Ok(String::new())
+}
+
+fn open_store(data_dir: &Path, registry: &Registry, memory: &Memory) -> Result<(Embedded, Meta), StoreError> {
+    let store = Embedded::open(&data_dir.join("state"))?;
+    let mut meta = store.meta()?;
+    for view in &registry.views {
+        let next = meta.views.values().map(|v| v.id + 1).max().unwrap_or(0);
+        meta.views.entry(view.plan.hash).or_insert_with(|| ViewMeta { id: next, ..ViewMeta::default() });
+    }
+    let place = |at: usize| (at as u32, registry.views[at].plan.hash);
+    let places: BTreeMap<u32, (u32, u64)> = (0..registry.views.len())
+        .filter_map(|at| meta.views.get(&registry.views[at].plan.hash).map(|view| (view.id, place(at))))
+        .collect();
+    store.load(&places, meta.sequence, memory)?;
+    let source_at = |name: &str| registry.source(name).map(|at| at as u32);
+    let positions = meta.positions.iter().filter_map(|((s, p), next)| Some(((source_at(s)?, *p), *next))).collect();
+    let sources = registry.sources.iter().map(|s| meta.sources.get(&s.name).copied().unwrap_or_default()).collect();
+    let views = registry.views.iter().map(|v| meta.views.get(&v.plan.hash).map(|v| v.ledger).unwrap_or_default()).collect();
+    memory.restore(positions, sources, views);
+    Ok((store, meta))
+}
+
+/// Applies what the log has beyond the store. Returns the end of the log.
+fn replay(
+    data_dir: &Path,
+    registry: &Registry,
+    memory: &Memory,
+    clock: &Clock,
+    meta: &mut Meta,
+    store: &Embedded,
+) -> Result<LogPlace, Failure> {
+    let broken = |e: crate::log::LogError| Failure::internal("E1018", e.to_string());
+    let applied_to: Vec<LogPlace> = registry
+        .views
+        .iter()
+        .map(|view| meta.views.get(&view.plan.hash).map(|v| v.applied_to).unwrap_or_default())
+        .collect();
+    let views_of_source = registry.views_of_source();
+    let fed = |at: &usize| registry.views[*at].stream.is_some();
+    let from = (0..registry.views.len()).filter(fed).map(|at| applied_to[at]).min().unwrap_or(meta.applied_to);
+    let mut reader = LogReader::open(&data_dir.join("log"), from.min(meta.applied_to)).map_err(broken)?;
+    let mut changes = Changes::default();
+    while let Some(read) = reader.next_frame().map_err(broken)? {
+        let mut frame = read.frame;
+        clock.advance(frame.accepted_at);
+        let Some(source) = registry.source(&frame.source) else { continue };
+        fitted(&mut frame, &registry.sources[source]);
+        let views: Vec<usize> = views_of_source.get(&source).cloned().unwrap_or_default();
+        let views: Vec<usize> = views.into_iter().filter(|view| read.place >= applied_to[*view]).collect();
+        for batch in &frame.batches {
+            let updates = apply_batch(registry, memory, source, &views, batch)
+                .map_err(|e| Failure::internal("E1016", format!("a record cannot be read: {e}")))?;
+            changes.remember(registry, meta, &updates);
+            memory.publish(updates);
+        }
+        if read.place >= meta.applied_to {
+            memory.publish(consumed(source as u32, &frame));
+        }
+    }
+    let end = reader.place();
+    changes.commit(registry, memory, meta, store, end)?;
+    Ok(end)
+}
+
+fn consumed(source: u32, frame: &crate::log::Frame) -> Updates {
+    let accepted = frame.batches.iter().map(|b| b.len() as u64).sum();
+    let newest_event = frame.batches.iter().flat_map(|b| b.times.iter().copied()).max();
+    let ledger = SourceLedger { consumed: frame.consumed, accepted, dead_lettered: frame.consumed - accepted, newest_event };
+    let position = ((source, frame.partition), frame.first_offset + frame.consumed);
+    Updates { positions: vec![position], sources: vec![(source, ledger)], ..Updates::default() }
+}
+
+/// Changed bytes that the store does not have yet.
+#[derive(Default)]
+struct Changes {
+    records: HashMap<RecordKey, Box<[u8]>>,
+    chunks: HashMap<ChunkKey, Option<Arc<[u8]>>>,
+}
+
+impl Changes {
+    fn remember(&mut self, registry: &Registry, meta: &Meta, updates: &Updates) {
+        let id = |view: u32| meta.views.get(&registry.views[view as usize].plan.hash).map_or(0, |v| v.id);
+        let records = updates.records.iter().map(|((view, key), record)| ((id(*view), key.clone()), record.clone()));
+        self.records.extend(records);
+        let chunks = updates.chunks.iter().map(|((view, key, node), c)| ((id(*view), key.clone(), *node), c.clone()));
+        self.chunks.extend(chunks);
+    }
+
+    /// Writes what changed, with the end of the log as the place up to which everything is applied.
+    fn commit(
+        &mut self,
+        registry: &Registry,
+        memory: &Memory,
+        meta: &mut Meta,
+        store: &Embedded,
+        end: LogPlace,
+    ) -> Result<(), Failure> {
+        if self.records.is_empty() && meta.applied_to == end {
+            return Ok(());
+        }
+        meta.sequence += 1;
+        meta.applied_to = end;
+        let state = memory.read();
+        for (view, ledger) in registry.views.iter().zip(&state.views) {
+            if let Some(view) = meta.views.get_mut(&view.plan.hash) {
+                (view.ledger, view.applied_to) = (*ledger, end);
+            }
+        }
+        for ((source, partition), next) in &state.positions {
+            meta.positions.insert((registry.sources[*source as usize].name.clone(), *partition), *next);
+        }
+        for (source, ledger) in registry.sources.iter().zip(&state.sources) {
+            meta.sources.insert(source.name.clone(), *ledger);
+        }
+        drop(state);
+        let flush =
+            Flush { records: self.records.drain().collect(), chunks: self.chunks.drain().collect(), meta: meta.clone() };
+        let definitions = meta.views.iter().map(|(hash, view)| (view.id, *hash)).collect();
+        store.commit(&flush, &definitions).map_err(|e| Failure::internal("E1015", e.to_string()))
+    }
+}

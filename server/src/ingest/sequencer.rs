@@ -1,0 +1,149 @@
+//! The sequencer: gives events their offsets, appends them to the log, acknowledges what is durable.
+//!
+//! Group commit: whatever has queued up while the last fsync ran goes into the next one together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+
+use tidemill_features::definitions::Registry;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Receipt, Submission, Wait};
+use crate::failure::{Failure, Remedy};
+use crate::limits::PUSH_QUEUE;
+use crate::log::{AppendError, DeadEvent, Frame, LogPlace, LogWriter, SourceSchema};
+
+/// Durable events on their way to the applier.
+pub(super) struct Durable {
+    pub source: usize,
+    pub frame: Frame,
+    /// where the log ends behind them
+    pub end: LogPlace,
+    pub reply: Option<(oneshot::Sender<Result<Receipt, Failure>>, Receipt)>,
+}
+
+pub(super) struct Sequencer {
+    pub registry: Arc<Registry>,
+    pub log: LogWriter,
+    pub next_offsets: HashMap<(usize, u32), u64>,
+    pub durable: SyncSender<Durable>,
+    pub pending: Arc<Vec<AtomicU64>>,
+    pub disk_full: Arc<AtomicBool>,
+}
+
+/// A submission that has its place.
+struct Placed {
+    submission: Submission,
+    frame: Frame,
+    end: LogPlace,
+    receipt: Receipt,
+}
+
+impl Sequencer {
+    /// Runs until every `Ingest` is gone.
+    pub(super) fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
+        while let Some(first) = submissions.blocking_recv() {
+            let mut group = vec![first];
+            while group.len() < PUSH_QUEUE {
+                match submissions.try_recv() {
+                    Ok(next) => group.push(next),
+                    Err(_) => break,
+                }
+            }
+            if !self.append(group) {
+                return;
+            }
+        }
+    }
+
+    /// Appends a group. False: the applier is gone.
+    fn append(&mut self, group: Vec<Submission>) -> bool {
+        let before = self.next_offsets.clone();
+        let placed: Vec<Placed> = group.into_iter().map(|submission| self.place(submission)).collect();
+        if let Err(error) = self.log.write() {
+            self.next_offsets = before;
+            let error = stop_unless_full(error);
+            self.disk_full.store(true, Ordering::Relaxed);
+            tracing::error!(%error, "the event log cannot grow: pushes are refused until there is room");
+            let message = format!("the event log cannot grow ({error}); nothing of this push was kept");
+            for placed in placed {
+                let failure = Failure::new(Remedy::Exhausted, "E1011", message.clone());
+                let _ = placed.submission.reply.send(Err(failure));
+            }
+            return true;
+        }
+        self.disk_full.store(false, Ordering::Relaxed);
+        let mut waiting = Vec::with_capacity(placed.len());
+        for placed in placed {
+            let Placed { submission, frame, end, receipt } = placed;
+            if submission.wait == Wait::None {
+                let _ = submission.reply.send(Ok(receipt));
+                waiting.push((submission.source, frame, end, None));
+            } else {
+                waiting.push((submission.source, frame, end, Some((submission.wait, submission.reply, receipt))));
+            }
+        }
+        if let Err(error) = self.log.sync().and_then(|()| self.log.rotate()) {
+            // A full disk refuses a new segment only: this one goes on, and the next group tries again.
+            let error = stop_unless_full(error);
+            tracing::warn!(%error, "no room for a new segment of the event log");
+        }
+        waiting.into_iter().all(|(source, frame, end, reply)| {
+            let reply = match reply {
+                Some((Wait::Durable, reply, receipt)) => {
+                    let _ = reply.send(Ok(receipt));
+                    None
+                }
+                Some((_, reply, receipt)) => Some((reply, receipt)),
+                None => None,
+            };
+            self.pending[source].fetch_add(frame.consumed, Ordering::Relaxed);
+            self.durable.send(Durable { source, frame, end, reply }).is_ok()
+        })
+    }
+
+    fn place(&mut self, mut submission: Submission) -> Placed {
+        let source = &self.registry.sources[submission.source];
+        let next = self.next_offsets.entry((submission.source, submission.partition)).or_insert(0);
+        let first_offset = *next;
+        let mut decoded = std::mem::take(&mut submission.decoded);
+        *next += decoded.consumed;
+        for batch in &mut decoded.batches {
+            batch.partition = submission.partition;
+            batch.offsets.iter_mut().for_each(|offset| *offset += first_offset);
+        }
+        let accepted = decoded.accepted();
+        let dead: Vec<DeadEvent> = decoded
+            .bad
+            .into_iter()
+            .map(|bad| DeadEvent { offset: first_offset + bad.index, code: bad.code, reason: bad.reason, payload: bad.payload })
+            .collect();
+        let receipt =
+            Receipt { accepted, dead: dead.clone(), partition: submission.partition, next_offset: first_offset + decoded.consumed };
+        let frame = Frame {
+            source: source.name.clone(),
+            partition: submission.partition,
+            first_offset,
+            consumed: decoded.consumed,
+            accepted_at: submission.accepted_at,
+            schema: SourceSchema::of(source),
+            batches: decoded.batches,
+            dead,
+        };
+        let end = self.log.add(&frame);
+        Placed { submission, frame, end, receipt }
+    }
+}
+
+/// Ends the process where it is unknown what is on the disk: only a new start can find out.
+fn stop_unless_full(error: AppendError) -> std::io::Error {
+    match error {
+        AppendError::Full(error) => error,
+        AppendError::Unknown(error) => {
+            tracing::error!(%error, "E1014: the event log could not be made durable; stopping, so that nothing unsure is served");
+            std::process::exit(1);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Serving: from a request to values.
+//!
+//! `plan` resolves what a request names, once; `get` reads it at one T; `past` answers from the event log what records no
+//! longer hold; `explain` shows how one value came about. `wire` converts between values and messages, `grpc` and `http` are
+//! the two doors, `status` is the one place where errors become codes.
+
+pub mod explain;
+pub mod get;
+pub mod past;
+pub mod plan;
+pub mod status;
+pub mod wire;

@@ -1,0 +1,159 @@
+//! The past from the event log: what records no longer hold. Slow but exact: it walks over all events of the source.
+//!
+//! Decoded events of closed parts of the log stay in memory up to a limit, so that many questions about the past read the
+//! files once.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tidemill_features::codec::Damaged;
+use tidemill_features::definitions::Registry;
+use tidemill_features::read::{Answer, History};
+use tidemill_features::record::Fate;
+use tidemill_features::stream::{EventBatch, Prepared};
+
+use super::get::Positions;
+use crate::failure::Failure;
+use crate::ingest::fitted;
+use crate::limits::HISTORY_CACHE_BYTES;
+use crate::log::{LogPlace, LogReader};
+
+/// Reads of the past.
+pub struct Past {
+    registry: Arc<Registry>,
+    folder: PathBuf,
+    cache: Mutex<Cache>,
+}
+
+/// Decoded batches from the front of the log on, in order.
+#[derive(Default)]
+struct Cache {
+    batches: VecDeque<(usize, Arc<EventBatch>)>,
+    bytes: usize,
+    through: LogPlace,
+}
+
+/// Bytes that a decoded value takes, about.
+const VALUE_BYTES: usize = 24;
+
+impl Past {
+    /// Of the log in this folder.
+    pub fn new(registry: Arc<Registry>, folder: PathBuf) -> Self {
+        Past { registry, folder, cache: Mutex::default() }
+    }
+
+    /// Features of one entity at T, from its events before the positions.
+    pub fn read(
+        &self,
+        view: usize,
+        key: &[u8],
+        features: &[usize],
+        time: i64,
+        positions: &Positions,
+    ) -> Result<Vec<Answer>, Failure> {
+        let batches = self.events_of(view, key, positions)?;
+        self.with_history(view, &batches, |history, _, _| history.read(features, time))
+    }
+
+    /// Calls `then` with the history of an entity, its batches as the view sees them, and what became of their events.
+    pub fn with_history<T>(
+        &self,
+        view: usize,
+        batches: &[EventBatch],
+        then: impl FnOnce(&History<'_>, &[Prepared<'_>], &[Vec<Fate>]) -> Result<T, Damaged>,
+    ) -> Result<T, Failure> {
+        let view = &self.registry.views[view];
+        let mut prepared = Vec::with_capacity(batches.len());
+        if let Some(stream) = &view.stream {
+            let source = &self.registry.sources[stream.source];
+            prepared.extend(batches.iter().map(|batch| Prepared::new(view, stream, source, batch)));
+        }
+        let judged = History::new(&view.plan).and_then(|mut history| {
+            let mut fates = Vec::with_capacity(batches.len());
+            for (prepared, batch) in prepared.iter().zip(batches) {
+                fates.push((0..batch.len()).map(|row| history.push(&prepared.incoming(row))).collect::<Vec<_>>());
+            }
+            then(&history, &prepared, &fates)
+        });
+        judged.map_err(|_| Failure::internal("E2020", "the events of this entity cannot be decoded"))
+    }
+
+    /// All events of an entity before the positions, in log order.
+    pub fn events_of(&self, view: usize, key: &[u8], positions: &Positions) -> Result<Vec<EventBatch>, Failure> {
+        let definition = &self.registry.views[view];
+        let Some(stream) = &definition.stream else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        self.each_batch(stream.source, &mut |batch| {
+            let next = positions.get(&(stream.source as u32, batch.partition)).copied().unwrap_or(0);
+            let rows = matching_rows(batch, &stream.key_columns, key, next);
+            if !rows.is_empty() {
+                found.push(take(batch, &rows));
+            }
+        })?;
+        Ok(found)
+    }
+
+    fn each_batch(&self, source: usize, visit: &mut dyn FnMut(&EventBatch)) -> Result<(), Failure> {
+        let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
+        let mut cache = self.cache.lock();
+        for (of, batch) in &cache.batches {
+            if *of == source {
+                visit(batch);
+            }
+        }
+        let mut reader = LogReader::open(&self.folder, cache.through).map_err(broken)?;
+        let mut keep = true;
+        while let Some(read) = reader.next_frame().map_err(broken)? {
+            let mut frame = read.frame;
+            let Some(of) = self.registry.source(&frame.source) else {
+                cache.through = if keep { read.end } else { cache.through };
+                continue;
+            };
+            fitted(&mut frame, &self.registry.sources[of]);
+            keep &= cache.bytes < HISTORY_CACHE_BYTES;
+            for batch in frame.batches {
+                if of == source {
+                    visit(&batch);
+                }
+                if keep {
+                    cache.bytes += batch.len() * (batch.columns.len() + 3) * VALUE_BYTES;
+                    cache.batches.push_back((of, Arc::new(batch)));
+                }
+            }
+            if keep {
+                cache.through = read.end;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn matching_rows(batch: &EventBatch, key_columns: &[usize], key: &[u8], next_offset: u64) -> Vec<usize> {
+    let mut encoded = Vec::with_capacity(key.len());
+    let mut matches = |row: usize| {
+        encoded.clear();
+        for column in key_columns {
+            let value = batch.columns[*column].value(row);
+            if value.is_null() {
+                return false;
+            }
+            tidemill_features::codec::put_value(&mut encoded, &value);
+        }
+        encoded == key
+    };
+    (0..batch.len()).filter(|row| batch.offsets[*row] < next_offset && matches(*row)).collect()
+}
+
+fn take(batch: &EventBatch, rows: &[usize]) -> EventBatch {
+    use tidemill_features::expression::Column;
+    let column = |column: &Column| Column::Values(rows.iter().map(|row| column.value(*row).into_owned()).collect());
+    EventBatch {
+        columns: batch.columns.iter().map(column).collect(),
+        times: rows.iter().map(|row| batch.times[*row]).collect(),
+        arrivals: rows.iter().map(|row| batch.arrivals[*row]).collect(),
+        partition: batch.partition,
+        offsets: rows.iter().map(|row| batch.offsets[*row]).collect(),
+    }
+}

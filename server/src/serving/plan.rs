@@ -1,0 +1,187 @@
+//! What a request names, resolved: which views to read, which derived features to compute, in which order.
+
+use std::collections::HashMap;
+
+use tidemill_features::definitions::{Input, OutputId, Registry};
+use tidemill_features::problem::nearest;
+use tidemill_features::value::DataType;
+
+use crate::failure::Failure;
+use crate::limits::GET_FEATURES_MAX;
+
+/// How to answer a service or a list of features.
+#[derive(Debug)]
+pub struct ReadPlan {
+    /// views whose records are read
+    pub views: Vec<ViewRead>,
+    /// derived features, each behind what it depends on
+    pub derived: Vec<DerivedRead>,
+    /// slots of the answer's columns, in the declared order
+    pub outputs: Vec<usize>,
+    /// what the columns are
+    pub ids: Vec<OutputId>,
+    /// key columns that the request must give
+    pub keys: Vec<(String, DataType)>,
+    /// request values that are used
+    pub request: Vec<(String, DataType)>,
+    /// number of slots
+    pub slots: usize,
+}
+
+/// Features of one view.
+#[derive(Debug)]
+pub struct ViewRead {
+    /// place in the registry
+    pub view: usize,
+    /// where the view's key columns stand among the request's
+    pub keys: Vec<usize>,
+    /// indexes of features in the view's plan
+    pub features: Vec<usize>,
+    /// slot of each
+    pub slots: Vec<usize>,
+}
+
+/// A derived feature.
+#[derive(Debug)]
+pub struct DerivedRead {
+    /// what it is
+    pub id: OutputId,
+    /// where its value goes
+    pub slot: usize,
+    /// where its inputs come from
+    pub inputs: Vec<InputSlot>,
+}
+
+/// Where an input of a derived feature comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum InputSlot {
+    /// another feature
+    Slot(usize),
+    /// a value of the request
+    Request(usize),
+}
+
+impl ReadPlan {
+    /// The plan of a service.
+    pub fn of_service(registry: &Registry, name: &str) -> Result<ReadPlan, Failure> {
+        let Some(service) = registry.services.iter().find(|service| service.name == name) else {
+            let near = nearest(name, registry.services.iter().map(|service| service.name.as_str()));
+            return Err(Failure::unknown("E2001", format!("unknown feature service `{}`", shortened(name)), near));
+        };
+        ReadPlan::of(registry, service.features.clone())
+    }
+
+    /// The plan of a list of references.
+    pub fn of_references(registry: &Registry, references: &[String]) -> Result<ReadPlan, Failure> {
+        if references.len() > GET_FEATURES_MAX {
+            let message = format!("{} features are more than {GET_FEATURES_MAX}", references.len());
+            return Err(Failure::field("E2010", "features", message));
+        }
+        let mut ids = Vec::new();
+        for reference in references {
+            let found = registry.resolve(&shortened(reference));
+            let found = found.map_err(|(message, near)| Failure::unknown("E2002", message, near))?;
+            ids.extend(found.into_iter().filter(|id| !ids.contains(id)).collect::<Vec<_>>());
+        }
+        ReadPlan::of(registry, ids)
+    }
+
+    fn of(registry: &Registry, ids: Vec<OutputId>) -> Result<ReadPlan, Failure> {
+        let mut builder = Builder { registry, plan: ReadPlan::empty(), slots: HashMap::new() };
+        for id in &ids {
+            let slot = builder.slot(*id)?;
+            builder.plan.outputs.push(slot);
+            // A view of derived features only is still one of its entity.
+            builder.keys_of(id.view)?;
+        }
+        Ok(ReadPlan { ids, ..builder.plan })
+    }
+
+    fn empty() -> ReadPlan {
+        ReadPlan {
+            views: Vec::new(),
+            derived: Vec::new(),
+            outputs: Vec::new(),
+            ids: Vec::new(),
+            keys: Vec::new(),
+            request: Vec::new(),
+            slots: 0,
+        }
+    }
+}
+
+struct Builder<'r> {
+    registry: &'r Registry,
+    plan: ReadPlan,
+    slots: HashMap<OutputId, usize>,
+}
+
+impl Builder<'_> {
+    fn slot(&mut self, id: OutputId) -> Result<usize, Failure> {
+        if let Some(slot) = self.slots.get(&id) {
+            return Ok(*slot);
+        }
+        let view = self.registry.views[id.view].clone();
+        let Some(derived) = view.derived(id.output) else {
+            let slot = self.next_slot(id);
+            let keys = self.keys_of(id.view)?;
+            let reads = &mut self.plan.views;
+            let at = reads.iter().position(|read| read.view == id.view).unwrap_or_else(|| {
+                reads.push(ViewRead { view: id.view, keys, features: Vec::new(), slots: Vec::new() });
+                reads.len() - 1
+            });
+            reads[at].features.push(id.output);
+            reads[at].slots.push(slot);
+            return Ok(slot);
+        };
+        let mut inputs = Vec::with_capacity(derived.inputs.len());
+        for input in &derived.inputs {
+            inputs.push(match input {
+                Input::Output(id) => InputSlot::Slot(self.slot(*id)?),
+                Input::Request(name) => {
+                    let declared = view.request.iter().find(|(known, _)| known == name);
+                    let data_type = declared.map_or(DataType::Text, |(_, data_type)| data_type.clone());
+                    InputSlot::Request(named(&mut self.plan.request, name, data_type)?)
+                }
+            });
+        }
+        let slot = self.next_slot(id);
+        self.plan.derived.push(DerivedRead { id, slot, inputs });
+        Ok(slot)
+    }
+
+    fn next_slot(&mut self, id: OutputId) -> usize {
+        let slot = self.plan.slots;
+        self.slots.insert(id, slot);
+        self.plan.slots += 1;
+        slot
+    }
+
+    fn keys_of(&mut self, view: usize) -> Result<Vec<usize>, Failure> {
+        let view = self.registry.views[view].clone();
+        if view.stream.is_none() {
+            return Ok(Vec::new());
+        }
+        view.keys.iter().map(|(name, data_type)| named(&mut self.plan.keys, name, data_type.clone())).collect()
+    }
+}
+
+/// The place of a name; two meanings of one name cannot share a request.
+fn named(list: &mut Vec<(String, DataType)>, name: &str, data_type: DataType) -> Result<usize, Failure> {
+    match list.iter().position(|(known, _)| known == name) {
+        Some(at) if list[at].1 == data_type => Ok(at),
+        Some(at) => {
+            let message = format!("`{name}` is {} in one view and {data_type} in another", list[at].1);
+            Err(Failure::invalid("E2003", message))
+        }
+        None => {
+            list.push((name.to_string(), data_type));
+            Ok(list.len() - 1)
+        }
+    }
+}
+
+/// Names in messages: enough to recognise them.
+pub fn shortened(name: &str) -> String {
+    name.chars().take(200).collect()
+}

@@ -1,0 +1,227 @@
+//! Between the engine's values and the messages of the protocol: columns in, columns out.
+
+use std::collections::HashMap;
+
+use arrow_array::{BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, StringArray};
+use tidemill_features::expression::Column;
+use tidemill_features::read::{Answer, Status};
+use tidemill_features::value::{DataType, Value};
+use tidemill_proto::v1::{self, column::Values};
+
+use super::plan::{ReadPlan, shortened};
+use crate::failure::Failure;
+
+/// What stands for "no event" where a time is expected.
+pub const NO_TIME: i64 = i64::MIN;
+
+fn rows_of(column: &v1::Column) -> usize {
+    let texts = |offsets: &[u32]| offsets.len().saturating_sub(1);
+    match &column.values {
+        None => column.rows as usize,
+        Some(Values::Bools(v)) => v.values.len(),
+        Some(Values::Int64s(v) | Values::Timestamps(v)) => v.values.len(),
+        Some(Values::Doubles(v)) => v.values.len(),
+        Some(Values::Texts(v)) => texts(&v.offsets),
+        Some(Values::Blobs(v)) => texts(&v.offsets),
+        Some(Values::Decimals(v)) => v.data.len() / 16,
+        Some(Values::Lists(v)) => texts(&v.offsets),
+    }
+}
+
+/// A column of a request, checked: whatever it claims about itself is verified before it is used.
+pub fn from_wire(name: &str, column: &v1::Column) -> Result<Column, Failure> {
+    let wrong = |what: &str| Failure::field("E2014", &shortened(name), format!("column `{}`: {what}", shortened(name)));
+    let rows = rows_of(column);
+    if !column.validity.is_empty() && column.validity.len() < rows.div_ceil(8) {
+        return Err(wrong("the validity bitmap is shorter than the column"));
+    }
+    if column.values.is_none() && rows > crate::limits::PUSH_ROWS_MAX {
+        return Err(wrong("a column of nulls with too many rows"));
+    }
+    let valid = |row: usize| column.validity.is_empty() || column.validity[row / 8] & (1 << (row % 8)) != 0;
+    let parts = |data: &'_ [u8], offsets: &[u32]| {
+        let ordered = offsets.windows(2).all(|w| w[0] <= w[1]);
+        let inside = offsets.last().is_none_or(|last| *last as usize <= data.len());
+        if ordered && inside { Ok(()) } else { Err(wrong("its offsets do not fit its bytes")) }
+    };
+    Ok(match &column.values {
+        None => Column::Values(vec![Value::Null; rows]),
+        Some(Values::Bools(v)) => Column::Bool(optional(&v.values, valid).collect::<BooleanArray>()),
+        Some(Values::Int64s(v)) => Column::Int64(optional(&v.values, valid).collect::<Int64Array>()),
+        Some(Values::Timestamps(v)) => Column::Timestamp(optional(&v.values, valid).collect::<Int64Array>()),
+        Some(Values::Doubles(v)) => Column::Float64(optional(&v.values, valid).collect::<Float64Array>()),
+        Some(Values::Texts(v)) => {
+            parts(&v.data, &v.offsets)?;
+            let mut texts = Vec::with_capacity(rows);
+            for (row, w) in v.offsets.windows(2).enumerate() {
+                let text = std::str::from_utf8(&v.data[w[0] as usize..w[1] as usize]);
+                texts.push(Some(text.map_err(|_| wrong("not UTF-8"))?).filter(|_| valid(row)));
+            }
+            Column::Text(texts.into_iter().collect::<StringArray>())
+        }
+        Some(Values::Blobs(v)) => {
+            parts(&v.data, &v.offsets)?;
+            let blob = |(row, w): (usize, &[u32])| Some(&v.data[w[0] as usize..w[1] as usize]).filter(|_| valid(row));
+            Column::Bytes(v.offsets.windows(2).enumerate().map(blob).collect::<BinaryArray>())
+        }
+        Some(Values::Decimals(v)) => {
+            let one = |(row, bytes): (usize, &[u8])| {
+                bytes.try_into().ok().map(i128::from_le_bytes).filter(|_| valid(row))
+            };
+            Column::Decimal(v.data.chunks(16).enumerate().map(one).collect::<Decimal128Array>())
+        }
+        Some(Values::Lists(v)) => {
+            let items = v.items.as_deref().ok_or_else(|| wrong("a list without items"))?;
+            if matches!(items.values, Some(Values::Lists(_))) {
+                return Err(wrong("lists of lists"));
+            }
+            let items = from_wire(name, items)?;
+            parts(&vec![0; items.len()], &v.offsets)?;
+            let list = |(row, w): (usize, &[u32])| {
+                let values = (w[0]..w[1]).map(|i| items.value(i as usize).into_owned());
+                if valid(row) { Value::List(values.collect()) } else { Value::Null }
+            };
+            Column::Values(v.offsets.windows(2).enumerate().map(list).collect())
+        }
+    })
+}
+
+fn optional<T: Copy>(values: &[T], valid: impl Fn(usize) -> bool) -> impl Iterator<Item = Option<T>> {
+    values.iter().enumerate().map(move |(row, v)| valid(row).then_some(*v))
+}
+
+/// The named columns of a request in the plan's order, of the declared types, all of one length.
+pub fn request_columns(
+    given: &HashMap<String, v1::Column>,
+    wanted: &[(String, DataType)],
+    what: &str,
+    rows: &mut Option<usize>,
+) -> Result<Vec<Column>, Failure> {
+    let mut columns = Vec::with_capacity(wanted.len());
+    for (name, data_type) in wanted {
+        let column = match given.get(name) {
+            Some(column) => from_wire(name, column)?,
+            None => {
+                let near = tidemill_features::problem::nearest(name, given.keys().map(String::as_str));
+                let failure = Failure::field("E2006", what, format!("{what} `{name}` is missing"));
+                return Err(Failure { near: near.into_iter().collect(), ..failure });
+            }
+        };
+        if *rows.get_or_insert(column.len()) != column.len() {
+            let message = format!("{what} `{name}` has {} rows, others have {}", column.len(), rows.unwrap_or(0));
+            return Err(Failure::field("E2007", what, message));
+        }
+        columns.push(fitted(name, column, data_type, what)?);
+    }
+    if let Some(unknown) = given.keys().find(|name| !wanted.iter().any(|(known, _)| known == *name)) {
+        let near = tidemill_features::problem::nearest(unknown, wanted.iter().map(|(name, _)| name.as_str()));
+        let known: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+        let message = format!("unknown {what} `{}`; this answer takes [{}]", shortened(unknown), known.join(", "));
+        return Err(Failure { near: near.into_iter().collect(), ..Failure::field("E2008", what, message) });
+    }
+    Ok(columns)
+}
+
+/// The column as the declared type; numbers and texts are fitted as decode fits them.
+fn fitted(name: &str, column: Column, data_type: &DataType, what: &str) -> Result<Column, Failure> {
+    let same = matches!(
+        (&column, data_type),
+        (Column::Bool(_), DataType::Bool)
+            | (Column::Int64(_), DataType::Int64)
+            | (Column::Text(_), DataType::Text)
+            | (Column::Bytes(_), DataType::Bytes)
+            | (Column::Timestamp(_), DataType::Timestamp)
+    );
+    if same {
+        return Ok(column);
+    }
+    let mut values = Vec::with_capacity(column.len());
+    for row in 0..column.len() {
+        let fitted = crate::source::fit(&column.value(row), data_type);
+        let value = fitted.map_err(|reason| Failure::field("E2009", what, format!("{what} `{name}`: {reason}")))?;
+        values.push(value);
+    }
+    Ok(Column::Values(values))
+}
+
+/// A column of an answer.
+pub fn to_wire(name: String, data_type: &DataType, answers: &[Answer], value_times: bool) -> v1::Column {
+    let mut column = values_to_wire(data_type, answers.iter().map(|answer| &answer.value), answers.len());
+    column.name = name;
+    if answers.iter().any(|answer| answer.status != Status::Present) {
+        column.statuses = answers.iter().map(|answer| answer.status as u8).collect::<Vec<u8>>().into();
+    }
+    if value_times {
+        column.newest = answers.iter().map(|answer| answer.newest.unwrap_or(NO_TIME)).collect();
+    }
+    column
+}
+
+/// Values of one type as a column.
+pub fn values_to_wire<'v>(data_type: &DataType, values: impl Iterator<Item = &'v Value<'v>> + Clone, rows: usize) -> v1::Column {
+    macro_rules! packed {
+        ($pattern:pat => $value:expr, $default:expr) => {
+            values.clone().map(|value| if let $pattern = value { $value } else { $default }).collect()
+        };
+    }
+    let packed = match data_type {
+        DataType::Bool => Values::Bools(v1::Bools { values: packed!(Value::Bool(v) => *v, false) }),
+        DataType::Int64 => Values::Int64s(v1::Int64s { values: packed!(Value::Int64(v) => *v, 0) }),
+        DataType::Timestamp => Values::Timestamps(v1::Int64s { values: packed!(Value::Timestamp(v) => *v, 0) }),
+        DataType::Float64 | DataType::Float32 => {
+            Values::Doubles(v1::Doubles { values: packed!(Value::Float64(v) => *v, 0.0) })
+        }
+        DataType::Text | DataType::Bytes => {
+            let (mut data, mut offsets) = (Vec::new(), vec![0]);
+            for value in values.clone() {
+                match value {
+                    Value::Text(v) => data.extend_from_slice(v.as_bytes()),
+                    Value::Bytes(v) => data.extend_from_slice(v),
+                    _ => {}
+                }
+                offsets.push(data.len() as u32);
+            }
+            match data_type {
+                DataType::Text => Values::Texts(v1::Texts { data: data.into(), offsets }),
+                _ => Values::Blobs(v1::Blobs { data: data.into(), offsets }),
+            }
+        }
+        DataType::Decimal { scale, .. } => {
+            let decimals: Vec<i128> = packed!(Value::Decimal(v) => *v, 0);
+            let data: Vec<u8> = decimals.iter().flat_map(|v| v.to_le_bytes()).collect();
+            Values::Decimals(v1::Decimals { data: data.into(), scale: u32::from(*scale) })
+        }
+        DataType::List(_) | DataType::Vector(_) => {
+            let of = if let DataType::List(of) = data_type { (**of).clone() } else { DataType::Float32 };
+            let (mut items, mut offsets) = (Vec::new(), vec![0]);
+            for value in values.clone() {
+                if let Value::List(list) = value {
+                    items.extend(list.iter());
+                }
+                offsets.push(items.len() as u32);
+            }
+            let items = values_to_wire(&of, items.iter().copied(), items.len());
+            Values::Lists(Box::new(v1::Lists { items: Some(Box::new(items)), offsets }))
+        }
+    };
+    let mut validity = Vec::new();
+    if values.clone().any(Value::is_null) {
+        validity = vec![0u8; rows.div_ceil(8)];
+        for (row, _) in values.enumerate().filter(|(_, value)| !value.is_null()) {
+            validity[row / 8] |= 1 << (row % 8);
+        }
+    }
+    v1::Column { values: Some(packed), validity: validity.into(), rows: rows as u32, ..v1::Column::default() }
+}
+
+/// Keys and request values of a message, as a read takes them.
+pub fn keys(
+    plan: &ReadPlan,
+    keys: &HashMap<String, v1::Column>,
+    request: &HashMap<String, v1::Column>,
+) -> Result<super::get::Keys, Failure> {
+    let mut rows = None;
+    let columns = request_columns(keys, &plan.keys, "key", &mut rows)?;
+    let request = request_columns(request, &plan.request, "request value", &mut rows)?;
+    Ok(super::get::Keys { columns, request, rows: rows.unwrap_or(0) })
+}

@@ -4,14 +4,19 @@
 //! (folded into records), `online` (kept and published), `serving` (read). Beside it `catalog` (what is declared), `cli` (the
 //! verbs), and below all of them `clock`, `limits`, `settings`. `components` alone puts the parts together.
 
+pub mod catalog;
+pub mod cli;
 pub mod clock;
 pub mod columns;
+pub mod components;
 pub mod failure;
 pub mod ingest;
 pub mod json;
 pub mod limits;
 pub mod log;
+pub mod metrics;
 pub mod online;
 pub mod place;
 pub mod serving;
+pub mod settings;
 pub mod source;

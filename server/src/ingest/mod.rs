@@ -128,11 +128,24 @@ impl Ingest {
         decoded: Decoded,
         wait: Wait,
     ) -> Result<Receipt, Failure> {
+        self.enqueue(source, partition, accepted_at, decoded, wait).await?.await
+    }
+
+    /// Takes decoded events into the queue, in the order of the calls; what comes back waits as long as asked.
+    pub async fn enqueue(
+        &self,
+        source: usize,
+        partition: u32,
+        accepted_at: i64,
+        decoded: Decoded,
+        wait: Wait,
+    ) -> Result<impl Future<Output = Result<Receipt, Failure>> + Send + use<>, Failure> {
         let overloaded = || Failure::new(Remedy::Exhausted, "E1012", "more events are coming in than the disk takes; send them again later");
         let place = tokio::time::timeout(PUSH_WAIT, self.queue.reserve()).await.map_err(|_| overloaded())?;
         let place = place.map_err(|_| Failure::new(Remedy::Unavailable, "E1013", "the server is stopping"))?;
         let (reply, answer) = oneshot::channel();
         place.send(Submission { source, partition, accepted_at, decoded, wait, reply });
-        answer.await.map_err(|_| Failure::new(Remedy::Unavailable, "E1013", "the server is stopping"))?
+        let stopping = |_| Failure::new(Remedy::Unavailable, "E1013", "the server is stopping");
+        Ok(async move { answer.await.map_err(stopping)? })
     }
 }

@@ -4,8 +4,15 @@
 //! longer hold; `explain` shows how one value came about. `wire` converts between values and messages, `grpc` and `http` are
 //! the two doors, `status` is the one place where errors become codes.
 
+pub mod answer;
+pub mod api;
+pub mod arrow;
+pub mod door;
 pub mod explain;
 pub mod get;
+pub mod grpc;
+pub mod http;
+pub mod json_columns;
 pub mod past;
 pub mod plan;
 pub mod status;

@@ -95,6 +95,7 @@ pub fn request_columns(
     given: &HashMap<String, v1::Column>,
     wanted: &[(String, DataType)],
     what: &str,
+    as_text: bool,
     rows: &mut Option<usize>,
 ) -> Result<Vec<Column>, Failure> {
     let mut columns = Vec::with_capacity(wanted.len());
@@ -111,7 +112,7 @@ pub fn request_columns(
             let message = format!("{what} `{name}` has {} rows, others have {}", column.len(), rows.unwrap_or(0));
             return Err(Failure::field("E2007", what, message));
         }
-        columns.push(fitted(name, column, data_type, what)?);
+        columns.push(fitted(name, column, data_type, what, as_text)?);
     }
     if let Some(unknown) = given.keys().find(|name| !wanted.iter().any(|(known, _)| known == *name)) {
         let near = tidemill_features::problem::nearest(unknown, wanted.iter().map(|(name, _)| name.as_str()));
@@ -123,7 +124,7 @@ pub fn request_columns(
 }
 
 /// The column as the declared type; numbers and texts are fitted as decode fits them.
-fn fitted(name: &str, column: Column, data_type: &DataType, what: &str) -> Result<Column, Failure> {
+fn fitted(name: &str, column: Column, data_type: &DataType, what: &str, as_text: bool) -> Result<Column, Failure> {
     let same = matches!(
         (&column, data_type),
         (Column::Bool(_), DataType::Bool)
@@ -137,7 +138,11 @@ fn fitted(name: &str, column: Column, data_type: &DataType, what: &str) -> Resul
     }
     let mut values = Vec::with_capacity(column.len());
     for row in 0..column.len() {
-        let fitted = crate::source::fit(&column.value(row), data_type);
+        let value = column.value(row);
+        let fitted = match &value {
+            Value::Text(text) if as_text => crate::source::read_cell(text, data_type),
+            value => crate::source::fit(value, data_type),
+        };
         let value = fitted.map_err(|reason| Failure::field("E2009", what, format!("{what} `{name}`: {reason}")))?;
         values.push(value);
     }
@@ -219,9 +224,10 @@ pub fn keys(
     plan: &ReadPlan,
     keys: &HashMap<String, v1::Column>,
     request: &HashMap<String, v1::Column>,
+    as_text: bool,
 ) -> Result<super::get::Keys, Failure> {
     let mut rows = None;
-    let columns = request_columns(keys, &plan.keys, "key", &mut rows)?;
-    let request = request_columns(request, &plan.request, "request value", &mut rows)?;
+    let columns = request_columns(keys, &plan.keys, "key", as_text, &mut rows)?;
+    let request = request_columns(request, &plan.request, "request value", as_text, &mut rows)?;
     Ok(super::get::Keys { columns, request, rows: rows.unwrap_or(0) })
 }

@@ -13,4 +13,4 @@ pub mod parquet;
 mod scalar;
 
 pub use self::decode::{BadEvent, Decoded, Decoder};
-pub use self::scalar::fit;
+pub use self::scalar::{fit, read_cell};

@@ -132,3 +132,10 @@ pub fn fit(value: &Value<'_>, data_type: &DataType) -> Result<Value<'static>, St
     };
     fitted.map(Value::into_owned)
 }
+
+/// A text that stands for a value of a type, as on a command line.
+pub fn read_cell(text: &str, data_type: &DataType) -> Result<Value<'static>, String> {
+    let field = FieldType { data_type: data_type.clone(), unit: TimeUnit::Text };
+    let value = if *data_type == DataType::Text { Ok(Value::text(text)) } else { from_cell(text, &field) };
+    value.map(Value::into_owned)
+}

@@ -1,0 +1,163 @@
+//! The catalog: what is declared, shown to people and programs.
+//!
+//! `project` finds and reads definition files; the rest turns a `Registry` into summaries, JSON and lineage.
+
+pub mod project;
+
+use serde_json::{Value as Json, json};
+use tidemill_features::definitions::{Connector, Input, OutputId, Registry, Source, View};
+use tidemill_features::plan::Window;
+use tidemill_features::problem::nearest;
+use tidemill_features::time::duration_text;
+
+use crate::failure::Failure;
+
+/// Kinds of definitions, in the order in which they are listed.
+pub const KINDS: [&str; 5] = ["source", "entity", "view", "embedding", "service"];
+
+/// A definition in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// one of `KINDS`
+    pub kind: &'static str,
+    /// as declared
+    pub name: String,
+    /// for people
+    pub summary: String,
+}
+
+/// All definitions, or those of one kind.
+pub fn list(registry: &Registry, kind: &str) -> Result<Vec<Entry>, Failure> {
+    if !kind.is_empty() && !KINDS.contains(&kind) {
+        let near = nearest(kind, KINDS);
+        return Err(Failure::unknown("E2030", format!("unknown kind `{kind}`; kinds are {}", KINDS.join(", ")), near));
+    }
+    let entry = |kind, name: &str, summary| Entry { kind, name: name.to_string(), summary };
+    let mut entries = Vec::new();
+    for source in &registry.sources {
+        entries.push(entry("source", &source.name, format!("{}, {} columns", connector(source), source.fields.len())));
+    }
+    for e in &registry.entities {
+        entries.push(entry("entity", &e.name, format!("key {}", e.keys.join(", "))));
+    }
+    for view in &registry.views {
+        let (features, derived) = (view.plan.features.len(), view.derived.len());
+        let of = view.stream.as_ref().map_or("request".to_string(), |s| registry.sources[s.source].name.clone());
+        let entity = &registry.entities[view.entity].name;
+        entries.push(entry("view", &view.name, format!("{features} features and {derived} derived of {entity} from {of}")));
+    }
+    for (name, entity) in &registry.embeddings {
+        entries.push(entry("embedding", name, format!("vectors of {entity}")));
+    }
+    for service in &registry.services {
+        let owner = service.owner.as_ref().map(|o| format!(", owner {o}")).unwrap_or_default();
+        entries.push(entry("service", &service.name, format!("{} features{owner}", service.features.len())));
+    }
+    entries.retain(|e| kind.is_empty() || e.kind == kind);
+    Ok(entries)
+}
+
+fn connector(source: &Source) -> &'static str {
+    match source.connector {
+        Connector::Push => "push",
+        Connector::File { .. } => "file",
+        Connector::Kafka => "kafka",
+    }
+}
+
+/// One definition with its lineage. An empty kind takes the first definition of that name.
+pub fn show(registry: &Registry, kind: &str, name: &str) -> Result<(Entry, Json), Failure> {
+    let entries = list(registry, kind)?;
+    let Some(entry) = entries.iter().find(|entry| entry.name == name) else {
+        let near = nearest(name, entries.iter().map(|entry| entry.name.as_str()));
+        let what = if kind.is_empty() { "definition" } else { kind };
+        return Err(Failure::unknown("E2031", format!("unknown {what} `{}`", crate::serving::plan::shortened(name)), near));
+    };
+    let json = match entry.kind {
+        "source" => registry.source(name).map(|at| source_json(registry, at)),
+        "view" => registry.view(name).map(|at| view_json(registry, at)),
+        "service" => registry.services.iter().find(|s| s.name == name).map(|service| {
+            let features: Vec<String> = service.features.iter().map(|id| registry.reference(*id)).collect();
+            let plan = crate::serving::plan::ReadPlan::of_service(registry, name).ok();
+            let names = |list: &[(String, tidemill_features::value::DataType)]| -> serde_json::Map<String, Json> {
+                list.iter().map(|(name, data_type)| (name.clone(), json!(data_type.to_string()))).collect()
+            };
+            let (keys, request) = plan.map(|plan| (names(&plan.keys), names(&plan.request))).unwrap_or_default();
+            json!({ "owner": service.owner, "features": features, "keys": keys, "request": request })
+        }),
+        "entity" => registry.entities.iter().position(|e| e.name == name).map(|at| {
+            let views: Vec<&str> = registry.views.iter().filter(|v| v.entity == at).map(|v| v.name.as_str()).collect();
+            json!({ "keys": registry.entities[at].keys, "views": views })
+        }),
+        _ => Some(json!({})),
+    };
+    let mut json = json.unwrap_or_default();
+    (json["kind"], json["name"]) = (json!(entry.kind), json!(name));
+    Ok((entry.clone(), json))
+}
+
+fn source_json(registry: &Registry, at: usize) -> Json {
+    let source = &registry.sources[at];
+    let fields: serde_json::Map<String, Json> =
+        source.fields.iter().map(|(name, field)| (name.clone(), json!(field.data_type.to_string()))).collect();
+    let feeds = |view: &&std::sync::Arc<View>| view.stream.as_ref().is_some_and(|s| s.source == at);
+    let views: Vec<&str> = registry.views.iter().filter(feeds).map(|v| v.name.as_str()).collect();
+    json!({
+        "connector": connector(source), "fields": fields, "event_time": source.fields[source.event_time].0,
+        "event_id": source.event_id.map(|at| &source.fields[at].0), "max_future_skew": duration_text(source.max_future_skew),
+        "dedup_horizon": duration_text(source.dedup_horizon), "views": views,
+    })
+}
+
+fn view_json(registry: &Registry, at: usize) -> Json {
+    let view = &registry.views[at];
+    let features: Vec<Json> = view
+        .plan
+        .features
+        .iter()
+        .zip(&view.feature_types)
+        .map(|(feature, data_type)| {
+            json!({ "name": feature.name, "type": data_type.to_string(), "window": window(&feature.window),
+                    "aggregate": format!("{:?}", view.plan.cells[feature.cell].aggregate.kind) })
+        })
+        .collect();
+    let derived: Vec<Json> = view
+        .derived
+        .iter()
+        .map(|derived| {
+            let inputs: Vec<String> = derived
+                .inputs
+                .iter()
+                .map(|input| match input {
+                    Input::Output(id) => registry.reference(*id),
+                    Input::Request(name) => format!("request.{name}"),
+                })
+                .collect();
+            json!({ "name": derived.name, "type": derived.data_type.to_string(),
+                    "expression": derived.expression.text, "inputs": inputs })
+        })
+        .collect();
+    let used: Vec<&str> = registry
+        .services
+        .iter()
+        .filter(|s| s.features.iter().any(|OutputId { view, .. }| *view == at))
+        .map(|s| s.name.as_str())
+        .collect();
+    json!({
+        "entity": registry.entities[view.entity].name, "keys": view.keys.iter().map(|(k, _)| k).collect::<Vec<_>>(),
+        "source": view.stream.as_ref().map(|s| &registry.sources[s.source].name), "features": features,
+        "derived": derived, "services": used, "hash": format!("{:016x}", view.plan.hash),
+    })
+}
+
+fn window(window: &Window) -> String {
+    match window {
+        Window::Sliding { width, hop: None } => duration_text(*width),
+        Window::Sliding { width, hop: Some(hop) } => format!("{} by {}", duration_text(*width), duration_text(*hop)),
+        Window::Lifetime => "lifetime".to_string(),
+        Window::LastN(n) => format!("last {n}"),
+        Window::Tumbling(width) => format!("tumbling({})", duration_text(*width)),
+        Window::Calendar(unit, zone) => format!("calendar({unit:?}, {})", zone.iana_name().unwrap_or("?")).to_lowercase(),
+        Window::Session(gap) => format!("session({})", duration_text(*gap)),
+    }
+}

@@ -1,0 +1,65 @@
+//! A project folder: finding its definition files and checking them.
+
+use std::path::{Path, PathBuf};
+
+use tidemill_features::definitions::{DefinitionFile, Registry, check};
+use tidemill_features::problem::Problem;
+
+use crate::failure::Failure;
+use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
+
+/// The definition files of a project: every `.toml` below `features/`, sorted by path. Without such a folder: those of the
+/// folder itself but `tidemill.toml`.
+pub fn definition_files(project: &Path) -> Result<Vec<DefinitionFile>, Failure> {
+    if !project.is_dir() {
+        return Err(Failure::invalid("E5006", format!("{} is not a folder", project.display())));
+    }
+    let folder = project.join("features");
+    let nested = folder.is_dir();
+    let mut paths = Vec::new();
+    collect(if nested { &folder } else { project }, nested, &mut paths)?;
+    paths.retain(|path| nested || path.file_name().is_some_and(|name| name != "tidemill.toml"));
+    paths.sort();
+    if paths.is_empty() {
+        let message = format!("{} has no definition files: put TOML files into its folder features/, or start with `tidemill init`", project.display());
+        return Err(Failure::invalid("E5006", message));
+    }
+    let mut files = Vec::with_capacity(paths.len());
+    for path in paths {
+        let named = |e: std::io::Error| Failure::invalid("E5001", format!("{}: {e}", path.display()));
+        if std::fs::metadata(&path).map_err(named)?.len() > DEFINITION_BYTES_MAX {
+            let message = format!("{} is larger than {DEFINITION_BYTES_MAX} bytes", path.display());
+            return Err(Failure::invalid("E5007", message));
+        }
+        let text = String::from_utf8(std::fs::read(&path).map_err(named)?)
+            .map_err(|_| Failure::invalid("E5001", format!("{} is not UTF-8", path.display())))?;
+        let shown = path.strip_prefix(project).unwrap_or(&path).display().to_string();
+        files.push(DefinitionFile { path: shown, text });
+    }
+    Ok(files)
+}
+
+fn collect(folder: &Path, deep: bool, paths: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let named = |e: std::io::Error| Failure::invalid("E5001", format!("{}: {e}", folder.display()));
+    for entry in std::fs::read_dir(folder).map_err(named)? {
+        let path = entry.map_err(named)?.path();
+        if deep && path.is_dir() {
+            collect(&path, deep, paths)?;
+        } else if path.extension().is_some_and(|e| e == "toml") {
+            paths.push(path);
+        }
+        if paths.len() > DEFINITION_FILES_MAX {
+            let message = format!("more than {DEFINITION_FILES_MAX} definition files below {}", folder.display());
+            return Err(Failure::invalid("E5007", message));
+        }
+    }
+    Ok(())
+}
+
+/// What loading a project came to: a registry, or problems in its files.
+pub type Checked = Result<Registry, Vec<Problem>>;
+
+/// Reads and checks a project.
+pub fn load(project: &Path) -> Result<Checked, Failure> {
+    Ok(check(&definition_files(project)?))
+}

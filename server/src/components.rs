@@ -1,0 +1,110 @@
+//! The one place where settings become parts, and parts a server.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tidemill_features::definitions::{Connector, Registry};
+
+use crate::catalog::project;
+use crate::clock::Clock;
+use crate::failure::Failure;
+use crate::ingest::{FileFeed, Ingest, IngestThreads, feed, recover, start};
+use crate::online::Memory;
+use crate::serving::get::Reader;
+use crate::serving::past::Past;
+
+/// A running engine: what the doors (gRPC, HTTP) stand on.
+pub struct Server {
+    /// the definitions
+    pub registry: Arc<Registry>,
+    /// the state
+    pub memory: Arc<Memory>,
+    /// the clock
+    pub clock: Arc<Clock>,
+    /// where pushes go in
+    pub ingest: Ingest,
+    /// where reads come out
+    pub reader: Reader,
+    /// by source: key columns of the entities that it feeds
+    pub keys: Vec<Arc<Vec<Vec<usize>>>>,
+    /// where the log is
+    pub log_folder: PathBuf,
+    /// set when the server stops
+    pub stopping: Arc<AtomicBool>,
+}
+
+/// Checks a project for serving: no problems, and nothing that this version cannot run.
+pub fn load_project(folder: &Path) -> Result<Registry, Failure> {
+    let registry = project::load(folder)?.map_err(|problems| {
+        let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Failure::invalid("E5008", format!("{} problems in the definitions\n{}", problems.len(), all.join("\n")))
+    })?;
+    if registry.not_ready.is_empty() {
+        return Ok(registry);
+    }
+    let reasons = registry.not_ready.join("\n  ");
+    Err(Failure::invalid("E5009", format!("the project is right, but this version cannot run all of it:\n  {reasons}")))
+}
+
+impl Server {
+    /// Recovers what the data directory holds and starts ingest.
+    pub fn open(registry: Registry, data_dir: &Path) -> Result<(Arc<Server>, IngestThreads), Failure> {
+        let named = |e: std::io::Error| Failure::invalid("E5011", format!("{}: {e}", data_dir.display()));
+        std::fs::create_dir_all(data_dir).map_err(named)?;
+        let registry = Arc::new(registry);
+        let memory = Arc::new(Memory::new(registry.sources.len(), registry.views.len()));
+        let clock = Arc::new(Clock::default());
+        let recovered = recover(data_dir, &registry, &memory, &clock)?;
+        let log_folder = data_dir.join("log");
+        let past = Past::new(registry.clone(), log_folder.clone());
+        let (ingest, threads) = start(registry.clone(), clock.clone(), memory.clone(), recovered);
+        let reader = Reader::new(registry.clone(), memory.clone(), clock.clone(), past);
+        let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
+        let stopping = Arc::new(AtomicBool::new(false));
+        Ok((Arc::new(Server { registry, memory, clock, ingest, reader, keys, log_folder, stopping }), threads))
+    }
+
+    /// Starts reading the file sources; each goes on by itself.
+    pub fn feed_files(self: &Arc<Self>, project: &Path, data_dir: &Path) -> Vec<tokio::task::JoinHandle<()>> {
+        let files = |at: &usize| matches!(self.registry.sources[*at].connector, Connector::File { .. });
+        let feeds = (0..self.registry.sources.len()).filter(files).map(|source| FileFeed {
+            registry: self.registry.clone(),
+            source,
+            keys: self.keys[source].clone(),
+            project: project.to_path_buf(),
+            data_dir: data_dir.to_path_buf(),
+            ingest: self.ingest.clone(),
+            clock: self.clock.clone(),
+            memory: self.memory.clone(),
+            stop: self.stopping.clone(),
+        });
+        let run = |file_feed: FileFeed| {
+            tokio::spawn(async move {
+                let name = file_feed.registry.sources[file_feed.source].name.clone();
+                match feed(file_feed).await {
+                    Ok(()) => tracing::info!(source = name, "all files are read"),
+                    Err(failure) => tracing::error!(source = name, %failure, "the file source has stopped"),
+                }
+            })
+        };
+        feeds.map(run).collect()
+    }
+
+    /// Asks everything that runs by itself to stop.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+fn key_columns(registry: &Registry, source: usize) -> Vec<Vec<usize>> {
+    let mut keys: Vec<Vec<usize>> = Vec::new();
+    for view in &registry.views {
+        if let Some(stream) = view.stream.as_ref().filter(|stream| stream.source == source) {
+            if !keys.contains(&stream.key_columns) {
+                keys.push(stream.key_columns.clone());
+            }
+        }
+    }
+    keys
+}

@@ -1,0 +1,200 @@
+//! Answers as messages: what the engine says, in the words of the protocol.
+
+use tidemill_features::definitions::DefinitionFile;
+use tidemill_features::value::DataType;
+use tidemill_proto::v1;
+
+use super::explain::{Explained, Explanation, explain as explain_value};
+use super::get::{Answers, Positions};
+use super::wire::{self, NO_TIME};
+use crate::catalog;
+use crate::components::Server;
+use crate::failure::Failure;
+use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
+
+fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
+    match as_of {
+        Some(time) if !(tidemill_features::time::MIN_TIME..=tidemill_features::time::MAX_TIME).contains(&time) => {
+            Err(Failure::field("E2015", "as_of", "the time lies outside the years 1 to 9999"))
+        }
+        other => Ok(other),
+    }
+}
+
+/// Serving.Get
+pub fn get(server: &Server, request: &v1::GetRequest) -> Result<v1::GetResponse, Failure> {
+    let plan = server.reader.plan(&request.service, &request.features)?;
+    let keys = wire::keys(&plan, &request.keys, &request.request, request.text_values)?;
+    let answers = server.reader.get(plan, &keys, checked_time(request.as_of)?)?;
+    let mut response = v1::GetResponse {
+        columns: columns(server, &answers, request.value_times),
+        views: view_times(server, &answers),
+        read_time: answers.read_time,
+        positions: positions(server, &answers),
+        definition_hash: format!("{:016x}", server.registry.hash),
+        stale: answers.stale.clone(),
+        arrow: Default::default(),
+    };
+    if request.encoding() == v1::Encoding::Arrow {
+        response.arrow = super::arrow::stream(server, &answers)?.into();
+        response.columns.clear();
+    }
+    Ok(response)
+}
+
+fn columns(server: &Server, answers: &Answers, value_times: bool) -> Vec<v1::Column> {
+    let column = |(id, column): (&tidemill_features::definitions::OutputId, &Vec<_>)| {
+        let data_type = server.registry.data_type(*id).unwrap_or(&DataType::Text);
+        wire::to_wire(server.registry.reference(*id), data_type, column, value_times)
+    };
+    answers.plan.ids.iter().zip(&answers.columns).map(column).collect()
+}
+
+fn view_times(server: &Server, answers: &Answers) -> Vec<v1::ViewTimes> {
+    let mut views: Vec<(usize, Vec<i64>)> = Vec::new();
+    for (id, column) in answers.plan.ids.iter().zip(&answers.columns) {
+        let at = views.iter().position(|(view, _)| *view == id.view).unwrap_or_else(|| {
+            views.push((id.view, vec![NO_TIME; column.len()]));
+            views.len() - 1
+        });
+        for (newest, answer) in views[at].1.iter_mut().zip(column) {
+            *newest = (*newest).max(answer.newest.unwrap_or(NO_TIME));
+        }
+    }
+    let named = |(view, newest): (usize, Vec<i64>)| v1::ViewTimes { view: server.registry.views[view].name.clone(), newest };
+    views.into_iter().map(named).collect()
+}
+
+/// The positions of the sources that an answer depends on.
+fn positions(server: &Server, answers: &Answers) -> Vec<v1::Position> {
+    let used = |source: u32| {
+        answers.plan.views.iter().any(|view| {
+            server.registry.views[view.view].stream.as_ref().is_some_and(|stream| stream.source == source as usize)
+        })
+    };
+    positions_where(server, &answers.positions, used)
+}
+
+fn positions_where(server: &Server, positions: &Positions, used: impl Fn(u32) -> bool) -> Vec<v1::Position> {
+    let position = |((source, partition), next): (&(u32, u32), &u64)| v1::Position {
+        source: server.registry.sources[*source as usize].name.clone(),
+        partition: *partition,
+        next_offset: *next,
+    };
+    positions.iter().filter(|((source, _), _)| used(*source)).map(position).collect()
+}
+
+/// Serving.Explain
+pub fn explain(server: &Server, request: &v1::ExplainRequest) -> Result<v1::ExplainResponse, Failure> {
+    let plan = server.reader.plan("", std::slice::from_ref(&request.feature))?;
+    let keys = wire::keys(&plan, &request.keys, &request.request, request.text_values)?;
+    let explanation = explain_value(&server.reader, &request.feature, &keys, checked_time(request.as_of)?)?;
+    let events = |list: &[Explained]| list.iter().map(|event| explained(server, event)).collect();
+    let Explanation { answer, data_type, .. } = &explanation;
+    Ok(v1::ExplainResponse {
+        value: Some(wire::to_wire(request.feature.clone(), data_type, std::slice::from_ref(answer), true)),
+        from: explanation.from,
+        to: explanation.to,
+        counted: events(&explanation.counted),
+        excluded: events(&explanation.excluded),
+        merged_tiles: explanation.merged_tiles,
+        bit_identical: explanation.bit_identical,
+        read_time: explanation.read_time,
+        positions: positions_where(server, &explanation.positions, |_| true),
+        arithmetic: explanation.arithmetic.clone(),
+        counted_total: explanation.counted_total,
+        excluded_total: explanation.excluded_total,
+    })
+}
+
+fn explained(server: &Server, event: &Explained) -> v1::ExplainedEvent {
+    let value = event.value.as_ref().zip(event.data_type.as_ref());
+    v1::ExplainedEvent {
+        event_time: event.event_time,
+        source: server.registry.sources[event.source].name.clone(),
+        partition: event.partition,
+        offset: event.offset,
+        value: value.map(|(value, data_type)| wire::values_to_wire(data_type, std::iter::once(value), 1)),
+        reason: event.reason.to_string(),
+    }
+}
+
+fn entry(entry: catalog::Entry) -> v1::CatalogEntry {
+    v1::CatalogEntry { kind: entry.kind.to_string(), name: entry.name, summary: entry.summary }
+}
+
+/// Catalog.List
+pub fn list(server: &Server, kind: &str) -> Result<v1::ListResponse, Failure> {
+    let entries = catalog::list(&server.registry, kind)?;
+    Ok(v1::ListResponse { entries: entries.into_iter().map(entry).collect() })
+}
+
+/// Catalog.Get
+pub fn show(server: &Server, kind: &str, name: &str) -> Result<v1::CatalogGetResponse, Failure> {
+    let (found, json) = catalog::show(&server.registry, kind, name)?;
+    Ok(v1::CatalogGetResponse { entry: Some(entry(found)), json: json.to_string() })
+}
+
+/// Catalog.Check
+pub fn check(request: v1::CheckRequest) -> Result<v1::CheckResponse, Failure> {
+    if request.files.len() > DEFINITION_FILES_MAX {
+        return Err(Failure::field("E5007", "files", format!("more than {DEFINITION_FILES_MAX} files")));
+    }
+    if request.files.iter().any(|file| file.text.len() as u64 > DEFINITION_BYTES_MAX) {
+        return Err(Failure::field("E5007", "files", format!("a file is larger than {DEFINITION_BYTES_MAX} bytes")));
+    }
+    let file = |file: v1::DefinitionFile| DefinitionFile { path: file.path, text: file.text };
+    let files: Vec<DefinitionFile> = request.files.into_iter().map(file).collect();
+    let problems = tidemill_features::definitions::check(&files).err().unwrap_or_default();
+    let problem = |problem: tidemill_features::problem::Problem| v1::Problem {
+        code: problem.code.to_string(),
+        file: problem.file,
+        line: problem.line as u32,
+        column: problem.column as u32,
+        message: problem.message,
+        near: problem.near.unwrap_or_default(),
+    };
+    Ok(v1::CheckResponse { problems: problems.into_iter().map(problem).collect() })
+}
+
+/// Catalog.Status
+pub fn status(server: &Server) -> v1::StatusResponse {
+    let state = server.memory.read();
+    let disk_full = server.ingest.disk_full.load(std::sync::atomic::Ordering::Relaxed);
+    let source = |(at, source): (usize, &std::sync::Arc<tidemill_features::definitions::Source>)| {
+        let ledger = &state.sources[at];
+        let of_source = state.positions.iter().filter(|((source, _), _)| *source == at as u32);
+        let status = v1::SourceStatus {
+            consumed: ledger.consumed,
+            accepted: ledger.accepted,
+            dead_lettered: ledger.dead_lettered,
+            lag: server.ingest.pending[at].load(std::sync::atomic::Ordering::Relaxed),
+            positions: of_source.map(|((_, partition), next)| (*partition, *next)).collect(),
+            state: if disk_full { "disk full" } else { "running" }.to_string(),
+            newest_event: ledger.newest_event.unwrap_or(NO_TIME),
+        };
+        (source.name.clone(), status)
+    };
+    let view = |(at, view): (usize, &std::sync::Arc<tidemill_features::definitions::View>)| {
+        let ledger = &state.views[at];
+        let status = v1::ViewStatus {
+            applied: ledger.applied,
+            filtered: ledger.filtered,
+            keyless: ledger.keyless,
+            late: ledger.late,
+            duplicate: ledger.duplicate,
+            entities: state.entities(at) as u64,
+            newest_event: ledger.newest_event.unwrap_or(NO_TIME),
+            bytes: state.bytes[at],
+        };
+        (view.name.clone(), status)
+    };
+    v1::StatusResponse {
+        ready: true,
+        sources: server.registry.sources.iter().enumerate().map(source).collect(),
+        views: server.registry.views.iter().enumerate().filter(|(_, v)| v.stream.is_some()).map(view).collect(),
+        definition_hash: format!("{:016x}", server.registry.hash),
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        row_errors: state.row_errors,
+    }
+}

@@ -1,0 +1,165 @@
+//! Requests that change something: pushes and dead letters. Both doors call these.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tidemill_features::definitions::Connector;
+use tidemill_features::problem::nearest;
+use tidemill_proto::v1::{self, push_request::Rows};
+
+use super::plan::shortened;
+use super::wire::from_wire;
+use crate::components::Server;
+use crate::failure::Failure;
+use crate::ingest::{Receipt, Wait};
+use crate::limits::PUSH_ROWS_MAX;
+use crate::log::{LogPlace, LogReader};
+use crate::source::{Decoded, Decoder, columns, csv, json};
+
+/// Dead letters that a push's answer shows.
+const SHOWN_DEAD_LETTERS: usize = 10;
+/// Dead letters of one listing.
+const LETTERS_MAX: u32 = 1_000;
+
+/// Runs work that takes long off the threads that answer requests.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Failure::internal("E2023", "the request panicked: this is a bug of Tidemill")))
+}
+
+fn source_of(server: &Server, name: &str) -> Result<usize, Failure> {
+    server.registry.source(name).ok_or_else(|| {
+        let near = nearest(name, server.registry.sources.iter().map(|source| source.name.as_str()));
+        Failure::unknown("E1010", format!("unknown source `{}`", shortened(name)), near)
+    })
+}
+
+fn decode(server: &Server, source: usize, rows: &Rows, now: i64) -> Result<Decoded, Failure> {
+    let definition = server.registry.sources[source].clone();
+    let mut decoder = Decoder::new(definition, server.keys[source].clone(), now);
+    match rows {
+        Rows::Ndjson(body) => json::decode(body, &mut decoder),
+        Rows::Csv(body) => csv::decode(body, &mut decoder).map_err(|e| Failure::field("E1008", "csv", e))?,
+        Rows::Columns(list) => {
+            let mut named = Vec::with_capacity(list.columns.len());
+            for column in &list.columns {
+                named.push((column.name.clone(), from_wire(&column.name, column)?));
+            }
+            let lengths: BTreeSet<usize> = named.iter().map(|(_, column)| column.len()).collect();
+            if lengths.len() > 1 {
+                return Err(Failure::field("E1009", "columns", format!("columns of different lengths: {lengths:?}")));
+            }
+            columns::decode(&named, lengths.first().copied().unwrap_or(0), &mut decoder);
+        }
+    }
+    let decoded = decoder.finish();
+    if decoded.consumed as usize > PUSH_ROWS_MAX {
+        let message = format!("a push of {} events; send at most {PUSH_ROWS_MAX} at once", decoded.consumed);
+        return Err(Failure::field("E1009", "rows", message));
+    }
+    Ok(decoded)
+}
+
+/// Decodes a push and gives it its place in the queue; what comes back waits for the acknowledgement.
+pub async fn enqueue(
+    server: Arc<Server>,
+    request: v1::PushRequest,
+) -> Result<impl Future<Output = Result<v1::PushResponse, Failure>> + Send, Failure> {
+    let source = source_of(&server, &request.source)?;
+    if !matches!(server.registry.sources[source].connector, Connector::Push) {
+        let message = format!("source `{}` is not fed by pushes: its connector is another", request.source);
+        return Err(Failure::field("E1010", "source", message));
+    }
+    let wait = match request.wait() {
+        v1::Wait::None => Wait::None,
+        v1::Wait::Durable => Wait::Durable,
+        v1::Wait::Readable => Wait::Readable,
+    };
+    let now = server.clock.now();
+    let decoded = match &request.rows {
+        Some(rows) => tokio::task::block_in_place(|| decode(&server, source, rows, now))?,
+        None => Decoded::default(),
+    };
+    let submitted = server.ingest.enqueue(source, 0, now, decoded, wait).await?;
+    Ok(async move { submitted.await.map(|receipt| push_response(&server, source, receipt, now)) })
+}
+
+/// Ingest.Push
+pub async fn push(server: Arc<Server>, request: v1::PushRequest) -> Result<v1::PushResponse, Failure> {
+    enqueue(server, request).await?.await
+}
+
+fn push_response(server: &Server, source: usize, receipt: Receipt, now: i64) -> v1::PushResponse {
+    let name = &server.registry.sources[source].name;
+    let letters = receipt.dead.iter().take(SHOWN_DEAD_LETTERS).map(|dead| v1::DeadLetter {
+        source: name.clone(),
+        partition: receipt.partition,
+        offset: dead.offset,
+        code: dead.code.clone(),
+        reason: dead.reason.clone(),
+        payload: dead.payload[..dead.payload.len().min(1024)].to_vec().into(),
+        arrival_time: now,
+    });
+    v1::PushResponse {
+        accepted: receipt.accepted,
+        dead_lettered: receipt.dead.len() as u64,
+        dead_letters: letters.collect(),
+        positions: vec![v1::Position { source: name.clone(), partition: receipt.partition, next_offset: receipt.next_offset }],
+    }
+}
+
+/// Ingest.DeadLetters: read off the event log.
+pub fn dead_letters(server: &Server, request: &v1::DeadLettersRequest) -> Result<Vec<v1::DeadLetter>, Failure> {
+    if !request.source.is_empty() {
+        source_of(server, &request.source)?;
+    }
+    if request.limit > LETTERS_MAX {
+        return Err(Failure::field("E1009", "limit", format!("at most {LETTERS_MAX} letters at once")));
+    }
+    let limit = if request.limit == 0 { 100 } else { request.limit as usize };
+    let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
+    let mut reader = LogReader::open(&server.log_folder, LogPlace::default()).map_err(broken)?;
+    let mut letters = Vec::new();
+    while let Some(read) = reader.next_frame().map_err(broken)? {
+        let frame = read.frame;
+        if !request.source.is_empty() && frame.source != request.source {
+            continue;
+        }
+        for dead in frame.dead {
+            if frame.partition < request.partition
+                || (frame.partition == request.partition && dead.offset < request.from_offset)
+            {
+                continue;
+            }
+            letters.push(v1::DeadLetter {
+                source: frame.source.clone(),
+                partition: frame.partition,
+                offset: dead.offset,
+                code: dead.code,
+                reason: dead.reason,
+                payload: dead.payload.into(),
+                arrival_time: frame.accepted_at,
+            });
+            if letters.len() >= limit {
+                return Ok(letters);
+            }
+        }
+    }
+    Ok(letters)
+}
+
+/// Ingest.ReplayDeadLetters: pushes the letters again, as new events of their source.
+pub async fn replay_dead_letters(server: Arc<Server>, request: v1::DeadLettersRequest) -> Result<v1::PushResponse, Failure> {
+    source_of(&server, &request.source)?;
+    let listing = server.clone();
+    let asked = request.clone();
+    let letters = blocking(move || dead_letters(&listing, &asked)).await?;
+    let mut body = Vec::new();
+    for letter in &letters {
+        // A letter is one event; a line break inside it would make two.
+        body.extend(letter.payload.iter().filter(|byte| **byte != b'\n'));
+        body.push(b'\n');
+    }
+    let again = v1::PushRequest { source: request.source, rows: Some(Rows::Ndjson(body.into())), wait: v1::Wait::Readable as i32 };
+    push(server, again).await
+}

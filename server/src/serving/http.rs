@@ -1,0 +1,272 @@
+//! The HTTP twins: the same requests in JSON, on the same port.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json as JsonAnswer, Router};
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+use tidemill_features::read::Status;
+use tidemill_features::time::{parse_rfc3339, rfc3339};
+use tidemill_features::value::DataType;
+use tidemill_proto::v1::{self, push_request::Rows};
+
+use super::get::{Answers, Keys};
+use super::json_columns::column_of;
+use super::plan::ReadPlan;
+use super::status::to_http;
+use super::{answer, api};
+use crate::components::Server;
+use crate::failure::Failure;
+use crate::json;
+use crate::limits::MESSAGE_BYTES_MAX;
+
+/// All HTTP routes.
+pub fn routes(server: Arc<Server>) -> Router {
+    Router::new()
+        .route("/v1/get", post(get_features))
+        .route("/v1/events/{source}", post(push))
+        .route("/v1/explain", post(explain))
+        .route("/v1/catalog", get(list))
+        .route("/v1/catalog/{kind}/{name}", get(show))
+        .route("/v1/check", post(check))
+        .route("/v1/status", get(status))
+        .route("/health", get(|| async { "ok" }))
+        .layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX))
+        .with_state(server)
+}
+
+fn answered(result: Result<Json, Failure>) -> Response {
+    match result {
+        Ok(json) => JsonAnswer(json).into_response(),
+        Err(failure) => to_http(&failure),
+    }
+}
+
+fn parsed<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|e| Failure::invalid("E2016", format!("the body is not what was expected: {e}")))
+}
+
+/// `{"service": …, "keys": {"card_id": ["c1", "c2"]}, "request": {…}, "as_of": …}`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GetBody {
+    #[serde(default)]
+    service: String,
+    #[serde(default)]
+    features: Vec<String>,
+    #[serde(default)]
+    keys: Map<String, Json>,
+    #[serde(default)]
+    request: Map<String, Json>,
+    as_of: Option<String>,
+}
+
+fn time_of(text: Option<&str>) -> Result<Option<i64>, Failure> {
+    let parse = |text: &str| {
+        parse_rfc3339(text).ok_or_else(|| Failure::field("E2015", "as_of", format!("`{text}` is not an RFC 3339 time with its offset")))
+    };
+    text.map(parse).transpose()
+}
+
+async fn get_features(State(server): State<Arc<Server>>, body: Bytes) -> Response {
+    answered((|| {
+        let body: GetBody = parsed(&body)?;
+        let plan = server.reader.plan(&body.service, &body.features)?;
+        let keys = json_keys(&plan, &body.keys, &body.request)?;
+        let answers = server.reader.get(plan, &keys, time_of(body.as_of.as_deref())?)?;
+        Ok(answers_json(&server, &answers, &keys))
+    })())
+}
+
+/// Keys and request values, each a list of equal length, or one value for a single row.
+fn json_keys(plan: &ReadPlan, keys: &Map<String, Json>, request: &Map<String, Json>) -> Result<Keys, Failure> {
+    let mut rows = None;
+    let mut columns = |given: &Map<String, Json>, wanted: &[(String, DataType)], what: &str| {
+        let wire = given.iter().map(|(name, json)| Ok((name.clone(), column_of(name, json)?)));
+        let wire = wire.collect::<Result<_, Failure>>()?;
+        super::wire::request_columns(&wire, wanted, what, false, &mut rows)
+    };
+    let columns_of_keys = columns(keys, &plan.keys, "key")?;
+    let request = columns(request, &plan.request, "request value")?;
+    Ok(Keys { columns: columns_of_keys, request, rows: rows.unwrap_or(0) })
+}
+
+/// int64 beyond 2^53 as text, since many JSON readers would round it.
+fn safe(json: Json) -> Json {
+    match json {
+        Json::Number(n) if n.as_i64().is_some_and(|v| v.unsigned_abs() > 1 << 53) => Json::String(n.to_string()),
+        Json::Array(list) => Json::Array(list.into_iter().map(safe).collect()),
+        other => other,
+    }
+}
+
+fn answers_json(server: &Server, answers: &Answers, keys: &Keys) -> Json {
+    let mut rows = Vec::with_capacity(keys.rows);
+    for row in 0..keys.rows {
+        let mut key = Map::new();
+        for ((name, data_type), column) in answers.plan.keys.iter().zip(&keys.columns) {
+            key.insert(name.clone(), safe(json::value(&column.value(row), Some(data_type))));
+        }
+        let (mut values, mut statuses, mut newest) = (Map::new(), Map::new(), Map::new());
+        for (id, column) in answers.plan.ids.iter().zip(&answers.columns) {
+            let (name, answer) = (server.registry.reference(*id), &column[row]);
+            values.insert(name.clone(), safe(json::value(&answer.value, server.registry.data_type(*id))));
+            if answer.status != Status::Present {
+                statuses.insert(name.clone(), json!(answer.status.name()));
+            }
+            if let Some(time) = answer.newest {
+                newest.insert(name, json!(rfc3339(time)));
+            }
+        }
+        rows.push(json!({ "keys": key, "values": values, "statuses": statuses, "newest": newest }));
+    }
+    let mut positions: Map<String, Json> = Map::new();
+    for ((source, partition), next) in &answers.positions {
+        let of_source = positions.entry(server.registry.sources[*source as usize].name.clone()).or_insert_with(|| json!({}));
+        of_source[partition.to_string()] = json!(next);
+    }
+    json!({ "rows": rows, "as_of": rfc3339(answers.read_time), "positions": positions, "stale": answers.stale,
+            "definition_hash": format!("{:016x}", server.registry.hash) })
+}
+
+#[derive(Deserialize)]
+struct PushQuery {
+    wait: Option<String>,
+}
+
+async fn push(
+    State(server): State<Arc<Server>>,
+    Path(source): Path<String>,
+    Query(query): Query<PushQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let wait = match query.wait.as_deref() {
+        None | Some("durable") => v1::Wait::Durable,
+        Some("none") => v1::Wait::None,
+        Some("readable") => v1::Wait::Readable,
+        Some(other) => {
+            let message = format!("wait is none, durable or readable, not `{}`", super::plan::shortened(other));
+            return to_http(&Failure::field("E1009", "wait", message));
+        }
+    };
+    let is_csv = headers.get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"text/csv"));
+    let rows = if is_csv { Rows::Csv(body) } else { Rows::Ndjson(body) };
+    let request = v1::PushRequest { source, rows: Some(rows), wait: wait as i32 };
+    answered(api::push(server, request).await.map(|response| {
+        let positions: Map<String, Json> =
+            response.positions.iter().map(|p| (p.partition.to_string(), json!(p.next_offset))).collect();
+        let letters: Vec<Json> = response
+            .dead_letters
+            .iter()
+            .map(|letter| json!({ "offset": letter.offset, "code": letter.code, "reason": letter.reason }))
+            .collect();
+        json!({ "accepted": response.accepted, "dead_lettered": response.dead_lettered, "positions": positions, "dead_letters": letters })
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExplainBody {
+    feature: String,
+    keys: Map<String, Json>,
+    as_of: Option<String>,
+}
+
+async fn explain(State(server): State<Arc<Server>>, body: Bytes) -> Response {
+    let result = api::blocking(move || {
+        let body: ExplainBody = parsed(&body)?;
+        let plan = server.reader.plan("", std::slice::from_ref(&body.feature))?;
+        let keys = json_keys(&plan, &body.keys, &Map::new())?;
+        let found = super::explain::explain(&server.reader, &body.feature, &keys, time_of(body.as_of.as_deref())?)?;
+        Ok(explanation_json(&server, &found))
+    });
+    answered(result.await)
+}
+
+fn explanation_json(server: &Server, found: &super::explain::Explanation) -> Json {
+    let event = |event: &super::explain::Explained, with_reason: bool| {
+        let position = json!({ "source": server.registry.sources[event.source].name, "partition": event.partition, "offset": event.offset });
+        let value = event.value.as_ref().map(|v| safe(json::value(v, event.data_type.as_ref())));
+        let mut json = json!({ "event_time": rfc3339(event.event_time), "position": position, "value": value });
+        if with_reason {
+            json["reason"] = json!(event.reason);
+        }
+        json
+    };
+    json!({
+        "value": safe(json::value(&found.answer.value, Some(&found.data_type))), "status": found.answer.status.name(),
+        "from": found.from.map(rfc3339), "to": rfc3339(found.to), "merged_tiles": found.merged_tiles,
+        "counted": found.counted.iter().map(|e| event(e, false)).collect::<Vec<_>>(),
+        "excluded": found.excluded.iter().map(|e| event(e, true)).collect::<Vec<_>>(),
+        "bit_identical": found.bit_identical, "arithmetic": found.arithmetic,
+    })
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    #[serde(default)]
+    kind: String,
+}
+
+async fn list(State(server): State<Arc<Server>>, Query(query): Query<ListQuery>) -> Response {
+    answered(crate::catalog::list(&server.registry, &query.kind).map(|entries| {
+        let entry = |e: &crate::catalog::Entry| json!({ "kind": e.kind, "name": e.name, "summary": e.summary });
+        Json::Array(entries.iter().map(entry).collect())
+    }))
+}
+
+async fn show(State(server): State<Arc<Server>>, Path((kind, name)): Path<(String, String)>) -> Response {
+    answered(crate::catalog::show(&server.registry, &kind, &name).map(|(_, json)| json))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckFile {
+    path: String,
+    text: String,
+}
+
+async fn check(body: Bytes) -> Response {
+    let result = api::blocking(move || {
+        let files: Vec<CheckFile> = parsed(&body)?;
+        let files = files.into_iter().map(|f| v1::DefinitionFile { path: f.path, text: f.text }).collect();
+        answer::check(v1::CheckRequest { files })
+    });
+    answered(result.await.map(|response| {
+        let problem = |p: &v1::Problem| {
+            let near = Some(&p.near).filter(|near| !near.is_empty());
+            json!({ "code": p.code, "file": p.file, "line": p.line, "column": p.column, "message": p.message, "near": near })
+        };
+        json!({ "ok": response.problems.is_empty(), "problems": response.problems.iter().map(problem).collect::<Vec<_>>() })
+    }))
+}
+
+async fn status(State(server): State<Arc<Server>>) -> Response {
+    JsonAnswer(status_json(&answer::status(&server))).into_response()
+}
+
+/// The JSON shape of a status, which the command line shows too.
+pub fn status_json(status: &v1::StatusResponse) -> Json {
+    let time = |time: i64| Some(time).filter(|t| *t != super::wire::NO_TIME).map(rfc3339);
+    let mut sources = Map::new();
+    for (name, source) in &status.sources {
+        let positions: Map<String, Json> = source.positions.iter().map(|(p, next)| (p.to_string(), json!(next))).collect();
+        sources.insert(name.clone(), json!({ "consumed": source.consumed, "accepted": source.accepted,
+            "dead_lettered": source.dead_lettered, "lag": source.lag, "positions": positions, "state": source.state,
+            "newest_event": time(source.newest_event) }));
+    }
+    let mut views = Map::new();
+    for (name, view) in &status.views {
+        views.insert(name.clone(), json!({ "applied": view.applied, "filtered": view.filtered, "keyless": view.keyless,
+            "late": view.late, "duplicate": view.duplicate, "entities": view.entities,
+            "newest_event": time(view.newest_event), "bytes": view.bytes }));
+    }
+    json!({ "ready": status.ready, "sources": sources, "views": views, "definition_hash": status.definition_hash,
+            "version": status.version, "row_errors": status.row_errors })
+}

@@ -1,6 +1,8 @@
 //! Typed columns, built row by row: what decode fills and what the log gives back.
 
-use arrow_array::builder::{BinaryBuilder, BooleanBuilder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder};
+use arrow_array::builder::{
+    BinaryBuilder, BooleanBuilder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder,
+};
 use tidemill_features::expression::Column;
 use tidemill_features::value::{DataType, Value};
 

@@ -93,7 +93,9 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
     };
     for address in [Some(listen), metrics_listen].into_iter().flatten() {
         if !address.ip().is_loopback() && !insecure {
-            let message = format!("{address} can be reached from other machines, and neither TLS nor auth is set up; use a loopback address, or say --insecure");
+            let message = format!(
+                "{address} can be reached from other machines, and neither TLS nor auth is set up; use a loopback address, or say --insecure"
+            );
             return Err(Failure::invalid("E5003", message));
         }
     }
@@ -111,7 +113,9 @@ fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
     let table: Table = text.parse().map_err(|e: toml::de::Error| Failure::invalid("E5001", format!("{shown}: {e}")))?;
     for (key, value) in &table {
         let value = match value {
-            Value::String(text) => substituted(text).map_err(|what| Failure::invalid("E5005", format!("{shown}: `{key}`: {what}")))?,
+            Value::String(text) => {
+                substituted(text).map_err(|what| Failure::invalid("E5005", format!("{shown}: `{key}`: {what}")))?
+            }
             Value::Boolean(flag) => flag.to_string(),
             Value::Integer(number) => number.to_string(),
             Value::Table(_) if SECTIONS.contains(&key.as_str()) => continue,
@@ -153,8 +157,12 @@ fn substituted(text: &str) -> Result<String, String> {
         let end = rest[start..].find('}').ok_or("a `${` without its `}`")? + start;
         let inside = &rest[start + 2..end];
         match inside.split_once(':') {
-            Some(("env", name)) => out.push_str(&std::env::var(name).map_err(|_| format!("environment variable {name} is not set"))?),
-            Some(("file", path)) => out.push_str(std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?.trim_end()),
+            Some(("env", name)) => {
+                out.push_str(&std::env::var(name).map_err(|_| format!("environment variable {name} is not set"))?)
+            }
+            Some(("file", path)) => {
+                out.push_str(std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?.trim_end())
+            }
             _ => return Err(format!("`${{{inside}}}` is neither ${{env:NAME}} nor ${{file:PATH}}")),
         }
         rest = &rest[end + 1..];

@@ -3,8 +3,8 @@
 use super::{Answer, EventSet, fold_rows, read_rows};
 use crate::codec::Damaged;
 use crate::plan::Plan;
-use crate::value::Value;
 use crate::record::{Fate, Incoming, Judge, Row, Rows, sort_rows};
+use crate::value::Value;
 
 /// The events of one key, judged in log order.
 pub struct History<'a> {
@@ -15,17 +15,17 @@ pub struct History<'a> {
 
 impl<'a> History<'a> {
     /// No events yet.
-    pub fn new(plan: &'a Plan) -> Result<Self, Damaged> {
-        Ok(History { plan, judge: Judge::new(plan, None)?, kept: Vec::new() })
+    pub fn new(plan: &'a Plan) -> Self {
+        History { plan, judge: Judge::new(plan), kept: Vec::new() }
     }
 
     /// Takes in the next event of the key. Late events count here: the log has them, and a past read sees them.
-    pub fn push(&mut self, event: &Incoming<'a>) -> Fate {
-        let fate = self.judge.judge(event);
+    pub fn push(&mut self, event: &Incoming<'a>) -> Result<Fate, Damaged> {
+        let fate = self.judge.judge(event)?;
         if matches!(fate, Fate::Applied | Fate::Late) {
             self.kept.push(Row { time: event.order.time, body: event.body });
         }
-        fate
+        Ok(fate)
     }
 
     /// The features (by index) at T.

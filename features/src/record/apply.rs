@@ -59,12 +59,12 @@ pub fn apply(
     stored: &dyn Nodes,
 ) -> Result<Applied, Damaged> {
     let outline = record.map(Outline::parse).transpose()?;
-    let mut judge = Judge::new(plan, outline.as_ref())?;
+    let mut judge = Judge::of_record(plan, outline.as_ref(), stored)?;
     let before = judge.newest;
     let mut fates = Vec::with_capacity(events.len());
     let mut rows = Vec::new();
     for event in events {
-        let fate = judge.judge(event);
+        let fate = judge.judge(event)?;
         fates.push(fate);
         if fate == Fate::Applied {
             rows.push(Row { time: event.order.time, body: event.body });
@@ -73,10 +73,7 @@ pub fn apply(
     if !fates.iter().any(|fate| matches!(fate, Fate::Applied | Fate::Late)) {
         return Ok(Applied { fates, record: None, chunks: Vec::new() });
     }
-    let Judge { mut ids, newest, oldest, .. } = judge;
-    if let Some(dedup) = &plan.dedup {
-        ids.forget(dedup);
-    }
+    let Judge { ids, newest, oldest, .. } = judge;
     sort_rows(plan, &mut rows)?;
     let mut chunks = Chunks::new(stored);
     let node = outline.as_ref().map_or(EMPTY_LEAF, |o| o.node);
@@ -92,11 +89,7 @@ pub fn apply(
         kept.encode_with(plan, &expired, &mut encoded)?;
         base = Some(encoded);
     }
-    let encoded_ids = (!ids.is_empty()).then(|| {
-        let mut encoded = Vec::new();
-        ids.encode(&mut encoded);
-        encoded
-    });
+    let encoded_ids = ids.finish(&mut chunks)?;
     put_outline(&Outline { newest, oldest, ids: encoded_ids.as_deref(), base: base.as_deref(), node: &node }, &mut out);
     Ok(Applied { fates, record: Some(out), chunks: chunks.changed.into_iter().collect() })
 }
@@ -111,35 +104,38 @@ pub struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
+    /// Starts from nothing.
+    pub fn new(plan: &'a Plan) -> Self {
+        Judge { plan, ids: Ids::none(plan.dedup.as_ref()), newest: i64::MIN, oldest: i64::MAX }
+    }
+
     /// Starts from a record, or from nothing.
-    pub fn new(plan: &'a Plan, record: Option<&Outline<'a>>) -> Result<Self, Damaged> {
-        let ids = match (&plan.dedup, record) {
-            (Some(dedup), Some(Outline { ids: Some(stored), .. })) => Ids::decode(dedup, &mut Cursor::new(stored))?,
-            _ => Ids::default(),
+    fn of_record(plan: &'a Plan, record: Option<&Outline<'a>>, nodes: &'a dyn Nodes) -> Result<Self, Damaged> {
+        let Some(record) = record else { return Ok(Judge::new(plan)) };
+        let dedup = plan.dedup.as_ref();
+        let ids = match record.ids {
+            Some(stored) => Ids::of_record(dedup, stored, nodes)?,
+            None => Ids::none(dedup),
         };
-        let (newest, oldest) = record.map_or((i64::MIN, i64::MAX), |record| (record.newest, record.oldest));
-        Ok(Judge { plan, ids, newest, oldest })
+        Ok(Judge { plan, ids, newest: record.newest, oldest: record.oldest })
     }
 
     /// The fate of the next event.
-    pub fn judge(&mut self, event: &Incoming<'a>) -> Fate {
+    pub fn judge(&mut self, event: &Incoming<'_>) -> Result<Fate, Damaged> {
         let EventOrder { time, id, partition, .. } = &event.order;
-        let dedup = self.plan.dedup.as_ref().filter(|_| !id.is_null());
-        if dedup.is_some_and(|dedup| self.ids.is_duplicate(dedup, *partition, id, event.arrival)) {
-            return Fate::Duplicate;
+        if self.ids.is_duplicate(*partition, id, event.arrival)? {
+            return Ok(Fate::Duplicate);
         }
         if !event.passes {
-            return Fate::Filtered;
+            return Ok(Fate::Filtered);
         }
         self.oldest = self.oldest.min(*time);
-        if dedup.is_some() {
-            self.ids.remember(*partition, id, event.arrival);
-        }
+        self.ids.remember(*partition, id, event.arrival)?;
         if !self.plan.never_late && self.newest != i64::MIN && *time < self.plan.floor(self.newest) {
-            return Fate::Late;
+            return Ok(Fate::Late);
         }
         self.newest = self.newest.max(*time);
-        Fate::Applied
+        Ok(Fate::Applied)
     }
 }
 

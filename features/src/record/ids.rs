@@ -1,87 +1,222 @@
 //! Event ids that a record remembers, to drop duplicates: per (partition, id) the arrival of the latest event that counted.
+//!
+//! A few lie in the record. More than `PAGE_MAX` are spread over pages by hash, each a chunk beside the record, so that a hot
+//! key touches only the pages of the events at hand. What a page remembers beyond the horizon never changes a decision; it
+//! goes when the page is next written. So pages, alone of a record's bytes, depend on how events were grouped.
 
-use crate::codec::{Cursor, Damaged, put_delta, put_value, put_varint};
+use std::collections::HashMap;
+
+use super::node::{NodeId, Nodes};
+use super::tree::Chunks;
+use crate::codec::{Cursor, Damaged, put_bytes, put_delta, put_value, put_varint};
+use crate::hash::hash_bytes;
 use crate::plan::Dedup;
 use crate::value::Value;
 
-struct Seen<'a> {
-    partition: u32,
-    id: Value<'a>,
-    arrival: i64,
+/// Ids of one page; twice what a page has after it was split.
+const PAGE_MAX: usize = 128;
+/// Levels of chunks that are pages of ids: this plus the number of hash bits that choose the page.
+const PAGE_LEVEL: u8 = 64;
+/// Most bits; 2^20 pages hold half a billion ids of one entity.
+const BITS_MAX: u8 = 20;
+
+/// Known ids.
+pub struct Ids<'a> {
+    dedup: Option<&'a Dedup>,
+    nodes: Option<&'a dyn Nodes>,
+    bits: u8,
+    pages: HashMap<u64, Page>,
 }
 
-/// Known ids, sorted.
+/// Ids as they are stored, sorted, and those that came since.
 #[derive(Default)]
-pub struct Ids<'a> {
-    seen: Vec<Seen<'a>>,
+struct Page {
+    stored: Vec<u8>,
+    count: usize,
+    added: Vec<(Vec<u8>, i64)>,
+}
+
+impl Page {
+    fn open(stored: &[u8]) -> Result<Page, Damaged> {
+        let mut cursor = Cursor::new(stored);
+        let count = cursor.length()?;
+        Ok(Page { stored: cursor.rest().to_vec(), count, added: Vec::new() })
+    }
+
+    /// Walks over all ids, each with its arrival.
+    fn each<'p>(&'p self, mut visit: impl FnMut(&'p [u8], i64)) -> Result<(), Damaged> {
+        let mut cursor = Cursor::new(&self.stored);
+        let mut arrival = 0i64;
+        for _ in 0..self.count {
+            let id = cursor.bytes()?;
+            arrival = arrival.checked_add(cursor.delta()?).ok_or(Damaged)?;
+            visit(id, arrival);
+        }
+        self.added.iter().for_each(|(id, arrival)| visit(id, *arrival));
+        Ok(())
+    }
+
+    /// The latest arrival of an id.
+    fn latest(&self, wanted: &[u8]) -> Result<Option<i64>, Damaged> {
+        let mut latest = None;
+        self.each(|id, arrival| {
+            if id == wanted {
+                latest = latest.max(Some(arrival));
+            }
+        })?;
+        Ok(latest)
+    }
+
+    fn len(&self) -> usize {
+        self.count + self.added.len()
+    }
+
+    /// Every id once, with its latest arrival, without those that no coming event can repeat. Ids are forgotten only where
+    /// arrival times ascend within a partition: elsewhere an event that arrived earlier may still come.
+    fn settled(&self, dedup: &Dedup) -> Result<Vec<(&[u8], i64)>, Damaged> {
+        let mut ids: Vec<(&[u8], i64)> = Vec::with_capacity(self.len());
+        self.each(|id, arrival| ids.push((id, arrival)))?;
+        ids.sort_unstable_by(|a, b| a.0.cmp(b.0).then(b.1.cmp(&a.1)));
+        ids.dedup_by(|later, kept| later.0 == kept.0);
+        if dedup.arrivals_ascend {
+            let partition = |id: &[u8]| Cursor::new(id).varint().unwrap_or(0);
+            let mut newest: Vec<(u64, i64)> = Vec::new();
+            for (id, arrival) in &ids {
+                match newest.iter_mut().find(|(known, _)| *known == partition(id)) {
+                    Some((_, newest)) => *newest = (*newest).max(*arrival),
+                    None => newest.push((partition(id), *arrival)),
+                }
+            }
+            let of = |id: &[u8]| newest.iter().find(|(known, _)| *known == partition(id)).map_or(i64::MIN, |(_, n)| *n);
+            ids.retain(|(id, arrival)| of(id).saturating_sub(*arrival) <= dedup.horizon);
+        }
+        Ok(ids)
+    }
+}
+
+fn put_ids(ids: &[(&[u8], i64)], out: &mut Vec<u8>) {
+    put_varint(out, ids.len() as u64);
+    let mut previous = 0;
+    for (id, arrival) in ids {
+        put_bytes(out, id);
+        put_delta(out, arrival - previous);
+        previous = *arrival;
+    }
+}
+
+fn encoded(partition: u32, id: &Value<'_>) -> Vec<u8> {
+    let mut key = Vec::with_capacity(16);
+    put_varint(&mut key, u64::from(partition));
+    put_value(&mut key, id);
+    key
 }
 
 impl<'a> Ids<'a> {
-    pub(super) fn decode(dedup: &Dedup, cursor: &mut Cursor<'a>) -> Result<Self, Damaged> {
-        let count = cursor.length()?;
-        let mut seen = Vec::with_capacity(count + 1);
-        let mut arrival = 0i64;
-        for _ in 0..count {
-            let partition = u32::try_from(cursor.varint()?).map_err(|_| Damaged)?;
-            let id = cursor.value(&dedup.id_type)?;
-            arrival = arrival.checked_add(cursor.delta()?).ok_or(Damaged)?;
-            seen.push(Seen { partition, id, arrival });
+    /// No ids; `dedup` is None where the source declares none.
+    pub(super) fn none(dedup: Option<&'a Dedup>) -> Self {
+        Ids { dedup, nodes: None, bits: 0, pages: HashMap::from([(0, Page::default())]) }
+    }
+
+    /// The ids of a record: its part of the record's bytes, and the chunks beside it.
+    pub(super) fn of_record(dedup: Option<&'a Dedup>, stored: &[u8], nodes: &'a dyn Nodes) -> Result<Self, Damaged> {
+        let mut cursor = Cursor::new(stored);
+        let bits = cursor.byte()?;
+        if bits > BITS_MAX {
+            return Err(Damaged);
         }
-        Ok(Ids { seen })
+        let pages = if bits == 0 { HashMap::from([(0, Page::open(cursor.rest())?)]) } else { HashMap::new() };
+        Ok(Ids { dedup, nodes: Some(nodes), bits, pages })
     }
 
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.seen.len() as u64);
-        let mut previous = 0;
-        for seen in &self.seen {
-            put_varint(out, u64::from(seen.partition));
-            put_value(out, &seen.id);
-            put_delta(out, seen.arrival - previous);
-            previous = seen.arrival;
+    fn page_of(&self, key: &[u8]) -> u64 {
+        hash_bytes(key) & ((1 << self.bits) - 1)
+    }
+
+    fn page(&mut self, index: u64) -> Result<&mut Page, Damaged> {
+        if !self.pages.contains_key(&index) {
+            let id = NodeId { level: PAGE_LEVEL + self.bits, slot: index };
+            let page = match self.nodes.and_then(|nodes| nodes.get(id)) {
+                Some(stored) => Page::open(&stored)?,
+                None => return Err(Damaged),
+            };
+            self.pages.insert(index, page);
         }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.seen.is_empty()
-    }
-
-    fn find(&self, partition: u32, id: &Value<'_>) -> Result<usize, usize> {
-        self.seen.binary_search_by(|seen| seen.partition.cmp(&partition).then_with(|| seen.id.order(id)))
+        self.pages.get_mut(&index).ok_or(Damaged)
     }
 
     /// Whether an event repeats one that counted: it arrived no later than the horizon after it, or before it.
-    pub(super) fn is_duplicate(&self, dedup: &Dedup, partition: u32, id: &Value<'_>, arrival: i64) -> bool {
-        let found = self.find(partition, id).ok();
-        found.is_some_and(|at| arrival.saturating_sub(self.seen[at].arrival) <= dedup.horizon)
+    pub(super) fn is_duplicate(&mut self, partition: u32, id: &Value<'_>, arrival: i64) -> Result<bool, Damaged> {
+        let Some(dedup) = self.dedup.filter(|_| !id.is_null()) else { return Ok(false) };
+        let key = encoded(partition, id);
+        let index = self.page_of(&key);
+        let known = self.page(index)?.latest(&key)?;
+        Ok(known.is_some_and(|known| arrival.saturating_sub(known) <= dedup.horizon))
     }
 
     /// Remembers an event that counted.
-    pub(super) fn remember(&mut self, partition: u32, id: &Value<'a>, arrival: i64) {
-        match self.find(partition, id) {
-            Ok(at) => self.seen[at].arrival = self.seen[at].arrival.max(arrival),
-            Err(at) => self.seen.insert(at, Seen { partition, id: id.clone(), arrival }),
+    pub(super) fn remember(&mut self, partition: u32, id: &Value<'_>, arrival: i64) -> Result<(), Damaged> {
+        if self.dedup.is_none() || id.is_null() {
+            return Ok(());
         }
+        let key = encoded(partition, id);
+        let index = self.page_of(&key);
+        self.page(index)?.added.push((key, arrival));
+        Ok(())
     }
 
-    /// Forgets what no coming event can repeat. Only where arrival times ascend within a partition: elsewhere an event that
-    /// arrived earlier may still come.
-    pub(super) fn forget(&mut self, dedup: &Dedup) {
-        if !dedup.arrivals_ascend {
-            return;
+    /// The record's part; pages that changed go to the chunks. None: nothing is remembered.
+    pub(super) fn finish(mut self, chunks: &mut Chunks<'_>) -> Result<Option<Vec<u8>>, Damaged> {
+        let Some(dedup) = self.dedup else { return Ok(None) };
+        while self.bits < BITS_MAX && self.is_crowded(dedup)? {
+            self.split(dedup, chunks)?;
         }
-        let mut kept = Vec::with_capacity(self.seen.len());
-        for of_partition in std::mem::take(&mut self.seen).into_iter().fold(Vec::<Vec<Seen<'a>>>::new(), by_partition) {
-            let newest = of_partition.iter().map(|seen| seen.arrival).max().unwrap_or(i64::MIN);
-            kept.extend(of_partition.into_iter().filter(|s| newest.saturating_sub(s.arrival) <= dedup.horizon));
+        if self.bits > 0 {
+            for (index, page) in self.pages.iter().filter(|(_, page)| !page.added.is_empty()) {
+                let mut out = Vec::with_capacity(page.stored.len() + 32 * page.added.len());
+                put_ids(&page.settled(dedup)?, &mut out);
+                chunks.put(NodeId { level: PAGE_LEVEL + self.bits, slot: *index }, out);
+            }
+            return Ok(Some(vec![self.bits]));
         }
-        self.seen = kept;
+        let ids = self.pages.get(&0).ok_or(Damaged)?.settled(dedup)?;
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        let mut out = vec![0];
+        put_ids(&ids, &mut out);
+        Ok(Some(out))
     }
-}
 
-fn by_partition<'a>(mut groups: Vec<Vec<Seen<'a>>>, seen: Seen<'a>) -> Vec<Vec<Seen<'a>>> {
-    match groups.last_mut().filter(|group| group[0].partition == seen.partition) {
-        Some(group) => group.push(seen),
-        None => groups.push(vec![seen]),
+    fn is_crowded(&self, dedup: &Dedup) -> Result<bool, Damaged> {
+        for page in self.pages.values().filter(|page| page.len() > PAGE_MAX && !page.added.is_empty()) {
+            if page.settled(dedup)?.len() > PAGE_MAX {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
-    groups
+
+    /// Twice as many pages.
+    fn split(&mut self, dedup: &Dedup, chunks: &mut Chunks<'_>) -> Result<(), Damaged> {
+        for index in 0..1u64 << self.bits {
+            self.page(index)?;
+            if self.bits > 0 {
+                chunks.remove(NodeId { level: PAGE_LEVEL + self.bits, slot: index });
+            }
+        }
+        let crowded = std::mem::take(&mut self.pages);
+        self.bits += 1;
+        self.pages = (0..1u64 << self.bits).map(|i| (i, Page::default())).collect();
+        for page in crowded.values() {
+            for (id, arrival) in page.settled(dedup)? {
+                let index = self.page_of(id);
+                self.page(index)?.added.push((id.to_vec(), arrival));
+            }
+        }
+        // A page without ids must be there all the same, or it would be missed as damage.
+        for (index, _) in self.pages.iter().filter(|(_, page)| page.added.is_empty()) {
+            chunks.put(NodeId { level: PAGE_LEVEL + self.bits, slot: *index }, vec![0]);
+        }
+        Ok(())
+    }
 }

@@ -32,7 +32,11 @@ impl<'s> Chunks<'s> {
         }
     }
 
-    fn put(&mut self, id: NodeId, node: Vec<u8>) {
+    pub(super) fn remove(&mut self, id: NodeId) {
+        self.changed.insert(id, None);
+    }
+
+    pub(super) fn put(&mut self, id: NodeId, node: Vec<u8>) {
         self.changed.insert(id, Some(node.into()));
     }
 

@@ -62,8 +62,11 @@ impl From<Status> for ClientError {
         let plain = status.message();
         // The message repeats the number, which has a field of its own.
         let message = code.as_deref().and_then(|code| plain.strip_prefix(&format!("{code}: "))).unwrap_or(plain);
+        let near = text("tidemill-near");
+        let hint = near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        let message = message.strip_suffix(&hint).unwrap_or(message);
         let message = if message.is_empty() { format!("{:?}", status.code()) } else { message.to_string() };
-        ClientError { code: code.unwrap_or_else(|| "E2099".into()), message, near: text("tidemill-near"), status: status.code() }
+        ClientError { code: code.unwrap_or_else(|| "E2099".into()), message, near, status: status.code() }
     }
 }
 

@@ -44,7 +44,11 @@ pub fn list(registry: &Registry, kind: &str) -> Result<Vec<Entry>, Failure> {
         let (features, derived) = (view.plan.features.len(), view.derived.len());
         let of = view.stream.as_ref().map_or("request".to_string(), |s| registry.sources[s.source].name.clone());
         let entity = &registry.entities[view.entity].name;
-        entries.push(entry("view", &view.name, format!("{features} features and {derived} derived of {entity} from {of}")));
+        entries.push(entry(
+            "view",
+            &view.name,
+            format!("{features} features and {derived} derived of {entity} from {of}"),
+        ));
     }
     for (name, entity) in &registry.embeddings {
         entries.push(entry("embedding", name, format!("vectors of {entity}")));
@@ -71,7 +75,11 @@ pub fn show(registry: &Registry, kind: &str, name: &str) -> Result<(Entry, Json)
     let Some(entry) = entries.iter().find(|entry| entry.name == name) else {
         let near = nearest(name, entries.iter().map(|entry| entry.name.as_str()));
         let what = if kind.is_empty() { "definition" } else { kind };
-        return Err(Failure::unknown("E2031", format!("unknown {what} `{}`", crate::serving::plan::shortened(name)), near));
+        return Err(Failure::unknown(
+            "E2031",
+            format!("unknown {what} `{}`", crate::serving::plan::shortened(name)),
+            near,
+        ));
     };
     let json = match entry.kind {
         "source" => registry.source(name).map(|at| source_json(registry, at)),
@@ -157,7 +165,9 @@ fn window(window: &Window) -> String {
         Window::Lifetime => "lifetime".to_string(),
         Window::LastN(n) => format!("last {n}"),
         Window::Tumbling(width) => format!("tumbling({})", duration_text(*width)),
-        Window::Calendar(unit, zone) => format!("calendar({unit:?}, {})", zone.iana_name().unwrap_or("?")).to_lowercase(),
+        Window::Calendar(unit, zone) => {
+            format!("calendar({unit:?}, {})", zone.iana_name().unwrap_or("?")).to_lowercase()
+        }
         Window::Session(gap) => format!("session({})", duration_text(*gap)),
     }
 }

@@ -21,7 +21,10 @@ pub fn definition_files(project: &Path) -> Result<Vec<DefinitionFile>, Failure> 
     paths.retain(|path| nested || path.file_name().is_some_and(|name| name != "tidemill.toml"));
     paths.sort();
     if paths.is_empty() {
-        let message = format!("{} has no definition files: put TOML files into its folder features/, or start with `tidemill init`", project.display());
+        let message = format!(
+            "{} has no definition files: put TOML files into its folder features/, or start with `tidemill init`",
+            project.display()
+        );
         return Err(Failure::invalid("E5006", message));
     }
     let mut files = Vec::with_capacity(paths.len());

@@ -49,7 +49,12 @@ pub struct ExplainArguments {
 
 fn moment(text: Option<&String>) -> Result<Option<i64>, Failure> {
     let parse = |text: &String| {
-        let wrong = || Failure::invalid("E2015", format!("`{text}` is not an RFC 3339 time with its offset, such as 2026-11-22T20:41:07Z"));
+        let wrong = || {
+            Failure::invalid(
+                "E2015",
+                format!("`{text}` is not an RFC 3339 time with its offset, such as 2026-11-22T20:41:07Z"),
+            )
+        };
         parse_rfc3339(text).ok_or_else(wrong)
     };
     text.map(parse).transpose()
@@ -61,7 +66,8 @@ async fn wanted(client: &Client, service: &str) -> Result<(Vec<String>, Vec<Stri
     if let Some((view, _)) = service.split_once(':') {
         let shown = client.show("view", view).await?;
         let json: Json = serde_json::from_str(&shown.json).unwrap_or_default();
-        let keys = json["keys"].as_array().map(|list| list.iter().filter_map(|k| k.as_str().map(str::to_string)).collect());
+        let keys =
+            json["keys"].as_array().map(|list| list.iter().filter_map(|k| k.as_str().map(str::to_string)).collect());
         return Ok((keys.unwrap_or_default(), Vec::new()));
     }
     let shown = client.show("service", service).await?;
@@ -229,7 +235,14 @@ pub(super) async fn status(server: &str, style: Style) -> Result<(), Ended> {
     sources.sort_by_key(|(name, _)| name.as_str());
     let source = |(name, s): (&String, &v1::SourceStatus)| {
         let newest = time(s.newest_event).unwrap_or("-".into());
-        vec![name.clone(), s.consumed.to_string(), s.accepted.to_string(), s.dead_lettered.to_string(), s.lag.to_string(), newest]
+        vec![
+            name.clone(),
+            s.consumed.to_string(),
+            s.accepted.to_string(),
+            s.dead_lettered.to_string(),
+            s.lag.to_string(),
+            newest,
+        ]
     };
     let headers = ["source", "consumed", "accepted", "dead letters", "lag", "newest event"];
     println!("{}", table(&headers, sources.into_iter().map(source).collect()));
@@ -277,9 +290,12 @@ pub(super) async fn dead_letters(server: &str, action: DeadLettersAction, style:
             let letters = client.dead_letters(message).await?.letters;
             if style.json {
                 for letter in &letters {
-                    println!("{}", json!({ "source": letter.source, "partition": letter.partition, "offset": letter.offset,
+                    println!(
+                        "{}",
+                        json!({ "source": letter.source, "partition": letter.partition, "offset": letter.offset,
                         "code": letter.code, "reason": letter.reason, "arrival_time": rfc3339(letter.arrival_time),
-                        "payload": String::from_utf8_lossy(&letter.payload) }));
+                        "payload": String::from_utf8_lossy(&letter.payload) })
+                    );
                 }
                 return Ok(());
             }

@@ -54,7 +54,8 @@ pub fn from_file(path: &Path) -> Result<Given, Failure> {
                 record.iter().zip(&mut cells).for_each(|(cell, column)| column.push(cell.to_string()));
             }
             let rows = cells.first().map_or(0, Vec::len);
-            let columns = headers.iter().zip(&cells).map(|(name, cells)| (name.to_string(), tidemill_client::texts(cells)));
+            let columns =
+                headers.iter().zip(&cells).map(|(name, cells)| (name.to_string(), tidemill_client::texts(cells)));
             Ok(Given { columns: columns.collect(), rows, as_text: true })
         }
         Format::Parquet => from_parquet(path).map_err(named),
@@ -129,7 +130,10 @@ impl Given {
     pub fn times(&self, name: &str) -> Result<Vec<i64>, Failure> {
         let missing = || {
             let near = tidemill_features::problem::nearest(name, self.columns.iter().map(|(n, _)| n.as_str()));
-            Failure { near: near.into_iter().collect(), ..Failure::invalid("E2019", format!("no column `{name}` in the file")) }
+            Failure {
+                near: near.into_iter().collect(),
+                ..Failure::invalid("E2019", format!("no column `{name}` in the file"))
+            }
         };
         let (_, column) = self.columns.iter().find(|(known, _)| known == name).ok_or_else(missing)?;
         let column = crate::serving::wire::from_wire(name, column)?;
@@ -138,7 +142,8 @@ impl Given {
             Value::Text(text) => parse_rfc3339(&text),
             _ => None,
         };
-        let wrong = |row: usize| Failure::invalid("E2019", format!("row {}: `{name}` is not a time with its offset", row + 1));
+        let wrong =
+            |row: usize| Failure::invalid("E2019", format!("row {}: `{name}` is not a time with its offset", row + 1));
         (0..self.rows).map(|row| time(row).ok_or_else(|| wrong(row))).collect()
     }
 

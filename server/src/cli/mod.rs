@@ -193,7 +193,7 @@ pub fn run() -> u8 {
 
 fn verb(arguments: Arguments, style: Style) -> Result<(), Ended> {
     match arguments.verb {
-        Verb::Demo { dir } => { let _ = dir; Ok(()) },
+        Verb::Demo { dir } => runtime()?.block_on(demo::run(dir, style)),
         Verb::Init { first, dir } => offline::init(&first, dir, style),
         Verb::Check { dir } => offline::check(&dir, style),
         Verb::Fmt { dir, check } => offline::format(&dir, check, style),

@@ -19,9 +19,7 @@ pub(super) fn check(dir: &Path, style: Style) -> Result<(), Ended> {
         Err(problems) => (problems.as_slice(), &[][..]),
     };
     if style.json {
-        let problem = |p: &tidemill_features::problem::Problem| {
-            json!({ "code": p.code, "file": p.file, "line": p.line, "column": p.column, "message": p.message, "near": p.near })
-        };
+        let problem = |p: &tidemill_features::problem::Problem| json!({ "code": p.code, "file": p.file, "line": p.line, "column": p.column, "message": p.message, "near": p.near });
         let list: Vec<_> = problems.iter().map(problem).collect();
         println!("{}", json!({ "ok": list.is_empty(), "problems": list, "not_ready": not_ready }));
     } else {
@@ -48,7 +46,8 @@ pub(super) fn format(dir: &Path, only_check: bool, style: Style) -> Result<(), E
         }
         let parse = |text: &str| text.parse::<toml::Table>().ok();
         if parse(&file.text).is_none() || parse(&laid_out) != parse(&file.text) {
-            let message = format!("{} is left as it is: it cannot be read, or its layout is part of its meaning", file.path);
+            let message =
+                format!("{} is left as it is: it cannot be read, or its layout is part of its meaning", file.path);
             return Err(Failure::invalid("E5016", message).into());
         }
         changed += 1;
@@ -87,7 +86,8 @@ pub(super) fn init(first: &str, dir: Option<PathBuf>, style: Style) -> Result<()
     let Some((_, files)) = TEMPLATES.iter().find(|(name, _)| *name == template) else {
         let near = nearest(template, TEMPLATES.iter().map(|(name, _)| *name));
         let known: Vec<&str> = TEMPLATES.iter().map(|(name, _)| *name).collect();
-        let failure = Failure::unknown("E5018", format!("unknown template `{template}`; there is {}", known.join(", ")), near);
+        let failure =
+            Failure::unknown("E5018", format!("unknown template `{template}`; there is {}", known.join(", ")), near);
         return Err(failure.into());
     };
     let named = |e: std::io::Error| Failure::invalid("E5019", format!("{}: {e}", dir.display()));

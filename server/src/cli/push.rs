@@ -79,7 +79,8 @@ pub(super) async fn run(server: &str, arguments: PushArguments, style: Style) ->
 /// One line, or one object.
 pub(super) fn print_result(accepted: u64, dead_lettered: u64, positions: &[v1::Position], style: Style) {
     if style.json {
-        let positions: BTreeMap<String, u64> = positions.iter().map(|p| (p.partition.to_string(), p.next_offset)).collect();
+        let positions: BTreeMap<String, u64> =
+            positions.iter().map(|p| (p.partition.to_string(), p.next_offset)).collect();
         println!("{}", json!({ "accepted": accepted, "dead_lettered": dead_lettered, "positions": positions }));
     } else if !style.quiet {
         println!("accepted {accepted} events, {dead_lettered} dead letters");
@@ -102,7 +103,8 @@ pub(super) async fn send(
     let source = source.to_string();
     let stream = tokio_stream::wrappers::ReceiverStream::new(requests);
     let paced = pace(stream, rate);
-    let requests = paced.map(move |rows| v1::PushRequest { source: source.clone(), rows: Some(rows), wait: wait as i32 });
+    let requests =
+        paced.map(move |rows| v1::PushRequest { source: source.clone(), rows: Some(rows), wait: wait as i32 });
     let mut answers = client.push_stream(requests).await?;
     let progress = Progress::new(style);
     let mut pushed = Pushed::default();
@@ -171,7 +173,11 @@ fn read_file(path: &Path, take: &mut dyn FnMut(Batch) -> bool) -> Result<(), Str
     }
 }
 
-fn read_lines(file: &mut dyn BufRead, header: Option<&[u8]>, take: &mut dyn FnMut(Batch) -> bool) -> Result<(), String> {
+fn read_lines(
+    file: &mut dyn BufRead,
+    header: Option<&[u8]>,
+    take: &mut dyn FnMut(Batch) -> bool,
+) -> Result<(), String> {
     loop {
         let mut body = header.map(<[u8]>::to_vec).unwrap_or_default();
         let start = body.len();

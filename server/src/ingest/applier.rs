@@ -40,7 +40,8 @@ pub(super) struct Flusher {
 impl Flusher {
     pub(super) fn run(self, flushes: &Receiver<Flush>) {
         while let Ok(flush) = flushes.recv() {
-            let definitions: BTreeMap<u32, u64> = flush.meta.views.iter().map(|(hash, view)| (view.id, *hash)).collect();
+            let definitions: BTreeMap<u32, u64> =
+                flush.meta.views.iter().map(|(hash, view)| (view.id, *hash)).collect();
             if let Err(error) = self.store.commit(&flush, &definitions) {
                 // The log has everything: a new start derives the state from it.
                 tracing::error!(%error, "E1015: the state store cannot be written; stopping");
@@ -117,10 +118,14 @@ impl Applier {
             };
             let accepted = frame.batches.get(i).map_or(0, |batch| batch.len() as u64);
             let newest_event = frame.batches.get(i).and_then(|batch| batch.times.iter().copied().max());
-            let through = if i + 1 == count { last } else { frame.batches[i].offsets.last().map_or(position, |o| o + 1) };
+            let through =
+                if i + 1 == count { last } else { frame.batches[i].offsets.last().map_or(position, |o| o + 1) };
             let consumed = through - position;
             position = through;
-            updates.sources.push((source as u32, SourceLedger { consumed, accepted, dead_lettered: consumed - accepted, newest_event }));
+            updates.sources.push((
+                source as u32,
+                SourceLedger { consumed, accepted, dead_lettered: consumed - accepted, newest_event },
+            ));
             updates.positions.push((partition, through));
             self.remember(&updates);
             self.memory.publish(updates);

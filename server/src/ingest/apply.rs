@@ -64,7 +64,9 @@ pub fn fitted(frame: &mut Frame, source: &Source) {
         let rows = batch.len();
         let stored = std::mem::take(&mut batch.columns);
         let column = |(name, field): &(String, tidemill_features::definitions::FieldType)| {
-            let same = |(n, f): &(String, tidemill_features::definitions::FieldType)| n == name && f.data_type == field.data_type;
+            let same = |(n, f): &(String, tidemill_features::definitions::FieldType)| {
+                n == name && f.data_type == field.data_type
+            };
             let at = frame.schema.fields.iter().position(same);
             at.map_or_else(|| Column::Values(vec![Value::Null; rows]), |at| stored[at].clone())
         };

@@ -90,7 +90,12 @@ impl IngestThreads {
 }
 
 /// Starts the threads on recovered state.
-pub fn start(registry: Arc<Registry>, clock: Arc<Clock>, memory: Arc<Memory>, recovered: Recovered) -> (Ingest, IngestThreads) {
+pub fn start(
+    registry: Arc<Registry>,
+    clock: Arc<Clock>,
+    memory: Arc<Memory>,
+    recovered: Recovered,
+) -> (Ingest, IngestThreads) {
     let (queue, submissions) = mpsc::channel(PUSH_QUEUE);
     let (durable, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
     let pending: Arc<Vec<AtomicU64>> = Arc::new(registry.sources.iter().map(|_| AtomicU64::new(0)).collect());
@@ -108,7 +113,10 @@ pub fn start(registry: Arc<Registry>, clock: Arc<Clock>, memory: Arc<Memory>, re
     let (flusher, definitions) = (applier::Flusher { store }, meta.clone());
     let applier = applier::Applier::new(registry, memory, clock, definitions, flushes, pending.clone());
     let thread = |name: &str, run: Box<dyn FnOnce() + Send>| {
-        std::thread::Builder::new().name(name.to_string()).spawn(run).expect("the system has room for a thread at start")
+        std::thread::Builder::new()
+            .name(name.to_string())
+            .spawn(run)
+            .expect("the system has room for a thread at start")
     };
     let threads = IngestThreads {
         sequencer: thread("sequencer", Box::new(move || sequencer.run(submissions))),
@@ -140,7 +148,13 @@ impl Ingest {
         decoded: Decoded,
         wait: Wait,
     ) -> Result<impl Future<Output = Result<Receipt, Failure>> + Send + use<>, Failure> {
-        let overloaded = || Failure::new(Remedy::Exhausted, "E1012", "more events are coming in than the disk takes; send them again later");
+        let overloaded = || {
+            Failure::new(
+                Remedy::Exhausted,
+                "E1012",
+                "more events are coming in than the disk takes; send them again later",
+            )
+        };
         let place = tokio::time::timeout(PUSH_WAIT, self.queue.reserve()).await.map_err(|_| overloaded())?;
         let place = place.map_err(|_| Failure::new(Remedy::Unavailable, "E1013", "the server is stopping"))?;
         let (reply, answer) = oneshot::channel();

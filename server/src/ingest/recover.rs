@@ -27,7 +27,8 @@ pub struct Recovered {
 pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Clock) -> Result<Recovered, Failure> {
     let (store, mut meta) = match open_store(data_dir, registry, memory) {
         Err(StoreError::Damaged(what)) => {
-            let aside = set_aside(data_dir).map_err(|e| Failure::internal("E1017", format!("the damaged state cannot be moved: {e}")))?;
+            let aside = set_aside(data_dir)
+                .map_err(|e| Failure::internal("E1017", format!("the damaged state cannot be moved: {e}")))?;
             tracing::warn!(what, aside, "the state store is damaged: deriving the state anew from the event log");
             // What was loaded before the damage was found must not stay.
             memory.clear();
@@ -50,7 +51,8 @@ pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Cl
         return Err(Failure::internal("E1021", message));
     }
     let state = memory.read();
-    let next_offsets = state.positions.iter().map(|((source, partition), next)| ((*source as usize, *partition), *next)).collect();
+    let next_offsets =
+        state.positions.iter().map(|((source, partition), next)| ((*source as usize, *partition), *next)).collect();
     let log = LogWriter::open(&data_dir.join("log"), end).map_err(|e| Failure::internal("E1018", e.to_string()))?;
     Ok(Recovered { log, store, meta, next_offsets })
 }
@@ -82,7 +84,8 @@ fn open_store(data_dir: &Path, registry: &Registry, memory: &Memory) -> Result<(
     let source_at = |name: &str| registry.source(name).map(|at| at as u32);
     let positions = meta.positions.iter().filter_map(|((s, p), next)| Some(((source_at(s)?, *p), *next))).collect();
     let sources = registry.sources.iter().map(|s| meta.sources.get(&s.name).copied().unwrap_or_default()).collect();
-    let views = registry.views.iter().map(|v| meta.views.get(&v.plan.hash).map(|v| v.ledger).unwrap_or_default()).collect();
+    let views =
+        registry.views.iter().map(|v| meta.views.get(&v.plan.hash).map(|v| v.ledger).unwrap_or_default()).collect();
     memory.restore(positions, sources, views);
     Ok((store, meta))
 }
@@ -132,7 +135,8 @@ fn replay(
 fn consumed(source: u32, frame: &crate::log::Frame) -> Updates {
     let accepted = frame.batches.iter().map(|b| b.len() as u64).sum();
     let newest_event = frame.batches.iter().flat_map(|b| b.times.iter().copied()).max();
-    let ledger = SourceLedger { consumed: frame.consumed, accepted, dead_lettered: frame.consumed - accepted, newest_event };
+    let ledger =
+        SourceLedger { consumed: frame.consumed, accepted, dead_lettered: frame.consumed - accepted, newest_event };
     let position = ((source, frame.partition), frame.first_offset + frame.consumed);
     Updates { positions: vec![position], sources: vec![(source, ledger)], ..Updates::default() }
 }
@@ -180,8 +184,11 @@ impl Changes {
             meta.sources.insert(source.name.clone(), *ledger);
         }
         drop(state);
-        let flush =
-            Flush { records: self.records.drain().collect(), chunks: self.chunks.drain().collect(), meta: meta.clone() };
+        let flush = Flush {
+            records: self.records.drain().collect(),
+            chunks: self.chunks.drain().collect(),
+            meta: meta.clone(),
+        };
         let definitions = meta.views.iter().map(|(hash, view)| (view.id, *hash)).collect();
         store.commit(&flush, &definitions).map_err(|e| Failure::internal("E1015", e.to_string()))
     }

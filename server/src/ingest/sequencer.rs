@@ -118,10 +118,19 @@ impl Sequencer {
         let dead: Vec<DeadEvent> = decoded
             .bad
             .into_iter()
-            .map(|bad| DeadEvent { offset: first_offset + bad.index, code: bad.code, reason: bad.reason, payload: bad.payload })
+            .map(|bad| DeadEvent {
+                offset: first_offset + bad.index,
+                code: bad.code,
+                reason: bad.reason,
+                payload: bad.payload,
+            })
             .collect();
-        let receipt =
-            Receipt { accepted, dead: dead.clone(), partition: submission.partition, next_offset: first_offset + decoded.consumed };
+        let receipt = Receipt {
+            accepted,
+            dead: dead.clone(),
+            partition: submission.partition,
+            next_offset: first_offset + decoded.consumed,
+        };
         let frame = Frame {
             source: source.name.clone(),
             partition: submission.partition,

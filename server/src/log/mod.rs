@@ -25,7 +25,9 @@ pub enum LogError {
         error: std::io::Error,
     },
     /// bytes in the middle of the log are broken
-    #[error("E1020: {path} is damaged at byte {offset}: {what}; restore the file from a copy, or move it away and push its events again")]
+    #[error(
+        "E1020: {path} is damaged at byte {offset}: {what}; restore the file from a copy, or move it away and push its events again"
+    )]
     Damaged {
         /// of the segment
         path: String,

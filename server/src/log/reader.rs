@@ -56,7 +56,12 @@ impl LogReader {
             return Err(LogError::Damaged { path, offset: 0, what: "a segment is missing" });
         }
         let place = if from.segment < first { LogPlace { segment: first, offset: 0 } } else { from };
-        Ok(LogReader { folder: folder.to_path_buf(), place, file: None, last_segment: numbers.last().copied().unwrap_or(0) })
+        Ok(LogReader {
+            folder: folder.to_path_buf(),
+            place,
+            file: None,
+            last_segment: numbers.last().copied().unwrap_or(0),
+        })
     }
 
     /// Where the next frame would stand: behind the last one, once `next` has given None.

@@ -100,7 +100,8 @@ impl Embedded {
     /// Opens or makes the store in a folder.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         // Durability comes from the event log; the store may lag behind it, so its journal is synced by us.
-        let database = Database::builder(folder).manual_journal_persist(true).worker_threads(1).open().map_err(failed)?;
+        let database =
+            Database::builder(folder).manual_journal_persist(true).worker_threads(1).open().map_err(failed)?;
         let open = |name| database.keyspace(name, KeyspaceCreateOptions::default).map_err(failed);
         let (records, chunks, meta) = (open("records")?, open("chunks")?, open("meta")?);
         Ok(Embedded { database, records, chunks, meta })

@@ -61,7 +61,8 @@ fn view_times(server: &Server, answers: &Answers) -> Vec<v1::ViewTimes> {
             *newest = (*newest).max(answer.newest.unwrap_or(NO_TIME));
         }
     }
-    let named = |(view, newest): (usize, Vec<i64>)| v1::ViewTimes { view: server.registry.views[view].name.clone(), newest };
+    let named =
+        |(view, newest): (usize, Vec<i64>)| v1::ViewTimes { view: server.registry.views[view].name.clone(), newest };
     views.into_iter().map(named).collect()
 }
 

@@ -22,7 +22,9 @@ const SHOWN_DEAD_LETTERS: usize = 10;
 const LETTERS_MAX: u32 = 1_000;
 
 /// Runs work that takes long off the threads that answer requests.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| Err(Failure::internal("E2023", "the request panicked: this is a bug of Tidemill")))
 }
@@ -104,7 +106,11 @@ fn push_response(server: &Server, source: usize, receipt: Receipt, now: i64) -> 
         accepted: receipt.accepted,
         dead_lettered: receipt.dead.len() as u64,
         dead_letters: letters.collect(),
-        positions: vec![v1::Position { source: name.clone(), partition: receipt.partition, next_offset: receipt.next_offset }],
+        positions: vec![v1::Position {
+            source: name.clone(),
+            partition: receipt.partition,
+            next_offset: receipt.next_offset,
+        }],
     }
 }
 
@@ -149,7 +155,10 @@ pub fn dead_letters(server: &Server, request: &v1::DeadLettersRequest) -> Result
 }
 
 /// Ingest.ReplayDeadLetters: pushes the letters again, as new events of their source.
-pub async fn replay_dead_letters(server: Arc<Server>, request: v1::DeadLettersRequest) -> Result<v1::PushResponse, Failure> {
+pub async fn replay_dead_letters(
+    server: Arc<Server>,
+    request: v1::DeadLettersRequest,
+) -> Result<v1::PushResponse, Failure> {
     source_of(&server, &request.source)?;
     let listing = server.clone();
     let asked = request.clone();
@@ -160,6 +169,10 @@ pub async fn replay_dead_letters(server: Arc<Server>, request: v1::DeadLettersRe
         body.extend(letter.payload.iter().filter(|byte| **byte != b'\n'));
         body.push(b'\n');
     }
-    let again = v1::PushRequest { source: request.source, rows: Some(Rows::Ndjson(body.into())), wait: v1::Wait::Readable as i32 };
+    let again = v1::PushRequest {
+        source: request.source,
+        rows: Some(Rows::Ndjson(body.into())),
+        wait: v1::Wait::Readable as i32,
+    };
     push(server, again).await
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, RecordBatch,
+    StringArray, TimestampMicrosecondArray,
 };
 use arrow_schema::{DataType as ArrowType, Field, Schema, TimeUnit};
 use tidemill_features::value::{DataType, Value};
@@ -15,7 +15,8 @@ use crate::failure::Failure;
 
 /// The stream's bytes.
 pub fn stream(server: &Server, answers: &Answers) -> Result<Vec<u8>, Failure> {
-    let failed = |e: arrow_schema::ArrowError| Failure::internal("E2022", format!("the answer cannot be written as Arrow: {e}"));
+    let failed =
+        |e: arrow_schema::ArrowError| Failure::internal("E2022", format!("the answer cannot be written as Arrow: {e}"));
     let mut fields = Vec::with_capacity(answers.columns.len());
     let mut arrays = Vec::with_capacity(answers.columns.len());
     for (id, column) in answers.plan.ids.iter().zip(&answers.columns) {

@@ -101,7 +101,8 @@ fn of_feature(reader: &Reader, id: OutputId, mut answers: Answers, keys: &Keys) 
     let plan = &view.plan;
     let feature = &plan.features[id.output];
     let range = feature.window.range(answers.read_time.saturating_sub(feature.offset));
-    let key = tidemill_features::stream::encode_key(keys.columns.iter().map(|column| column.value(0))).unwrap_or_default();
+    let key =
+        tidemill_features::stream::encode_key(keys.columns.iter().map(|column| column.value(0))).unwrap_or_default();
     let answer = answers.columns[0].remove(0);
     let batches = reader.past.events_of(id.view, &key, &answers.positions)?;
     let source = view.stream.as_ref().map_or(0, |stream| stream.source);
@@ -179,7 +180,11 @@ fn sorted_out(
             };
             // A null uses up a place of last_n, so it stands among the counted until the newest n are taken.
             let takes_place = matches!(feature.window, Window::LastN(_)) && reason == "null";
-            if contributes || takes_place { counted.push((event.order.to_owned(), explained)) } else { excluded.push(explained) }
+            if contributes || takes_place {
+                counted.push((event.order.to_owned(), explained))
+            } else {
+                excluded.push(explained)
+            }
         }
     }
     counted.sort_by(|(a, _), (b, _)| a.order(b));

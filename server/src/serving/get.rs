@@ -69,7 +69,11 @@ impl Reader {
     /// The plan of a service or of a list of references; services are planned once.
     pub fn plan(&self, service: &str, references: &[String]) -> Result<Arc<ReadPlan>, Failure> {
         if service.is_empty() && references.is_empty() {
-            return Err(Failure::field("E2004", "service", "name a feature service, or list features such as view:feature"));
+            return Err(Failure::field(
+                "E2004",
+                "service",
+                "name a feature service, or list features such as view:feature",
+            ));
         }
         if !service.is_empty() && !references.is_empty() {
             return Err(Failure::field("E2004", "features", "give either a service or a list of features"));
@@ -108,7 +112,10 @@ impl Reader {
                         answers.resize(view.features.len(), unanswered());
                     }
                     Err(ReadError::Damaged(_)) => {
-                        return Err(Failure::internal("E2020", "a record is damaged; the next start derives it from the log"));
+                        return Err(Failure::internal(
+                            "E2020",
+                            "a record is damaged; the next start derives it from the log",
+                        ));
                     }
                 }
                 for (slot, answer) in view.slots.iter().zip(answers.drain(..)) {

@@ -89,18 +89,25 @@ impl Ingest for Api {
             }
         });
         let answers = tokio_stream::wrappers::ReceiverStream::new(answers);
-        let stream = answers.then(|ack| async move { ack.await.unwrap_or_else(|_| Err(Status::internal("a push panicked"))) });
+        let stream =
+            answers.then(|ack| async move { ack.await.unwrap_or_else(|_| Err(Status::internal("a push panicked"))) });
         Ok(Response::new(Box::pin(stream)))
     }
 
-    async fn dead_letters(&self, request: Request<DeadLettersRequest>) -> Result<Response<DeadLettersResponse>, Status> {
+    async fn dead_letters(
+        &self,
+        request: Request<DeadLettersRequest>,
+    ) -> Result<Response<DeadLettersResponse>, Status> {
         let server = self.server.clone();
         let request = request.into_inner();
         let letters = api::blocking(move || api::dead_letters(&server, &request));
         counted("DeadLetters", async { Ok(DeadLettersResponse { letters: letters.await? }) }).await
     }
 
-    async fn replay_dead_letters(&self, request: Request<DeadLettersRequest>) -> Result<Response<PushResponse>, Status> {
+    async fn replay_dead_letters(
+        &self,
+        request: Request<DeadLettersRequest>,
+    ) -> Result<Response<PushResponse>, Status> {
         counted("ReplayDeadLetters", api::replay_dead_letters(self.server.clone(), request.into_inner())).await
     }
 }

@@ -48,7 +48,8 @@ fn answered(result: Result<Json, Failure>) -> Response {
 }
 
 fn parsed<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|e| Failure::invalid("E2016", format!("the body is not what was expected: {e}")))
+    serde_json::from_slice(body)
+        .map_err(|e| Failure::invalid("E2016", format!("the body is not what was expected: {e}")))
 }
 
 /// `{"service": …, "keys": {"card_id": ["c1", "c2"]}, "request": {…}, "as_of": …}`
@@ -68,7 +69,9 @@ struct GetBody {
 
 fn time_of(text: Option<&str>) -> Result<Option<i64>, Failure> {
     let parse = |text: &str| {
-        parse_rfc3339(text).ok_or_else(|| Failure::field("E2015", "as_of", format!("`{text}` is not an RFC 3339 time with its offset")))
+        parse_rfc3339(text).ok_or_else(|| {
+            Failure::field("E2015", "as_of", format!("`{text}` is not an RFC 3339 time with its offset"))
+        })
     };
     text.map(parse).transpose()
 }
@@ -127,7 +130,8 @@ fn answers_json(server: &Server, answers: &Answers, keys: &Keys) -> Json {
     }
     let mut positions: Map<String, Json> = Map::new();
     for ((source, partition), next) in &answers.positions {
-        let of_source = positions.entry(server.registry.sources[*source as usize].name.clone()).or_insert_with(|| json!({}));
+        let of_source =
+            positions.entry(server.registry.sources[*source as usize].name.clone()).or_insert_with(|| json!({}));
         of_source[partition.to_string()] = json!(next);
     }
     json!({ "rows": rows, "as_of": rfc3339(answers.read_time), "positions": positions, "stale": answers.stale,
@@ -256,16 +260,23 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
     let time = |time: i64| Some(time).filter(|t| *t != super::wire::NO_TIME).map(rfc3339);
     let mut sources = Map::new();
     for (name, source) in &status.sources {
-        let positions: Map<String, Json> = source.positions.iter().map(|(p, next)| (p.to_string(), json!(next))).collect();
-        sources.insert(name.clone(), json!({ "consumed": source.consumed, "accepted": source.accepted,
+        let positions: Map<String, Json> =
+            source.positions.iter().map(|(p, next)| (p.to_string(), json!(next))).collect();
+        sources.insert(
+            name.clone(),
+            json!({ "consumed": source.consumed, "accepted": source.accepted,
             "dead_lettered": source.dead_lettered, "lag": source.lag, "positions": positions, "state": source.state,
-            "newest_event": time(source.newest_event) }));
+            "newest_event": time(source.newest_event) }),
+        );
     }
     let mut views = Map::new();
     for (name, view) in &status.views {
-        views.insert(name.clone(), json!({ "applied": view.applied, "filtered": view.filtered, "keyless": view.keyless,
+        views.insert(
+            name.clone(),
+            json!({ "applied": view.applied, "filtered": view.filtered, "keyless": view.keyless,
             "late": view.late, "duplicate": view.duplicate, "entities": view.entities,
-            "newest_event": time(view.newest_event), "bytes": view.bytes }));
+            "newest_event": time(view.newest_event), "bytes": view.bytes }),
+        );
     }
     json!({ "ready": status.ready, "sources": sources, "views": views, "definition_hash": status.definition_hash,
             "version": status.version, "row_errors": status.row_errors })

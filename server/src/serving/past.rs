@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tidemill_features::codec::Damaged;
+use tidemill_features::codec::{Cursor, Damaged};
 use tidemill_features::definitions::Registry;
 use tidemill_features::read::{Answer, History};
 use tidemill_features::record::Fate;
 use tidemill_features::stream::{EventBatch, Prepared};
+use tidemill_features::value::Value;
 
 use super::get::Positions;
 use crate::failure::Failure;
@@ -70,24 +71,30 @@ impl Past {
             let source = &self.registry.sources[stream.source];
             prepared.extend(batches.iter().map(|batch| Prepared::new(view, stream, source, batch)));
         }
-        let judged = History::new(&view.plan).and_then(|mut history| {
-            let mut fates = Vec::with_capacity(batches.len());
+        let mut history = History::new(&view.plan);
+        let mut fates = Vec::with_capacity(batches.len());
+        let judged = || -> Result<T, Damaged> {
             for (prepared, batch) in prepared.iter().zip(batches) {
-                fates.push((0..batch.len()).map(|row| history.push(&prepared.incoming(row))).collect::<Vec<_>>());
+                let of_batch = (0..batch.len()).map(|row| history.push(&prepared.incoming(row)));
+                fates.push(of_batch.collect::<Result<Vec<_>, _>>()?);
             }
             then(&history, &prepared, &fates)
-        });
-        judged.map_err(|_| Failure::internal("E2020", "the events of this entity cannot be decoded"))
+        };
+        judged().map_err(|_| Failure::internal("E2020", "the events of this entity cannot be decoded"))
     }
 
     /// All events of an entity before the positions, in log order.
     pub fn events_of(&self, view: usize, key: &[u8], positions: &Positions) -> Result<Vec<EventBatch>, Failure> {
         let definition = &self.registry.views[view];
         let Some(stream) = &definition.stream else { return Ok(Vec::new()) };
+        let mut cursor = Cursor::new(key);
+        let values =
+            definition.keys.iter().map(|(_, data_type)| cursor.value(data_type)).collect::<Result<Vec<_>, _>>();
+        let values = values.map_err(|_| Failure::internal("E2020", "the key cannot be decoded"))?;
         let mut found = Vec::new();
         self.each_batch(stream.source, &mut |batch| {
             let next = positions.get(&(stream.source as u32, batch.partition)).copied().unwrap_or(0);
-            let rows = matching_rows(batch, &stream.key_columns, key, next);
+            let rows = matching_rows(batch, &stream.key_columns, &values, next);
             if !rows.is_empty() {
                 found.push(take(batch, &rows));
             }
@@ -130,18 +137,10 @@ impl Past {
     }
 }
 
-fn matching_rows(batch: &EventBatch, key_columns: &[usize], key: &[u8], next_offset: u64) -> Vec<usize> {
-    let mut encoded = Vec::with_capacity(key.len());
-    let mut matches = |row: usize| {
-        encoded.clear();
-        for column in key_columns {
-            let value = batch.columns[*column].value(row);
-            if value.is_null() {
-                return false;
-            }
-            tidemill_features::codec::put_value(&mut encoded, &value);
-        }
-        encoded == key
+fn matching_rows(batch: &EventBatch, key_columns: &[usize], key: &[Value<'_>], next_offset: u64) -> Vec<usize> {
+    let matches = |row: usize| {
+        let mut columns = key_columns.iter().zip(key);
+        columns.all(|(column, wanted)| batch.columns[*column].value(row).same(wanted))
     };
     (0..batch.len()).filter(|row| batch.offsets[*row] < next_offset && matches(*row)).collect()
 }

@@ -48,7 +48,8 @@ pub fn to_http(failure: &Failure) -> Response {
         Remedy::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Remedy::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let error = json!({ "code": failure.code, "message": failure.message, "near": failure.near, "field": failure.field });
+    let error =
+        json!({ "code": failure.code, "message": failure.message, "near": failure.near, "field": failure.field });
     let mut response = (code, axum::Json(json!({ "error": error }))).into_response();
     if failure.remedy == Remedy::Exhausted {
         response.headers_mut().insert("retry-after", axum::http::HeaderValue::from_static("1"));

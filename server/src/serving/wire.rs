@@ -65,9 +65,8 @@ pub fn from_wire(name: &str, column: &v1::Column) -> Result<Column, Failure> {
             Column::Bytes(v.offsets.windows(2).enumerate().map(blob).collect::<BinaryArray>())
         }
         Some(Values::Decimals(v)) => {
-            let one = |(row, bytes): (usize, &[u8])| {
-                bytes.try_into().ok().map(i128::from_le_bytes).filter(|_| valid(row))
-            };
+            let one =
+                |(row, bytes): (usize, &[u8])| bytes.try_into().ok().map(i128::from_le_bytes).filter(|_| valid(row));
             Column::Decimal(v.data.chunks(16).enumerate().map(one).collect::<Decimal128Array>())
         }
         Some(Values::Lists(v)) => {
@@ -163,7 +162,11 @@ pub fn to_wire(name: String, data_type: &DataType, answers: &[Answer], value_tim
 }
 
 /// Values of one type as a column.
-pub fn values_to_wire<'v>(data_type: &DataType, values: impl Iterator<Item = &'v Value<'v>> + Clone, rows: usize) -> v1::Column {
+pub fn values_to_wire<'v>(
+    data_type: &DataType,
+    values: impl Iterator<Item = &'v Value<'v>> + Clone,
+    rows: usize,
+) -> v1::Column {
     macro_rules! packed {
         ($pattern:pat => $value:expr, $default:expr) => {
             values.clone().map(|value| if let $pattern = value { $value } else { $default }).collect()

@@ -24,7 +24,11 @@ pub fn decode(columns: &[(String, Column)], rows: usize, decoder: &mut Decoder) 
     }
 }
 
-fn row_values<'c>(source: &Source, places: &[Option<&'c Column>], row: usize) -> Result<Vec<Value<'c>>, super::decode::Bad> {
+fn row_values<'c>(
+    source: &Source,
+    places: &[Option<&'c Column>],
+    row: usize,
+) -> Result<Vec<Value<'c>>, super::decode::Bad> {
     let mut values = Vec::with_capacity(places.len());
     for (place, (name, field)) in places.iter().zip(&source.fields) {
         let value = place.map_or(Value::Null, |column| column.value(row));

@@ -11,11 +11,8 @@ pub fn decode(body: &[u8], decoder: &mut Decoder) -> Result<(), String> {
     let mut reader = ::csv::ReaderBuilder::new().flexible(true).from_reader(body);
     let headers = reader.byte_headers().map_err(|e| format!("the header line cannot be read: {e}"))?.clone();
     let source = decoder.source();
-    let places: Vec<Option<usize>> = source
-        .fields
-        .iter()
-        .map(|(name, _)| headers.iter().position(|header| header == name.as_bytes()))
-        .collect();
+    let places: Vec<Option<usize>> =
+        source.fields.iter().map(|(name, _)| headers.iter().position(|header| header == name.as_bytes())).collect();
     if places.iter().all(Option::is_none) {
         return Err("the header line names no column of the source".to_string());
     }

@@ -118,7 +118,10 @@ impl Decoder {
         };
         if time > known.saturating_add(source.max_future_skew) {
             let ahead = tidemill_features::time::duration_text(time - known);
-            return Err(("E1005", format!("the event is dated {ahead} ahead of its arrival, more than max_future_skew")));
+            return Err((
+                "E1005",
+                format!("the event is dated {ahead} ahead of its arrival, more than max_future_skew"),
+            ));
         }
         let bytes = |at: &usize| match &values[*at] {
             Value::Text(text) => text.len(),

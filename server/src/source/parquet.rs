@@ -45,7 +45,8 @@ impl ParquetFile {
 fn columns(batch: &RecordBatch) -> Result<Columns, String> {
     let mut columns = Vec::with_capacity(batch.num_columns());
     for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
-        let column = column(array).ok_or_else(|| format!("column `{}`: {} cannot be read", field.name(), field.data_type()))?;
+        let column =
+            column(array).ok_or_else(|| format!("column `{}`: {} cannot be read", field.name(), field.data_type()))?;
         columns.push((field.name().clone(), column));
     }
     Ok((columns, batch.num_rows()))
@@ -93,9 +94,8 @@ fn column(array: &ArrayRef) -> Option<Column> {
             let lists = array.as_list::<i32>();
             let values = lists.iter().map(|list| match list {
                 None => Some(Value::Null),
-                Some(items) => column(&Arc::clone(&items)).map(|items| {
-                    Value::List((0..items.len()).map(|i| items.value(i).into_owned()).collect())
-                }),
+                Some(items) => column(&Arc::clone(&items))
+                    .map(|items| Value::List((0..items.len()).map(|i| items.value(i).into_owned()).collect())),
             });
             Column::Values(values.collect::<Option<Vec<_>>>()?)
         }

@@ -62,7 +62,9 @@ pub(super) fn from_text<'a>(text: std::borrow::Cow<'a, str>, field: &FieldType) 
         }
         (DataType::Timestamp, TimeUnit::Text) => match parse_rfc3339(&text) {
             Some(time) => Ok(Value::Timestamp(time)),
-            None => Err(format!("'{}' is not an RFC 3339 time with its offset, of the years 1 to 9999", shortened(&text))),
+            None => {
+                Err(format!("'{}' is not an RFC 3339 time with its offset, of the years 1 to 9999", shortened(&text)))
+            }
         },
         (DataType::Timestamp, _) => Err("a timestamp with a unit is an integer, not text".to_string()),
         (DataType::Decimal { precision, scale }, _) => decimal(&text, *precision, *scale),

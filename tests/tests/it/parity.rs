@@ -63,7 +63,11 @@ fn batches<'c>(case: &'c Case, source: usize, size: usize) -> Vec<Vec<&'c Row>> 
     of_partition.flat_map(|rows| rows.chunks(size)).map(<[&Row]>::to_vec).collect()
 }
 
-fn by_key<'p>(prepared: &'p Prepared<'_>, batch: &EventBatch, ledger: &mut Ledger) -> HashMap<Vec<u8>, Vec<Incoming<'p>>> {
+fn by_key<'p>(
+    prepared: &'p Prepared<'_>,
+    batch: &EventBatch,
+    ledger: &mut Ledger,
+) -> HashMap<Vec<u8>, Vec<Incoming<'p>>> {
     let mut events: HashMap<Vec<u8>, Vec<Incoming<'_>>> = HashMap::new();
     for row in 0..batch.len() {
         match prepared.key(row) {
@@ -96,10 +100,10 @@ fn from_log(case: &Case, registry: &Registry, view: usize, key: &[u8], features:
         batches(case, stream.source, 1000).iter().map(|rows| batch(&case.sources[stream.source], rows)).collect();
     let prepared: Vec<Prepared<'_>> =
         batches.iter().map(|b| Prepared::new(view, stream, &registry.sources[stream.source], b)).collect();
-    let mut history = History::new(&view.plan).unwrap();
+    let mut history = History::new(&view.plan);
     for (prepared, batch) in prepared.iter().zip(&batches) {
         for row in (0..batch.len()).filter(|row| prepared.key(*row) == Some(key)) {
-            history.push(&prepared.incoming(row));
+            history.push(&prepared.incoming(row)).unwrap();
         }
     }
     history.read(features, time).unwrap()
@@ -140,7 +144,12 @@ fn check(case: &Case, size: usize, leaf_max: usize) -> Result<(), TestCaseError>
         }
         for (feature, answer) in plan.features.iter().zip(&answers) {
             let (_, wanted) = expected.iter().find(|(name, _)| *name == feature.name).unwrap();
-            prop_assert!(same(answer, wanted), "{}.{} at {time}: {answer:?}, not {wanted:?}", definition.name, feature.name);
+            prop_assert!(
+                same(answer, wanted),
+                "{}.{} at {time}: {answer:?}, not {wanted:?}",
+                definition.name,
+                feature.name
+            );
         }
     }
     Ok(())
@@ -152,7 +161,8 @@ fn cases() -> u32 {
 }
 
 fn run<S: Strategy>(name: &str, strategy: S, cases: u32, test: impl Fn(&S::Value) -> Result<(), TestCaseError>) {
-    let config = ProptestConfig { cases, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() };
+    let config =
+        ProptestConfig { cases, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() };
     let mut seed = [0u8; 32];
     match std::env::var("TIDEMILL_SEED") {
         Ok(given) => seed[..8].copy_from_slice(&given.parse::<u64>().expect("TIDEMILL_SEED is a number").to_le_bytes()),

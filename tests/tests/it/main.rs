@@ -1,3 +1,7 @@
-//! The one test binary: every end-to-end and parity test of the project.
+//! The one test binary: every end-to-end, parity and crash test of the project, and the house rules.
 
+mod crash;
 mod parity;
+mod readme;
+mod serving;
+mod tidy;

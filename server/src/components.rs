@@ -32,6 +32,7 @@ pub struct Server {
     pub log_folder: PathBuf,
     /// set when the server stops
     pub stopping: Arc<AtomicBool>,
+    closing: tokio::sync::watch::Sender<bool>,
 }
 
 /// Checks a project for serving: no problems, and nothing that this version cannot run.
@@ -59,10 +60,12 @@ impl Server {
         let log_folder = data_dir.join("log");
         let past = Past::new(registry.clone(), log_folder.clone());
         let (ingest, threads) = start(registry.clone(), clock.clone(), memory.clone(), recovered);
-        let reader = Reader::new(registry.clone(), memory.clone(), clock.clone(), past);
+        let reader = Reader::new(registry.clone(), memory.clone(), clock.clone(), past, &ingest);
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let stopping = Arc::new(AtomicBool::new(false));
-        Ok((Arc::new(Server { registry, memory, clock, ingest, reader, keys, log_folder, stopping }), threads))
+        let closing = tokio::sync::watch::channel(false).0;
+        let server = Server { registry, memory, clock, ingest, reader, keys, log_folder, stopping, closing };
+        Ok((Arc::new(server), threads))
     }
 
     /// Starts reading the file sources; each goes on by itself.
@@ -94,6 +97,13 @@ impl Server {
     /// Asks everything that runs by itself to stop.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        self.closing.send_replace(true);
+    }
+
+    /// Is done when the server stops: for what would wait for a client forever.
+    pub async fn closed(&self) {
+        let mut closing = self.closing.subscribe();
+        let _ = closing.wait_for(|closing| *closing).await;
     }
 }
 

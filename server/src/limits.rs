@@ -28,8 +28,10 @@ pub const APPLY_QUEUE: usize = 64;
 pub const STREAM_IN_FLIGHT: usize = 16;
 /// Bytes after which the log starts a new segment: small enough to read at once, large enough for few files.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
-/// Bytes of one frame of the log; larger claims are damage.
-pub const FRAME_BYTES_MAX: usize = 256 << 20;
+/// Bytes of one frame of the log, above what the limits of a push can make of it; larger claims are damage.
+pub const FRAME_BYTES_MAX: usize = 1 << 30;
+/// Bytes that the dead letters of one push keep of their events; later ones keep the reason only.
+pub const DEAD_LETTERS_BYTES_MAX: usize = 32 << 20;
 /// Bytes of decoded events that reads of the past keep in memory.
 pub const HISTORY_CACHE_BYTES: usize = 512 << 20;
 /// Events of the log that one explanation lists; the totals say how many more there are.
@@ -42,8 +44,6 @@ pub const SHARDS: usize = 256;
 pub const STREAMS_PER_CONNECTION: u32 = 256;
 /// Requests under way in the process; more are refused at once, so that those accepted stay fast.
 pub const REQUESTS_MAX: usize = 4_096;
-/// Connections; each costs some 10 kB.
-pub const CONNECTIONS_MAX: usize = 10_000;
 /// How long a request may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long open requests may go on when the server stops.

@@ -56,7 +56,7 @@ fn refresh(server: &Server) {
     counter!("tidemill_row_errors_total").absolute(state.row_errors);
     drop(state);
     for (source, pending) in server.registry.sources.iter().zip(server.ingest.pending.iter()) {
-        let lag = pending.load(std::sync::atomic::Ordering::Relaxed);
+        let lag = pending.events();
         gauge!("tidemill_lag_events", "source" => source.name.clone()).set(lag as f64);
     }
 }

@@ -97,7 +97,7 @@ pub(super) fn check_view(
     let mut keys: Vec<(String, DataType)> = key_names.iter().map(|key| (key.clone(), DataType::Text)).collect();
     let entity = entity.unwrap_or(0);
     if !has_source {
-        let plan = Arc::new(Builder::default().finish(definition, None));
+        let plan = Arc::new(Builder::default().finish(definition, None, key_names));
         let (feature_types, derived) = (Vec::new(), Vec::new());
         return Some(View {
             name: definition.name.to_string(),
@@ -142,7 +142,7 @@ pub(super) fn check_view(
     if builder.features.len() > FEATURES_MAX {
         files.report("E0017", definition.key_place("features"), format!("more than {FEATURES_MAX} features"), None);
     }
-    let plan = Arc::new(builder.finish(definition, Some(source)));
+    let plan = Arc::new(builder.finish(definition, Some(source), key_names));
     let feature_types = builder.types;
     let stream = Stream {
         source: source_index,
@@ -280,7 +280,7 @@ impl Builder {
         })
     }
 
-    fn finish(&self, definition: &Definition<'_>, source: Option<&Arc<Source>>) -> Plan {
+    fn finish(&self, definition: &Definition<'_>, source: Option<&Arc<Source>>, keys: &[String]) -> Plan {
         let reach = self.features.iter().map(|f| f.window.reach().saturating_add(f.offset)).max().unwrap_or(0);
         let mut lifetime_cells = Vec::new();
         let mut last_n: Vec<(Option<usize>, usize)> = Vec::new();
@@ -320,18 +320,18 @@ impl Builder {
             never_late: self.features.iter().any(|f| f.window.is_unbounded()),
             leaf_max: LEAF_MAX,
         };
-        Plan { hash: self.hash(definition, source, &plan), ..plan }
+        Plan { hash: self.hash(definition, source, keys, &plan), ..plan }
     }
 
     /// Hash of everything that decides what a record of the view holds and how it is read.
-    fn hash(&self, definition: &Definition<'_>, source: Option<&Arc<Source>>, plan: &Plan) -> u64 {
+    fn hash(&self, definition: &Definition<'_>, source: Option<&Arc<Source>>, keys: &[String], plan: &Plan) -> u64 {
         let texts = |list: &[Expression]| list.iter().map(|e| e.text.clone()).collect::<Vec<_>>();
         let table = |name: &str| -> Vec<(String, Option<String>)> {
             definition.table(name).iter().map(|(k, v)| (k.name.clone(), v.text().map(str::to_string))).collect()
         };
         let stream = source.map(|s| (&s.name, &s.fields, s.event_time, s.event_id, s.arrival_time, s.max_future_skew));
         let parts = format!(
-            "{FUNCTIONS_VERSION} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {plan:?}",
+            "{FUNCTIONS_VERSION} {keys:?} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {plan:?}",
             definition.name,
             stream,
             definition.text("entity"),

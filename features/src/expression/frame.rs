@@ -42,6 +42,19 @@ impl Column {
         }
     }
 
+    /// Bytes of memory, about.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Column::Bool(a) => a.get_array_memory_size(),
+            Column::Int64(a) | Column::Timestamp(a) => a.get_array_memory_size(),
+            Column::Float64(a) => a.get_array_memory_size(),
+            Column::Text(a) => a.get_array_memory_size(),
+            Column::Bytes(a) => a.get_array_memory_size(),
+            Column::Decimal(a) => a.get_array_memory_size(),
+            Column::Values(values) => values.iter().map(value_bytes).sum(),
+        }
+    }
+
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -66,6 +79,16 @@ impl Column {
             Column::Values(v) => v.get(row).map(Value::borrowed).unwrap_or_default(),
         }
     }
+}
+
+fn value_bytes(value: &Value<'_>) -> usize {
+    let held = match value {
+        Value::Text(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        Value::List(items) => items.iter().map(value_bytes).sum(),
+        _ => 0,
+    };
+    size_of::<Value<'_>>() + held
 }
 
 /// One row of columns.

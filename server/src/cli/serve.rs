@@ -126,8 +126,10 @@ impl Running {
     pub async fn stop(self) {
         self.server.stop();
         let _ = self.stop.send(());
-        if tokio::time::timeout(SHUTDOWN_GRACE, self.door).await.is_err() {
+        let mut door = self.door;
+        if tokio::time::timeout(SHUTDOWN_GRACE, &mut door).await.is_err() {
             tracing::warn!("open requests did not finish in time");
+            door.abort();
         }
         for feed in self.feeds {
             let _ = tokio::time::timeout(SHUTDOWN_GRACE, feed).await;

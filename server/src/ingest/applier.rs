@@ -1,79 +1,103 @@
 //! The applier: folds durable events into records, publishes them, hands changes to the state store now and then.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use tidemill_features::definitions::Registry;
 
+use super::Pending;
 use super::apply::apply_batch;
 use super::sequencer::Durable;
 use crate::clock::Clock;
 use crate::limits::FLUSH_EVERY;
 use crate::log::LogPlace;
-use crate::online::{ChunkKey, Embedded, Flush, Memory, Meta, RecordKey, SourceLedger, Updates};
+use crate::online::{ChunkKey, Embedded, Flush, Memory, Meta, RecordKey, SourceLedger, StoreError, Updates};
 
 pub(super) struct Applier {
-    registry: Arc<Registry>,
-    memory: Arc<Memory>,
-    clock: Arc<Clock>,
+    parts: Parts,
     views_of_source: std::collections::HashMap<usize, Vec<usize>>,
     /// meta ids by place in the registry
     view_ids: Vec<u32>,
-    meta: Meta,
     flushes: SyncSender<Flush>,
-    pending: Arc<Vec<AtomicU64>>,
     changed_records: HashMap<RecordKey, Box<[u8]>>,
     changed_chunks: HashMap<ChunkKey, Option<Arc<[u8]>>>,
     applied_to: LogPlace,
     unflushed: bool,
 }
 
+/// What the applier works on.
+pub(super) struct Parts {
+    pub registry: Arc<Registry>,
+    pub memory: Arc<Memory>,
+    pub clock: Arc<Clock>,
+    pub meta: Meta,
+    pub pending: Arc<Vec<Pending>>,
+    /// whether the flusher has nothing to do
+    pub idle: Arc<AtomicBool>,
+    /// a file whose presence makes the next start derive the state anew
+    pub rebuild_mark: PathBuf,
+}
+
 /// Writes changes to the state store, on a thread of its own.
 pub(super) struct Flusher {
     pub store: Embedded,
+    pub idle: Arc<AtomicBool>,
+    pub rebuild_mark: PathBuf,
 }
+
+/// Pause before a flush is tried again that found no room.
+const RETRY: Duration = Duration::from_secs(1);
 
 impl Flusher {
     pub(super) fn run(self, flushes: &Receiver<Flush>) {
         while let Ok(flush) = flushes.recv() {
-            let definitions: BTreeMap<u32, u64> =
-                flush.meta.views.iter().map(|(hash, view)| (view.id, *hash)).collect();
-            if let Err(error) = self.store.commit(&flush, &definitions) {
-                // The log has everything: a new start derives the state from it.
-                tracing::error!(%error, "E1015: the state store cannot be written; stopping");
-                std::process::exit(1);
-            }
+            self.commit(&flush);
+            self.idle.store(true, Ordering::Release);
         }
         if let Err(error) = self.store.sync() {
             tracing::warn!(%error, "the state store was not synced; the next start replays more of the log");
         }
     }
+
+    fn commit(&self, flush: &Flush) {
+        let definitions: BTreeMap<u32, u64> = flush.meta.views.iter().map(|(hash, view)| (view.id, *hash)).collect();
+        loop {
+            match self.store.commit(flush, &definitions) {
+                Ok(()) => return,
+                // The log has everything, and reads go on from memory: wait for room.
+                Err(StoreError::Full(what)) => {
+                    tracing::error!(what, "E1015: the state store has no room; trying again");
+                    std::thread::sleep(RETRY);
+                }
+                Err(error) => stop_to_rebuild(&self.rebuild_mark, "E1015", &error.to_string()),
+            }
+        }
+    }
+}
+
+/// Ends the process; the next start derives the state from the log.
+fn stop_to_rebuild(mark: &Path, code: &str, what: &str) -> ! {
+    tracing::error!(what, "{code}: the state cannot be kept; stopping, the next start derives it from the event log");
+    if let Err(error) = std::fs::write(mark, what) {
+        tracing::error!(%error, "and {} cannot be written: remove the folder state/ by hand", mark.display());
+    }
+    std::process::exit(1);
 }
 
 impl Applier {
-    pub(super) fn new(
-        registry: Arc<Registry>,
-        memory: Arc<Memory>,
-        clock: Arc<Clock>,
-        meta: Meta,
-        flushes: SyncSender<Flush>,
-        pending: Arc<Vec<AtomicU64>>,
-    ) -> Self {
-        let view_ids = registry.views.iter().map(|view| meta.views.get(&view.plan.hash).map_or(0, |v| v.id)).collect();
+    pub(super) fn new(parts: Parts, flushes: SyncSender<Flush>) -> Self {
+        let id = |hash: &u64| parts.meta.views.get(hash).map_or(0, |view| view.id);
         Applier {
-            views_of_source: registry.views_of_source(),
-            view_ids,
-            applied_to: meta.applied_to,
-            registry,
-            memory,
-            clock,
-            meta,
+            views_of_source: parts.registry.views_of_source(),
+            view_ids: parts.registry.views.iter().map(|view| id(&view.plan.hash)).collect(),
+            applied_to: parts.meta.applied_to,
+            parts,
             flushes,
-            pending,
             changed_records: HashMap::new(),
             changed_chunks: HashMap::new(),
             unflushed: true,
@@ -107,12 +131,9 @@ impl Applier {
         let count = frame.batches.len().max(1);
         for i in 0..count {
             let mut updates = match frame.batches.get(i) {
-                Some(batch) => match apply_batch(&self.registry, &self.memory, source, &views, batch) {
+                Some(batch) => match apply_batch(&self.parts.registry, &self.parts.memory, source, &views, batch) {
                     Ok(updates) => updates,
-                    Err(error) => {
-                        tracing::error!(%error, "E1016: a record is damaged; stopping, the next start derives it from the log");
-                        std::process::exit(1);
-                    }
+                    Err(error) => stop_to_rebuild(&self.parts.rebuild_mark, "E1016", &error.to_string()),
                 },
                 None => Updates::default(),
             };
@@ -128,11 +149,11 @@ impl Applier {
             ));
             updates.positions.push((partition, through));
             self.remember(&updates);
-            self.memory.publish(updates);
+            self.parts.memory.publish(updates);
         }
         self.applied_to = end;
         self.unflushed = true;
-        self.pending[source].fetch_sub(frame.consumed, Ordering::Relaxed);
+        self.parts.pending[source].applied(frame.consumed, frame.accepted_at);
         if let Some((reply, receipt)) = reply {
             let _ = reply.send(Ok(receipt));
         }
@@ -150,42 +171,36 @@ impl Applier {
 
     /// Hands changes over. False: the last flush is still being written.
     fn flush(&mut self) -> bool {
-        let flush = self.next_flush();
-        match self.flushes.try_send(flush) {
-            Ok(()) => {
-                self.unflushed = false;
-                true
-            }
-            Err(TrySendError::Full(flush) | TrySendError::Disconnected(flush)) => {
-                self.changed_records.extend(flush.records);
-                self.changed_chunks.extend(flush.chunks);
-                self.meta.sequence -= 1;
-                false
-            }
+        if !self.parts.idle.swap(false, Ordering::Acquire) {
+            return false;
         }
+        self.unflushed = false;
+        let flush = self.next_flush();
+        self.flushes.send(flush).is_ok()
     }
 
     fn next_flush(&mut self) -> Flush {
-        let state = self.memory.read();
-        self.meta.sequence += 1;
-        self.meta.clock = self.clock.now();
-        self.meta.applied_to = self.applied_to;
+        let Parts { registry, memory, clock, meta, .. } = &mut self.parts;
+        let state = memory.read();
+        meta.sequence += 1;
+        meta.clock = clock.now();
+        meta.applied_to = self.applied_to;
         for ((source, partition), next) in &state.positions {
-            let name = self.registry.sources[*source as usize].name.clone();
-            self.meta.positions.insert((name, *partition), *next);
+            let name = registry.sources[*source as usize].name.clone();
+            meta.positions.insert((name, *partition), *next);
         }
-        for (source, ledger) in self.registry.sources.iter().zip(&state.sources) {
-            self.meta.sources.insert(source.name.clone(), *ledger);
+        for (source, ledger) in registry.sources.iter().zip(&state.sources) {
+            meta.sources.insert(source.name.clone(), *ledger);
         }
-        for (view, ledger) in self.registry.views.iter().zip(&state.views) {
-            if let Some(meta) = self.meta.views.get_mut(&view.plan.hash) {
-                (meta.ledger, meta.applied_to) = (*ledger, self.applied_to);
+        for (view, ledger) in registry.views.iter().zip(&state.views) {
+            if let Some(kept) = meta.views.get_mut(&view.plan.hash) {
+                (kept.ledger, kept.applied_to) = (*ledger, self.applied_to);
             }
         }
         Flush {
             records: self.changed_records.drain().collect(),
             chunks: self.changed_chunks.drain().collect(),
-            meta: self.meta.clone(),
+            meta: meta.clone(),
         }
     }
 }

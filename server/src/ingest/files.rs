@@ -60,7 +60,15 @@ pub async fn feed(feed: FileFeed) -> Result<(), Failure> {
             if !open.contains_key(&partition) {
                 let next = feed.memory.read().positions.get(&(feed.source as u32, partition)).copied().unwrap_or(0);
                 let format = Format::of(file, format.as_deref()).map_err(failed)?;
-                open.insert(partition, FileReader::open(file, format, next).map_err(failed)?);
+                match FileReader::open(file, format, next, *follow) {
+                    Ok(reader) => drop(open.insert(partition, reader)),
+                    // A file that is still being written is tried again at the next look.
+                    Err(message) if *follow => {
+                        tracing::debug!(message, "a file cannot be read yet");
+                        continue;
+                    }
+                    Err(message) => return Err(failed(message)),
+                }
             }
             let Some(reader) = open.get_mut(&partition) else { continue };
             while !feed.stop.load(Ordering::Relaxed) {
@@ -95,7 +103,7 @@ async fn submit(feed: &FileFeed, partition: u32, now: i64, decoded: Decoded) -> 
     match feed.ingest.submit(feed.source, partition, now, decoded, Wait::Durable).await {
         Ok(_) => Ok(true),
         Err(failure) if failure.remedy == Remedy::Exhausted => {
-            while feed.ingest.pending[feed.source].load(Ordering::Relaxed) > 0 {
+            while feed.ingest.pending[feed.source].events() > 0 {
                 tokio::time::sleep(POLL).await;
             }
             tokio::time::sleep(POLL).await;

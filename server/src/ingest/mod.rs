@@ -12,7 +12,7 @@ mod recover;
 mod sequencer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use tidemill_features::definitions::Registry;
 use tokio::sync::{mpsc, oneshot};
@@ -61,12 +61,42 @@ pub(crate) struct Submission {
     reply: oneshot::Sender<Result<Receipt, Failure>>,
 }
 
+/// Events of a source that are durable but not applied yet.
+#[derive(Debug, Default)]
+pub struct Pending {
+    events: AtomicU64,
+    since: AtomicI64,
+}
+
+impl Pending {
+    /// How many there are.
+    pub fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+
+    /// How far reads are behind at `now`, in microseconds.
+    pub fn behind(&self, now: i64) -> i64 {
+        if self.events() == 0 { 0 } else { now.saturating_sub(self.since.load(Ordering::Relaxed)) }
+    }
+
+    fn add(&self, events: u64, accepted_at: i64) {
+        if self.events.fetch_add(events, Ordering::Relaxed) == 0 {
+            self.since.store(accepted_at, Ordering::Relaxed);
+        }
+    }
+
+    fn applied(&self, events: u64, accepted_at: i64) {
+        self.since.store(accepted_at, Ordering::Relaxed);
+        self.events.fetch_sub(events, Ordering::Relaxed);
+    }
+}
+
 /// Where pushes go in.
 #[derive(Clone)]
 pub struct Ingest {
     queue: mpsc::Sender<Submission>,
     /// events that are durable but not applied yet, by source
-    pub pending: Arc<Vec<AtomicU64>>,
+    pub pending: Arc<Vec<Pending>>,
     /// set while the disk takes nothing
     pub disk_full: Arc<AtomicBool>,
 }
@@ -98,9 +128,9 @@ pub fn start(
 ) -> (Ingest, IngestThreads) {
     let (queue, submissions) = mpsc::channel(PUSH_QUEUE);
     let (durable, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
-    let pending: Arc<Vec<AtomicU64>> = Arc::new(registry.sources.iter().map(|_| AtomicU64::new(0)).collect());
+    let pending: Arc<Vec<Pending>> = Arc::new(registry.sources.iter().map(|_| Pending::default()).collect());
     let disk_full = Arc::new(AtomicBool::new(false));
-    let Recovered { log, store, meta, next_offsets } = recovered;
+    let Recovered { log, store, meta, next_offsets, rebuild_mark } = recovered;
     let sequencer = sequencer::Sequencer {
         registry: registry.clone(),
         log,
@@ -108,10 +138,13 @@ pub fn start(
         durable,
         pending: pending.clone(),
         disk_full: disk_full.clone(),
+        latest_arrival: clock.now(),
     };
     let (flushes, to_flush) = std::sync::mpsc::sync_channel(1);
-    let (flusher, definitions) = (applier::Flusher { store }, meta.clone());
-    let applier = applier::Applier::new(registry, memory, clock, definitions, flushes, pending.clone());
+    let idle = Arc::new(AtomicBool::new(true));
+    let flusher = applier::Flusher { store, idle: idle.clone(), rebuild_mark: rebuild_mark.clone() };
+    let parts = applier::Parts { registry, memory, clock, meta, pending: pending.clone(), idle, rebuild_mark };
+    let applier = applier::Applier::new(parts, flushes);
     let thread = |name: &str, run: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new()
             .name(name.to_string())

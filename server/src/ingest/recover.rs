@@ -4,7 +4,7 @@
 //! A view that is new here starts from the front of the log. A store that is damaged is set aside and derived anew.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidemill_features::definitions::Registry;
@@ -21,6 +21,7 @@ pub struct Recovered {
     pub(super) store: Embedded,
     pub(super) meta: Meta,
     pub(super) next_offsets: HashMap<(usize, u32), u64>,
+    pub(super) rebuild_mark: PathBuf,
 }
 
 /// Brings everything that the data directory holds into memory.
@@ -42,7 +43,17 @@ pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Cl
     })?;
     clock.advance(meta.clock);
     let loaded = meta.applied_to;
-    let end = replay(data_dir, registry, memory, clock, &mut meta, &store)?;
+    let replayed = match replay(data_dir, registry, memory, clock, &mut meta, &store) {
+        Err(failure) if failure.code == "E1016" => {
+            // A record that passed its checksum is broken inside: mark the state, so that the next start begins anew.
+            let _ = std::fs::write(data_dir.join(REBUILD_MARK), &failure.message);
+            drop(store);
+            memory.clear();
+            return recover(data_dir, registry, memory, clock);
+        }
+        other => other,
+    };
+    let end = replayed?;
     if end < loaded {
         let message = format!(
             "the event log in {} ends before events that the state has: a segment is missing or cut; restore it from a copy",
@@ -54,11 +65,21 @@ pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Cl
     let next_offsets =
         state.positions.iter().map(|((source, partition), next)| ((*source as usize, *partition), *next)).collect();
     let log = LogWriter::open(&data_dir.join("log"), end).map_err(|e| Failure::internal("E1018", e.to_string()))?;
-    Ok(Recovered { log, store, meta, next_offsets })
+    Ok(Recovered { log, store, meta, next_offsets, rebuild_mark: data_dir.join(REBUILD_MARK) })
 }
+
+/// Present where a running server found its state damaged.
+const REBUILD_MARK: &str = "state.rebuild";
 
 fn set_aside(data_dir: &Path) -> std::io::Result<String> {
     let state = data_dir.join("state");
+    match std::fs::remove_file(data_dir.join(REBUILD_MARK)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    if !state.exists() {
+        return Ok(String::new());
+    }
     for n in 1.. {
         let aside = data_dir.join(format!("state.damaged-{n}"));
         if !aside.exists() {
@@ -70,6 +91,9 @@ fn set_aside(data_dir: &Path) -> std::io::Result<String> {
 }
 
 fn open_store(data_dir: &Path, registry: &Registry, memory: &Memory) -> Result<(Embedded, Meta), StoreError> {
+    if let Ok(why) = std::fs::read_to_string(data_dir.join(REBUILD_MARK)) {
+        return Err(StoreError::Damaged(why));
+    }
     let store = Embedded::open(&data_dir.join("state"))?;
     let mut meta = store.meta()?;
     for view in &registry.views {
@@ -113,7 +137,15 @@ fn replay(
     while let Some(read) = reader.next_frame().map_err(broken)? {
         let mut frame = read.frame;
         clock.advance(frame.accepted_at);
-        let Some(source) = registry.source(&frame.source) else { continue };
+        let Some(source) = registry.source(&frame.source) else {
+            // Not declared now, but it may be again: its offsets must not be given out twice.
+            if read.place >= meta.applied_to {
+                let ledger = consumed(0, &frame).sources.first().map(|(_, ledger)| *ledger).unwrap_or_default();
+                meta.sources.entry(frame.source.clone()).or_default().add(&ledger);
+                meta.positions.insert((frame.source.clone(), frame.partition), frame.first_offset + frame.consumed);
+            }
+            continue;
+        };
         fitted(&mut frame, &registry.sources[source]);
         let views: Vec<usize> = views_of_source.get(&source).cloned().unwrap_or_default();
         let views: Vec<usize> = views.into_iter().filter(|view| read.place >= applied_to[*view]).collect();
@@ -166,7 +198,7 @@ impl Changes {
         store: &Embedded,
         end: LogPlace,
     ) -> Result<(), Failure> {
-        if self.records.is_empty() && meta.applied_to == end {
+        if self.records.is_empty() && meta.applied_to == end && meta.sequence > 0 {
             return Ok(());
         }
         meta.sequence += 1;

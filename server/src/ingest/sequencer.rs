@@ -4,13 +4,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use tidemill_features::definitions::Registry;
+use tidemill_features::definitions::{Connector, Registry};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Receipt, Submission, Wait};
+use super::{Pending, Receipt, Submission, Wait};
 use crate::failure::{Failure, Remedy};
 use crate::limits::PUSH_QUEUE;
 use crate::log::{AppendError, DeadEvent, Frame, LogPlace, LogWriter, SourceSchema};
@@ -29,8 +29,10 @@ pub(super) struct Sequencer {
     pub log: LogWriter,
     pub next_offsets: HashMap<(usize, u32), u64>,
     pub durable: SyncSender<Durable>,
-    pub pending: Arc<Vec<AtomicU64>>,
+    pub pending: Arc<Vec<Pending>>,
     pub disk_full: Arc<AtomicBool>,
+    /// the latest arrival that a source without a declared one was given
+    pub latest_arrival: i64,
 }
 
 /// A submission that has its place.
@@ -99,7 +101,7 @@ impl Sequencer {
                 Some((_, reply, receipt)) => Some((reply, receipt)),
                 None => None,
             };
-            self.pending[source].fetch_add(frame.consumed, Ordering::Relaxed);
+            self.pending[source].add(frame.consumed, frame.accepted_at);
             self.durable.send(Durable { source, frame, end, reply }).is_ok()
         })
     }
@@ -110,6 +112,14 @@ impl Sequencer {
         let first_offset = *next;
         let mut decoded = std::mem::take(&mut submission.decoded);
         *next += decoded.consumed;
+        // Pushes are decoded side by side and may queue in another order than their clocks; deduplication relies on arrivals
+        // that ascend with the offsets.
+        let clocked = source.arrival_time.is_none() && matches!(source.connector, Connector::Push);
+        if clocked {
+            self.latest_arrival = self.latest_arrival.max(submission.accepted_at);
+            submission.accepted_at = self.latest_arrival;
+            decoded.batches.iter_mut().for_each(|batch| batch.arrivals.fill(self.latest_arrival));
+        }
         for batch in &mut decoded.batches {
             batch.partition = submission.partition;
             batch.offsets.iter_mut().for_each(|offset| *offset += first_offset);

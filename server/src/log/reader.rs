@@ -55,6 +55,13 @@ impl LogReader {
             let path = folder.display().to_string();
             return Err(LogError::Damaged { path, offset: 0, what: "a segment is missing" });
         }
+        if from != LogPlace::default() {
+            let path = segment_path(folder, from.segment);
+            if std::fs::metadata(&path).map_or(0, |m| m.len()) < from.offset || !numbers.contains(&from.segment) {
+                let (path, offset) = (path.display().to_string(), from.offset);
+                return Err(LogError::Damaged { path, offset, what: "it ends before events that the state has" });
+            }
+        }
         let place = if from.segment < first { LogPlace { segment: first, offset: 0 } } else { from };
         Ok(LogReader {
             folder: folder.to_path_buf(),
@@ -139,7 +146,10 @@ fn read_payload(file: &mut BufReader<File>) -> std::io::Result<Payload> {
         file.read_to_end(&mut rest)?;
         return Ok(Payload::Broken { torn: rest.iter().all(|byte| *byte == 0) });
     }
-    if u64::from(length) > left || length as usize > FRAME_BYTES_MAX {
+    if length as usize > FRAME_BYTES_MAX {
+        return Ok(Payload::Broken { torn: false });
+    }
+    if u64::from(length) > left {
         return Ok(Payload::Broken { torn: true });
     }
     let mut payload = vec![0; length as usize];

@@ -36,6 +36,12 @@ impl LogWriter {
         let path = segment_path(folder, end.segment);
         let named = |error| LogError::Io { path: path.display().to_string(), error };
         let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(named)?;
+        // Never longer than it is: a gap of zeros would be taken for damage.
+        let length = file.metadata().map_err(named)?.len();
+        if length < end.offset {
+            let path = path.display().to_string();
+            return Err(LogError::Damaged { path, offset: length, what: "it ends too early" });
+        }
         file.set_len(end.offset).map_err(named)?;
         file.seek(SeekFrom::Start(end.offset)).map_err(named)?;
         sync_folder(folder).map_err(named)?;

@@ -21,7 +21,10 @@ use crate::place::LogPlace;
 /// What went wrong with the store, and so what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// retry, or give the disk room
+    /// there is no room: try again
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// the disk does not let us
     #[error("the state store failed: {0}")]
     Unavailable(String),
     /// throw it away and derive it anew
@@ -89,11 +92,24 @@ const META_KEY: &[u8] = b"commit";
 const META_FORMAT: u8 = 1;
 
 fn failed(error: fjall::Error) -> StoreError {
-    match error {
-        fjall::Error::Locked => StoreError::InUse("the data directory".to_string()),
-        fjall::Error::Io(error) => StoreError::Unavailable(error.to_string()),
-        other => StoreError::Damaged(other.to_string()),
+    use std::io::ErrorKind;
+    if matches!(error, fjall::Error::Locked) {
+        return StoreError::InUse("the data directory".to_string());
     }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(at) = cause {
+        if let Some(io) = at.downcast_ref::<std::io::Error>() {
+            return match io.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::Full(io.to_string()),
+                ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData => {
+                    StoreError::Damaged(io.to_string())
+                }
+                _ => StoreError::Unavailable(io.to_string()),
+            };
+        }
+        cause = at.source();
+    }
+    StoreError::Damaged(error.to_string())
 }
 
 impl Embedded {

@@ -169,7 +169,7 @@ pub fn status(server: &Server) -> v1::StatusResponse {
             consumed: ledger.consumed,
             accepted: ledger.accepted,
             dead_lettered: ledger.dead_lettered,
-            lag: server.ingest.pending[at].load(std::sync::atomic::Ordering::Relaxed),
+            lag: server.ingest.pending[at].events(),
             positions: of_source.map(|((_, partition), next)| (*partition, *next)).collect(),
             state: if disk_full { "disk full" } else { "running" }.to_string(),
             newest_event: ledger.newest_event.unwrap_or(NO_TIME),

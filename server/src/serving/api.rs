@@ -38,13 +38,19 @@ fn source_of(server: &Server, name: &str) -> Result<usize, Failure> {
 
 fn decode(server: &Server, source: usize, rows: &Rows, now: i64) -> Result<Decoded, Failure> {
     let definition = server.registry.sources[source].clone();
-    let mut decoder = Decoder::new(definition, server.keys[source].clone(), now);
+    let mut decoder =
+        Decoder::new(definition.clone(), server.keys[source].clone(), now).with_rows_max(PUSH_ROWS_MAX as u64);
     match rows {
         Rows::Ndjson(body) => json::decode(body, &mut decoder),
         Rows::Csv(body) => csv::decode(body, &mut decoder).map_err(|e| Failure::field("E1008", "csv", e))?,
         Rows::Columns(list) => {
             let mut named = Vec::with_capacity(list.columns.len());
-            for column in &list.columns {
+            // What the source does not declare is not even looked at.
+            let declared = |name: &str| definition.fields.iter().any(|(field, _)| field == name);
+            for column in list.columns.iter().filter(|column| declared(&column.name)) {
+                if named.iter().any(|(name, _)| *name == column.name) {
+                    return Err(Failure::field("E1009", "columns", format!("column `{}` twice", column.name)));
+                }
                 named.push((column.name.clone(), from_wire(&column.name, column)?));
             }
             let lengths: BTreeSet<usize> = named.iter().map(|(_, column)| column.len()).collect();
@@ -56,7 +62,7 @@ fn decode(server: &Server, source: usize, rows: &Rows, now: i64) -> Result<Decod
     }
     let decoded = decoder.finish();
     if decoded.consumed as usize > PUSH_ROWS_MAX {
-        let message = format!("a push of {} events; send at most {PUSH_ROWS_MAX} at once", decoded.consumed);
+        let message = format!("a push of more than {PUSH_ROWS_MAX} events; send fewer at once");
         return Err(Failure::field("E1009", "rows", message));
     }
     Ok(decoded)

@@ -15,6 +15,7 @@ use super::past::Past;
 use super::plan::{DerivedRead, InputSlot, ReadPlan, ViewRead};
 use crate::clock::Clock;
 use crate::failure::Failure;
+use crate::ingest::{Ingest, Pending};
 use crate::limits::{GET_CELLS_MAX, GET_KEYS_MAX};
 use crate::online::{Memory, State};
 
@@ -31,6 +32,8 @@ pub struct Reader {
     pub clock: Arc<Clock>,
     /// the event log
     pub past: Past,
+    /// by source: what is durable but not applied
+    pub pending: Arc<Vec<Pending>>,
     plans: RwLock<HashMap<String, Arc<ReadPlan>>>,
 }
 
@@ -62,8 +65,9 @@ pub struct Keys {
 
 impl Reader {
     /// A reader of this state and log.
-    pub fn new(registry: Arc<Registry>, memory: Arc<Memory>, clock: Arc<Clock>, past: Past) -> Self {
-        Reader { registry, memory, clock, past, plans: RwLock::new(HashMap::new()) }
+    pub fn new(registry: Arc<Registry>, memory: Arc<Memory>, clock: Arc<Clock>, past: Past, ingest: &Ingest) -> Self {
+        let pending = ingest.pending.clone();
+        Reader { registry, memory, clock, past, pending, plans: RwLock::new(HashMap::new()) }
     }
 
     /// The plan of a service or of a list of references; services are planned once.
@@ -100,7 +104,7 @@ impl Reader {
         let state = self.memory.read();
         let read_time = as_of.unwrap_or_else(|| self.clock.now());
         let positions = state.positions.clone();
-        let stale = if as_of.is_none() { self.stale(&state, &plan, read_time) } else { Vec::new() };
+        let stale = if as_of.is_none() { self.stale(&plan, read_time) } else { Vec::new() };
         let mut answers = Vec::new();
         for (at, view) in plan.views.iter().enumerate() {
             for row in 0..keys.rows {
@@ -185,16 +189,14 @@ impl Reader {
         (0..keys.rows).map(answer).collect()
     }
 
-    /// Names of the plan's sources whose newest event is older than their `max_lag`.
-    fn stale(&self, state: &State, plan: &ReadPlan, now: i64) -> Vec<String> {
+    /// Names of the plan's sources that are behind by more than their `max_lag`.
+    fn stale(&self, plan: &ReadPlan, now: i64) -> Vec<String> {
         let mut stale = Vec::new();
         for view in &plan.views {
             let Some(stream) = &self.registry.views[view.view].stream else { continue };
             let source = &self.registry.sources[stream.source];
-            let Some(max_lag) = source.max_lag else { continue };
-            let newest = state.sources[stream.source].newest_event;
-            let behind = newest.is_none_or(|newest| now.saturating_sub(newest) > max_lag);
-            if behind && !stale.contains(&source.name) {
+            let behind = self.pending[stream.source].behind(now);
+            if source.max_lag.is_some_and(|max_lag| behind > max_lag) && !stale.contains(&source.name) {
                 stale.push(source.name.clone());
             }
         }

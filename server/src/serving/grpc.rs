@@ -41,6 +41,11 @@ async fn counted<T>(
 #[tonic::async_trait]
 impl Serving for Api {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        // A read of the past may walk over the log: not on a thread that others wait for.
+        if request.get_ref().as_of.is_some() {
+            let (server, request) = (self.server.clone(), request.into_inner());
+            return counted("Get", api::blocking(move || answer::get(&server, &request))).await;
+        }
         counted("Get", async { answer::get(&self.server, request.get_ref()) }).await
     }
 
@@ -68,7 +73,12 @@ impl Ingest for Api {
         let mut requests = request.into_inner();
         // Each batch is decoded and queued in order; only the waiting for its acknowledgement overlaps with the next ones.
         tokio::spawn(async move {
-            while let Some(next) = requests.next().await {
+            loop {
+                let next = tokio::select! {
+                    next = requests.next() => next,
+                    () = server.closed() => None,
+                };
+                let Some(next) = next else { return };
                 let ack = match next {
                     Ok(request) => match api::enqueue(server.clone(), request).await {
                         Ok(waiting) => waiting,

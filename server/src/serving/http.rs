@@ -77,13 +77,14 @@ fn time_of(text: Option<&str>) -> Result<Option<i64>, Failure> {
 }
 
 async fn get_features(State(server): State<Arc<Server>>, body: Bytes) -> Response {
-    answered((|| {
+    let result = api::blocking(move || {
         let body: GetBody = parsed(&body)?;
         let plan = server.reader.plan(&body.service, &body.features)?;
         let keys = json_keys(&plan, &body.keys, &body.request)?;
         let answers = server.reader.get(plan, &keys, time_of(body.as_of.as_deref())?)?;
         Ok(answers_json(&server, &answers, &keys))
-    })())
+    });
+    answered(result.await)
 }
 
 /// Keys and request values, each a list of equal length, or one value for a single row.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidemill_features::codec::{Cursor, Damaged};
 use tidemill_features::definitions::Registry;
+use tidemill_features::expression::Column;
 use tidemill_features::read::{Answer, History};
 use tidemill_features::record::Fate;
 use tidemill_features::stream::{EventBatch, Prepared};
@@ -35,9 +36,6 @@ struct Cache {
     bytes: usize,
     through: LogPlace,
 }
-
-/// Bytes that a decoded value takes, about.
-const VALUE_BYTES: usize = 24;
 
 impl Past {
     /// Of the log in this folder.
@@ -92,7 +90,7 @@ impl Past {
             definition.keys.iter().map(|(_, data_type)| cursor.value(data_type)).collect::<Result<Vec<_>, _>>();
         let values = values.map_err(|_| Failure::internal("E2020", "the key cannot be decoded"))?;
         let mut found = Vec::new();
-        self.each_batch(stream.source, &mut |batch| {
+        self.each_batch(stream.source, positions, &mut |batch| {
             let next = positions.get(&(stream.source as u32, batch.partition)).copied().unwrap_or(0);
             let rows = matching_rows(batch, &stream.key_columns, &values, next);
             if !rows.is_empty() {
@@ -102,31 +100,36 @@ impl Past {
         Ok(found)
     }
 
-    fn each_batch(&self, source: usize, visit: &mut dyn FnMut(&EventBatch)) -> Result<(), Failure> {
+    /// Visits all batches of a source that are within the positions. Frames are applied in the order of the log, so the first
+    /// one beyond its position ends the walk; what stands there may not even be durable.
+    fn each_batch(
+        &self,
+        source: usize,
+        positions: &Positions,
+        visit: &mut dyn FnMut(&EventBatch),
+    ) -> Result<(), Failure> {
         let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
         let mut cache = self.cache.lock();
-        for (of, batch) in &cache.batches {
-            if *of == source {
-                visit(batch);
-            }
-        }
+        cache.batches.iter().filter(|(of, _)| *of == source).for_each(|(_, batch)| visit(batch));
         let mut reader = LogReader::open(&self.folder, cache.through).map_err(broken)?;
         let mut keep = true;
         while let Some(read) = reader.next_frame().map_err(broken)? {
             let mut frame = read.frame;
-            let Some(of) = self.registry.source(&frame.source) else {
-                cache.through = if keep { read.end } else { cache.through };
-                continue;
-            };
-            fitted(&mut frame, &self.registry.sources[of]);
-            keep &= cache.bytes < HISTORY_CACHE_BYTES;
-            for batch in frame.batches {
-                if of == source {
-                    visit(&batch);
+            if let Some(of) = self.registry.source(&frame.source) {
+                let applied = positions.get(&(of as u32, frame.partition)).copied().unwrap_or(0);
+                if frame.first_offset + frame.consumed > applied {
+                    break;
                 }
-                if keep {
-                    cache.bytes += batch.len() * (batch.columns.len() + 3) * VALUE_BYTES;
-                    cache.batches.push_back((of, Arc::new(batch)));
+                fitted(&mut frame, &self.registry.sources[of]);
+                keep &= cache.bytes < HISTORY_CACHE_BYTES;
+                for batch in frame.batches {
+                    if of == source {
+                        visit(&batch);
+                    }
+                    if keep {
+                        cache.bytes += batch.columns.iter().map(Column::bytes).sum::<usize>() + batch.len() * 24;
+                        cache.batches.push_back((of, Arc::new(batch)));
+                    }
                 }
             }
             if keep {
@@ -146,7 +149,6 @@ fn matching_rows(batch: &EventBatch, key_columns: &[usize], key: &[Value<'_>], n
 }
 
 fn take(batch: &EventBatch, rows: &[usize]) -> EventBatch {
-    use tidemill_features::expression::Column;
     let column = |column: &Column| Column::Values(rows.iter().map(|row| column.value(*row).into_owned()).collect());
     EventBatch {
         columns: batch.columns.iter().map(column).collect(),

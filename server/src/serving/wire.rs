@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use arrow_array::{BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, StringArray};
+use tidemill_features::definitions::{FieldType, TimeUnit};
 use tidemill_features::expression::Column;
 use tidemill_features::read::{Answer, Status};
 use tidemill_features::value::{DataType, Value};
@@ -11,6 +12,8 @@ use tidemill_proto::v1::{self, column::Values};
 use super::plan::{ReadPlan, shortened};
 use crate::failure::Failure;
 
+/// Bytes of a column name: four times what a definition may use.
+const NAME_BYTES_MAX: usize = 256;
 /// What stands for "no event" where a time is expected.
 pub const NO_TIME: i64 = i64::MIN;
 
@@ -30,6 +33,9 @@ fn rows_of(column: &v1::Column) -> usize {
 
 /// A column of a request, checked: whatever it claims about itself is verified before it is used.
 pub fn from_wire(name: &str, column: &v1::Column) -> Result<Column, Failure> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(Failure::field("E2014", "columns", format!("a column name of {} bytes", name.len())));
+    }
     let wrong = |what: &str| Failure::field("E2014", &shortened(name), format!("column `{}`: {what}", shortened(name)));
     let rows = rows_of(column);
     if !column.validity.is_empty() && column.validity.len() < rows.div_ceil(8) {
@@ -67,7 +73,12 @@ pub fn from_wire(name: &str, column: &v1::Column) -> Result<Column, Failure> {
         Some(Values::Decimals(v)) => {
             let one =
                 |(row, bytes): (usize, &[u8])| bytes.try_into().ok().map(i128::from_le_bytes).filter(|_| valid(row));
-            Column::Decimal(v.data.chunks(16).enumerate().map(one).collect::<Decimal128Array>())
+            let scale = i8::try_from(v.scale)
+                .ok()
+                .filter(|scale| *scale <= 38)
+                .ok_or_else(|| wrong("more than 38 digits behind the point"))?;
+            let array = v.data.chunks(16).enumerate().map(one).collect::<Decimal128Array>();
+            Column::Decimal(array.with_precision_and_scale(38, scale).map_err(|_| wrong("not decimals"))?)
         }
         Some(Values::Lists(v)) => {
             let items = v.items.as_deref().ok_or_else(|| wrong("a list without items"))?;
@@ -135,12 +146,14 @@ fn fitted(name: &str, column: Column, data_type: &DataType, what: &str, as_text:
     if same {
         return Ok(column);
     }
+    let field = FieldType { data_type: data_type.clone(), unit: TimeUnit::Text };
+    let scale = crate::source::columns::scale_of(&column);
     let mut values = Vec::with_capacity(column.len());
     for row in 0..column.len() {
         let value = column.value(row);
         let fitted = match &value {
             Value::Text(text) if as_text => crate::source::read_cell(text, data_type),
-            value => crate::source::fit(value, data_type),
+            value => crate::source::fit(value.borrowed(), &field, scale).map(Value::into_owned),
         };
         let value = fitted.map_err(|reason| Failure::field("E2009", what, format!("{what} `{name}`: {reason}")))?;
         values.push(value);

@@ -15,6 +15,9 @@ pub fn decode(columns: &[(String, Column)], rows: usize, decoder: &mut Decoder) 
         .map(|(name, _)| columns.iter().find(|(given, _)| given == name).map(|(_, column)| column))
         .collect();
     for row in 0..rows {
+        if decoder.is_full() {
+            break;
+        }
         let values = row_values(&source, &places, row);
         let payload = || shown(columns, row);
         match values {
@@ -32,34 +35,28 @@ fn row_values<'c>(
     let mut values = Vec::with_capacity(places.len());
     for (place, (name, field)) in places.iter().zip(&source.fields) {
         let value = place.map_or(Value::Null, |column| column.value(row));
-        let fitted = match (value, &field.data_type) {
-            (Value::Null, _) => Ok(Value::Null),
-            (value @ Value::Bool(_), DataType::Bool)
-            | (value @ Value::Text(_), DataType::Text)
-            | (value @ Value::Bytes(_), DataType::Bytes) => Ok(value),
-            (Value::Timestamp(time), DataType::Timestamp) => {
-                let known = (tidemill_features::time::MIN_TIME..=tidemill_features::time::MAX_TIME).contains(&time);
-                if known { Ok(Value::Timestamp(time)) } else { Err("lies outside the years 1 to 9999".to_string()) }
-            }
-            (Value::Int64(v), _) => super::scalar::from_int(v, field),
-            (Value::Float64(v), _) => super::scalar::from_float(v, field),
-            (Value::Text(text), _) => super::scalar::from_text(text, field),
-            (Value::Decimal(v), DataType::Decimal { precision, .. }) => {
-                let most = tidemill_features::value::power_of_ten(*precision);
-                if v.abs() < most { Ok(Value::Decimal(v)) } else { Err(format!("more than {precision} digits")) }
-            }
-            (Value::List(items), DataType::List(_)) => Ok(Value::List(items)),
-            (Value::List(items), DataType::Vector(dims)) if items.len() == *dims as usize => Ok(Value::List(items)),
-            (_, other) => Err(format!("the column's values are not {other}")),
-        };
+        let fitted = super::fit(value, field, place.map_or(0, scale_of));
         values.push(fitted.map_err(|reason| wrong_value(name, &reason))?);
     }
     Ok(values)
 }
 
+/// Digits behind the point of a column of decimals.
+pub fn scale_of(column: &Column) -> u8 {
+    match column {
+        Column::Decimal(array) => u8::try_from(array.scale()).unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// A row of columns as JSON, for its dead letter.
 fn shown(columns: &[(String, Column)], row: usize) -> Vec<u8> {
     let object: serde_json::Map<String, serde_json::Value> =
-        columns.iter().map(|(name, column)| (name.clone(), crate::json::value(&column.value(row), None))).collect();
+        columns.iter().map(|(name, column)| (name.clone(), shown_value(column, row))).collect();
     serde_json::Value::Object(object).to_string().into_bytes()
+}
+
+fn shown_value(column: &Column, row: usize) -> serde_json::Value {
+    let decimal = DataType::Decimal { precision: 38, scale: scale_of(column) };
+    crate::json::value(&column.value(row), matches!(column, Column::Decimal(_)).then_some(&decimal))
 }

@@ -17,7 +17,7 @@ pub fn decode(body: &[u8], decoder: &mut Decoder) -> Result<(), String> {
         return Err("the header line names no column of the source".to_string());
     }
     let mut record = ::csv::ByteRecord::new();
-    while let Ok(true) = reader.read_byte_record(&mut record) {
+    while let (false, Ok(true)) = (decoder.is_full(), reader.read_byte_record(&mut record)) {
         let row: Result<Vec<Value<'_>>, Bad> = (|| {
             if record.as_slice().len() > EVENT_BYTES_MAX {
                 return Err(("E1006", format!("the event has more than {EVENT_BYTES_MAX} bytes")));

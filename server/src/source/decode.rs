@@ -8,7 +8,7 @@ use tidemill_features::value::Value;
 
 use super::scalar::shortened;
 use crate::columns::ColumnsBuilder;
-use crate::limits::{BATCH_ROWS, DEAD_LETTER_BYTES_MAX};
+use crate::limits::{BATCH_ROWS, DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_BYTES_MAX};
 
 /// An event that cannot be taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct Decoder {
     /// columns of entity keys, for each entity that the source feeds
     keys: Arc<Vec<Vec<usize>>>,
     now: i64,
+    rows_max: u64,
+    letters_bytes: usize,
     decoded: Decoded,
     columns: ColumnsBuilder,
     current: EventBatch,
@@ -59,7 +61,8 @@ impl Decoder {
     /// A decoder at the time `now`, which is the arrival time of what declares none.
     pub fn new(source: Arc<Source>, keys: Arc<Vec<Vec<usize>>>, now: i64) -> Self {
         let columns = ColumnsBuilder::new(source.fields.iter().map(|(_, field)| &field.data_type));
-        Decoder { source, keys, now, decoded: Decoded::default(), columns, current: EventBatch::default() }
+        let (decoded, current) = (Decoded::default(), EventBatch::default());
+        Decoder { source, keys, now, rows_max: u64::MAX, letters_bytes: 0, decoded, columns, current }
     }
 
     /// The source whose rows these are.
@@ -67,9 +70,14 @@ impl Decoder {
         self.source.clone()
     }
 
-    /// Number of rows so far.
-    pub fn consumed(&self) -> u64 {
-        self.decoded.consumed
+    /// Stops taking rows in once there are more than this.
+    pub fn with_rows_max(self, rows_max: u64) -> Self {
+        Decoder { rows_max, ..self }
+    }
+
+    /// Whether there are more rows than may be: what is read from here on is not needed.
+    pub fn is_full(&self) -> bool {
+        self.decoded.consumed > self.rows_max
     }
 
     /// Takes in a row: a value for each field, or what is wrong with it.
@@ -91,6 +99,10 @@ impl Decoder {
             Err((code, reason)) => {
                 let mut payload = payload();
                 payload.truncate(DEAD_LETTER_BYTES_MAX);
+                if self.letters_bytes + payload.len() > DEAD_LETTERS_BYTES_MAX {
+                    payload.clear();
+                }
+                self.letters_bytes += payload.len();
                 self.decoded.bad.push(BadEvent { index, code: code.to_string(), reason, payload });
             }
         }

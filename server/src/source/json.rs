@@ -15,6 +15,9 @@ pub fn decode(body: &[u8], decoder: &mut Decoder) {
     let source = decoder.source();
     let mut slots = Vec::new();
     for line in body.split(|byte| *byte == b'\n') {
+        if decoder.is_full() {
+            break;
+        }
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }

@@ -80,8 +80,12 @@ fn column(array: &ArrayRef) -> Option<Column> {
         ArrowType::LargeUtf8 => Column::Text(array.as_string::<i64>().iter().collect()),
         ArrowType::Utf8View => Column::Text(array.as_string_view().iter().collect()),
         ArrowType::Binary => Column::Bytes(array.as_binary::<i32>().clone()),
-        ArrowType::Timestamp(TimeUnit::Second, _) => times!(TimestampSecondType, |v| v.checked_mul(1_000_000)),
-        ArrowType::Timestamp(TimeUnit::Millisecond, _) => times!(TimestampMillisecondType, |v| v.checked_mul(1000)),
+        ArrowType::Timestamp(TimeUnit::Second, _) => {
+            times!(TimestampSecondType, |v: i64| Some(v.checked_mul(1_000_000).unwrap_or(i64::MAX)))
+        }
+        ArrowType::Timestamp(TimeUnit::Millisecond, _) => {
+            times!(TimestampMillisecondType, |v: i64| Some(v.checked_mul(1000).unwrap_or(i64::MAX)))
+        }
         ArrowType::Timestamp(TimeUnit::Microsecond, _) => times!(TimestampMicrosecondType, Some),
         ArrowType::Timestamp(TimeUnit::Nanosecond, _) => {
             times!(TimestampNanosecondType, |v: i64| Some(v.div_euclid(1000)))

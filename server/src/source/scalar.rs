@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tidemill_features::definitions::{FieldType, TimeUnit};
 use tidemill_features::time::{MAX_TIME, MIN_TIME, parse_rfc3339};
-use tidemill_features::value::{DataType, Value, parse_decimal};
+use tidemill_features::value::{DataType, Value, decimal_text, parse_decimal};
 
 /// A time given as a number of a unit.
 fn time_from_number(number: i64, per_second: i64) -> Result<Value<'static>, String> {
@@ -45,7 +45,15 @@ pub(super) fn from_float(number: f64, field: &FieldType) -> Result<Value<'static
     match &field.data_type {
         DataType::Float64 => Ok(Value::Float64(number).settled()),
         DataType::Float32 => Ok(Value::Float64(f64::from(number as f32)).settled()),
-        DataType::Decimal { precision, scale } => decimal(&number.to_string(), *precision, *scale),
+        // JSON writers may spell an integer zero so.
+        DataType::Int64 if number == 0.0 && number.is_sign_negative() => Ok(Value::Int64(0)),
+        DataType::Decimal { precision, scale } => {
+            let shortest = number.to_string();
+            if shortest.bytes().filter(u8::is_ascii_digit).count() > 15 {
+                return Err("a decimal of more than 15 digits is given as text: a float would round it".to_string());
+            }
+            decimal(&shortest, *precision, *scale)
+        }
         other => Err(format!("{number:?} is not {other}")),
     }
 }
@@ -117,22 +125,36 @@ pub(super) fn shortened(text: &str) -> String {
     short
 }
 
-/// Any value as a value of a type, by the rules above.
-pub fn fit(value: &Value<'_>, data_type: &DataType) -> Result<Value<'static>, String> {
-    let field = FieldType { data_type: data_type.clone(), unit: TimeUnit::Text };
-    let fitted = match (value.borrowed(), data_type) {
+/// Any value as a value of a type, by the rules above. `scale` is that of decimals among the values given.
+pub fn fit<'v>(value: Value<'v>, field: &FieldType, scale: u8) -> Result<Value<'v>, String> {
+    match (value, &field.data_type) {
         (Value::Null, _) => Ok(Value::Null),
-        (value @ Value::Bool(_), DataType::Bool)
-        | (value @ Value::Timestamp(_), DataType::Timestamp)
-        | (value @ Value::Bytes(_), DataType::Bytes)
-        | (value @ Value::Decimal(_), DataType::Decimal { .. })
-        | (value @ Value::List(_), DataType::List(_) | DataType::Vector(_)) => Ok(value),
-        (Value::Int64(v), _) => from_int(v, &field),
-        (Value::Float64(v), _) => from_float(v, &field),
-        (Value::Text(v), _) => from_text(v, &field),
-        (_, other) => Err(format!("its values are not {other}")),
-    };
-    fitted.map(Value::into_owned)
+        (value @ Value::Bool(_), DataType::Bool) | (value @ Value::Bytes(_), DataType::Bytes) => Ok(value),
+        (Value::Timestamp(time), DataType::Timestamp) if (MIN_TIME..=MAX_TIME).contains(&time) => {
+            Ok(Value::Timestamp(time))
+        }
+        (Value::Timestamp(_), DataType::Timestamp) => Err("a time outside the years 1 to 9999".to_string()),
+        (Value::Int64(v), _) => from_int(v, field),
+        (Value::Float64(v), _) => from_float(v, field),
+        (Value::Text(v), _) => from_text(v, field),
+        (Value::Decimal(v), DataType::Decimal { precision, scale: own }) => {
+            decimal(&decimal_text(v, scale), *precision, *own)
+        }
+        (Value::List(items), DataType::List(of)) => list(items, of, scale),
+        (Value::List(items), DataType::Vector(dims)) if items.len() == *dims as usize => {
+            if items.iter().any(Value::is_null) {
+                return Err("a vector without one of its numbers".to_string());
+            }
+            list(items, &DataType::Float32, scale)
+        }
+        (Value::List(items), DataType::Vector(dims)) => Err(format!("a vector of {} numbers, not {dims}", items.len())),
+        (_, other) => Err(format!("the column's values are not {other}")),
+    }
+}
+
+fn list<'v>(items: Vec<Value<'v>>, of: &DataType, scale: u8) -> Result<Value<'v>, String> {
+    let field = FieldType { data_type: of.clone(), unit: TimeUnit::Text };
+    items.into_iter().map(|item| fit(item, &field, scale)).collect::<Result<_, _>>().map(Value::List)
 }
 
 /// A text that stands for a value of a type, as on a command line.

@@ -233,7 +233,8 @@ async fn state_is_derived_anew_where_it_is_gone_or_damaged() {
     assert_eq!(read_again(folder.path()).await, before, "without a state folder");
     let mut flipped = 0;
     for file in walk(&state) {
-        let mut bytes = std::fs::read(&file).unwrap();
+        // The store renames and replaces its files as it likes: what is gone cannot be flipped.
+        let Ok(mut bytes) = std::fs::read(&file) else { continue };
         if bytes.is_empty() {
             continue;
         }

@@ -18,13 +18,26 @@ fn definitions() -> String {
     let mut text = String::from(
         "[source.s]\nconnector = 'push'\nevent_time = 'at'\nfields = { key = 'string', x = 'float64', at = 'timestamp[us]' }\n[entity.e]\nkey = 'key'\n",
     );
-    let aggregates = ["count()", "sum(x)", "avg(x)", "min(x)", "max(x)", "sum(x + 1)", "avg(x * 2)", "max(-x)", "min(x / 3)", "count(x)"];
+    let aggregates = [
+        "count()",
+        "sum(x)",
+        "avg(x)",
+        "min(x)",
+        "max(x)",
+        "sum(x + 1)",
+        "avg(x * 2)",
+        "max(-x)",
+        "min(x / 3)",
+        "count(x)",
+    ];
     text += "[view.one]\nentity = 'e'\nsource = 's'\n[view.one.features]\n";
     for (i, aggregate) in aggregates.iter().enumerate() {
         text += &format!("f{i} = {{ agg = '{aggregate}', windows = ['30d'] }}\n");
     }
     for (i, aggregate) in aggregates.iter().enumerate() {
-        text += &format!("[view.v{i}]\nentity = 'e'\nsource = 's'\n[view.v{i}.features]\nf = {{ agg = '{aggregate}', windows = ['30d'] }}\n");
+        text += &format!(
+            "[view.v{i}]\nentity = 'e'\nsource = 's'\n[view.v{i}.features]\nf = {{ agg = '{aggregate}', windows = ['30d'] }}\n"
+        );
     }
     let ten: Vec<String> = (0..10).map(|i| format!("'v{i}:*'")).collect();
     text + &format!("[service.one]\nfeatures = ['one:*']\n[service.ten]\nfeatures = [{}]\n", ten.join(", "))

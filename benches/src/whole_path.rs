@@ -52,7 +52,11 @@ pub async fn run() -> Result<()> {
     let (before, resident) = (server.cpu()?, server.resident()?);
     stream(&client, events, keys).await?;
     let rate = events as f64 / (server.cpu()? - before);
-    row("PushStream of JSON, log, apply, commit", &format!("{:.0} k events per CPU-second", rate / 1e3), "at least 200 k");
+    row(
+        "PushStream of JSON, log, apply, commit",
+        &format!("{:.0} k events per CPU-second", rate / 1e3),
+        "at least 200 k",
+    );
     let status = client.status().await?;
     let kept = status.views.get("v").map_or(0, |view| view.bytes) / keys;
     let held = (server.resident()? - resident) / keys;

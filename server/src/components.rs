@@ -33,6 +33,8 @@ pub struct Server {
     /// set when the server stops
     pub stopping: Arc<AtomicBool>,
     closing: tokio::sync::watch::Sender<bool>,
+    /// by source: why it reads no more
+    pub stopped: parking_lot::Mutex<std::collections::HashMap<usize, String>>,
 }
 
 /// Checks a project for serving: no problems, and nothing that this version cannot run.
@@ -64,7 +66,18 @@ impl Server {
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let stopping = Arc::new(AtomicBool::new(false));
         let closing = tokio::sync::watch::channel(false).0;
-        let server = Server { registry, memory, clock, ingest, reader, keys, log_folder, stopping, closing };
+        let server = Server {
+            registry,
+            memory,
+            clock,
+            ingest,
+            reader,
+            keys,
+            log_folder,
+            stopping,
+            closing,
+            stopped: Default::default(),
+        };
         Ok((Arc::new(server), threads))
     }
 
@@ -83,11 +96,16 @@ impl Server {
             stop: self.stopping.clone(),
         });
         let run = |file_feed: FileFeed| {
+            let server = self.clone();
             tokio::spawn(async move {
-                let name = file_feed.registry.sources[file_feed.source].name.clone();
+                let source = file_feed.source;
+                let name = file_feed.registry.sources[source].name.clone();
                 match feed(file_feed).await {
                     Ok(()) => tracing::info!(source = name, "all files are read"),
-                    Err(failure) => tracing::error!(source = name, %failure, "the file source has stopped"),
+                    Err(failure) => {
+                        tracing::error!(source = name, %failure, "the file source has stopped");
+                        server.stopped.lock().insert(source, failure.to_string());
+                    }
                 }
             })
         };

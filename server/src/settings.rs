@@ -128,8 +128,14 @@ fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
 }
 
 fn from_environment(values: &mut BTreeMap<&'static str, (String, Origin)>) -> Result<(), Failure> {
-    for (name, value) in std::env::vars() {
-        let Some(path) = name.strip_prefix("TIDEMILL__") else { continue };
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("TIDEMILL__")).map(str::to_string) else {
+            continue;
+        };
+        let Ok(value) = value.into_string() else {
+            return Err(Failure::invalid("E5002", format!("environment {name}: not UTF-8")));
+        };
+        let path = &name["TIDEMILL__".len()..];
         let key = path.to_lowercase();
         if SECTIONS.iter().any(|section| key.starts_with(&format!("{section}__"))) {
             continue;

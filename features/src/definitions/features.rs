@@ -260,7 +260,7 @@ impl Builder {
             if matches!(window, Window::Session(_)) {
                 not_yet("has a session window, which cannot run yet".to_string());
             }
-            if !is_name(&name) {
+            if name.len() > 63 && is_name(feature.name) {
                 files.report("E0005", place, format!("`{name}` is longer than 63 characters"), None);
             }
             if self.features.iter().any(|f| f.name == name) {

@@ -172,7 +172,11 @@ impl Kind {
                 check_table(files, fields, &key.place, &key.name, entries)
             }
             _ => {
-                let message = format!("`{}` is {}, not {}", key.name, self.expected(), item.kind());
+                let given = match &item.value {
+                    ItemValue::Int(v) => v.to_string(),
+                    _ => item.kind().to_string(),
+                };
+                let message = format!("`{}` is {}, not {given}", key.name, self.expected());
                 files.report("E0003", &item.place, message, None);
             }
         }

@@ -28,6 +28,10 @@ pub fn parse_type(text: &str) -> Option<FieldType> {
     let plain = |data_type| Some(FieldType { data_type, unit: TimeUnit::Text });
     let timed = |per_second| Some(FieldType { data_type: DataType::Timestamp, unit: TimeUnit::PerSecond(per_second) });
     let text = text.trim();
+    // No type is long; this one calls itself for lists.
+    if text.len() > 64 {
+        return None;
+    }
     match text {
         "bool" => plain(DataType::Bool),
         "int64" => plain(DataType::Int64),

@@ -6,13 +6,15 @@ use sqlparser::ast::{
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Token};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use super::{Expression, Fault, Typed, arithmetic, calendar, cast, compare, functions, lists, logic, text};
 use crate::value::{DataType, Value};
 
 /// Longest expression text, in bytes: far above what a person writes, far below what would cost memory.
 const TEXT_MAX: usize = 64 * 1024;
+/// Most words; the compiler recurses along chains of operators.
+const TOKENS_MAX: usize = 2_000;
 /// Deepest nesting; the compiler recurses.
 const DEPTH_MAX: usize = 64;
 
@@ -37,7 +39,7 @@ pub fn compile(text: &str, scope: &dyn Scope) -> Result<Expression, Fault> {
         return Err(fault(start, format!("an expression of {} bytes is longer than {TEXT_MAX}", text.len())));
     }
     let dialect = GenericDialect {};
-    let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).try_with_sql(text).map_err(parse_fault)?;
+    let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens(text)?);
     let parsed = parser.parse_expr().map_err(parse_fault)?;
     let next = parser.peek_token();
     if next.token != Token::EOF {
@@ -45,6 +47,20 @@ pub fn compile(text: &str, scope: &dyn Scope) -> Result<Expression, Fault> {
     }
     let typed = Compiler { scope }.expression(&parsed)?;
     Ok(Expression { text: text.to_string(), data_type: typed.data_type, evaluate: typed.evaluate })
+}
+
+/// The words of an expression. There are few enough that no chain of operators can exhaust the stack.
+fn tokens(text: &str) -> Result<Vec<TokenWithSpan>, Fault> {
+    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location();
+    let tokens = tokens.map_err(|e| parse_fault(ParserError::TokenizerError(e.to_string())))?;
+    let words = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
+    match words.clone().nth(TOKENS_MAX) {
+        None => Ok(tokens),
+        Some(beyond) => {
+            let message = format!("an expression of {} words is longer than {TOKENS_MAX}", words.count());
+            Err(fault(beyond.span.start, message))
+        }
+    }
 }
 
 pub(super) fn fault(at: Location, message: impl Into<String>) -> Fault {
@@ -277,7 +293,7 @@ pub fn compile_call(text: &str, scope: &dyn Scope) -> Result<Call, Fault> {
         return Err(fault(start, format!("an expression of {} bytes is longer than {TEXT_MAX}", text.len())));
     }
     let dialect = GenericDialect {};
-    let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).try_with_sql(text).map_err(parse_fault)?;
+    let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens(text)?);
     let parsed = parser.parse_expr().map_err(parse_fault)?;
     let next = parser.peek_token();
     if next.token != Token::EOF {

@@ -180,7 +180,13 @@ fn faults_name_their_place() {
         }
     }
     let deep = format!("{}i{}", "(".repeat(5000), ")".repeat(5000));
-    assert!(compile(&deep, &Names).unwrap_err().message.contains("nested too deeply"));
+    assert!(compile(&deep, &Names).unwrap_err().message.contains("longer than"));
+    let nested = format!("{}i{}", "(".repeat(500), ")".repeat(500));
+    assert!(compile(&nested, &Names).unwrap_err().message.contains("nested too deeply"));
+    let chain = format!("i{}", " + 1".repeat(5000));
+    assert!(compile(&chain, &Names).unwrap_err().message.contains("longer than"));
+    let fits = format!("i{}", " + 1".repeat(990));
+    assert!(compile(&fits, &Names).is_ok());
 }
 
 #[test]

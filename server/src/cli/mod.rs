@@ -170,7 +170,14 @@ pub fn run() -> u8 {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let _ = error.print();
+            let json = std::env::args_os().any(|argument| argument == "--json");
+            if json && error.use_stderr() {
+                let message = error.to_string();
+                let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                output::error(Style { json, quiet: false }, "E5020", first, None);
+            } else {
+                let _ = error.print();
+            }
             return if error.use_stderr() { 2 } else { 0 };
         }
     };

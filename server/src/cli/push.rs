@@ -15,12 +15,15 @@ use tokio_stream::StreamExt;
 
 use super::{Ended, Style};
 use crate::failure::Failure;
+use crate::limits::EVENT_BYTES_MAX;
 use crate::source::files::Format;
 use crate::source::parquet::ParquetFile;
 
 /// Bytes of text in one batch, and events at most.
 const BATCH_BYTES: usize = 512 << 10;
 const BATCH_EVENTS: usize = 8_192;
+/// Bytes of a line beyond which it is cut.
+const LINE_BYTES: usize = 2 * EVENT_BYTES_MAX;
 
 /// Options of `push`.
 #[derive(Args)]
@@ -54,8 +57,8 @@ pub(super) struct Pushed {
 }
 
 pub(super) async fn run(server: &str, arguments: PushArguments, style: Style) -> Result<(), Ended> {
-    if arguments.rate.is_some_and(|rate| rate.is_nan() || rate <= 0.0) {
-        return Err(Failure::invalid("E1022", "--rate is a number of events a second above 0").into());
+    if arguments.rate.is_some_and(|rate| !(0.001..=1e12).contains(&rate)) {
+        return Err(Failure::invalid("E1022", "--rate is a number of events a second, 0.001 at least").into());
     }
     for file in &arguments.files {
         if file.as_os_str() != "-" {
@@ -189,9 +192,15 @@ fn read_lines(
             if read == 0 {
                 break;
             }
+            if read > LINE_BYTES {
+                // Too long for any event: what is sent is long enough to become a dead letter, and lets its neighbours pass.
+                body.truncate(before + LINE_BYTES);
+                body.push(b'\n');
+            }
             events += 1;
             open_quotes ^= header.is_some() && body[before..].iter().filter(|b| **b == b'"').count() % 2 == 1;
-            if !open_quotes && (body.len() >= BATCH_BYTES || events as usize >= BATCH_EVENTS) {
+            let unending = body.len() >= 8 * BATCH_BYTES;
+            if (!open_quotes || unending) && (body.len() >= BATCH_BYTES || events as usize >= BATCH_EVENTS) {
                 break;
             }
         }

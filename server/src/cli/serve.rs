@@ -107,6 +107,9 @@ impl Running {
     /// Recovers, binds, serves.
     pub async fn start(project: &std::path::Path, settings: Settings) -> Result<Running, Failure> {
         let registry = load_project(project)?;
+        // One spelling of the path: the files of a file source are known by their names below it.
+        let named = |e: std::io::Error| Failure::invalid("E5006", format!("{}: {e}", project.display()));
+        let project = &std::fs::canonicalize(project).map_err(named)?;
         // The port first: a second server on the same machine is told at once.
         let bound = |e: std::io::Error| Failure::invalid("E5015", format!("cannot listen on {}: {e}", settings.listen));
         let listener = TcpListener::bind(settings.listen).await.map_err(bound)?;

@@ -42,7 +42,6 @@ pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Cl
         other => Failure::internal("E1017", other.to_string()),
     })?;
     clock.advance(meta.clock);
-    let loaded = meta.applied_to;
     let replayed = match replay(data_dir, registry, memory, clock, &mut meta, &store) {
         Err(failure) if failure.code == "E1016" => {
             // A record that passed its checksum is broken inside: mark the state, so that the next start begins anew.
@@ -54,13 +53,6 @@ pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Cl
         other => other,
     };
     let end = replayed?;
-    if end < loaded {
-        let message = format!(
-            "the event log in {} ends before events that the state has: a segment is missing or cut; restore it from a copy",
-            data_dir.join("log").display()
-        );
-        return Err(Failure::internal("E1021", message));
-    }
     let state = memory.read();
     let next_offsets =
         state.positions.iter().map(|((source, partition), next)| ((*source as usize, *partition), *next)).collect();
@@ -160,6 +152,13 @@ fn replay(
         }
     }
     let end = reader.place();
+    if end < meta.applied_to {
+        let message = format!(
+            "the event log in {} ends before events that the state has: a segment is missing or cut; restore it from a copy",
+            data_dir.join("log").display()
+        );
+        return Err(Failure::internal("E1021", message));
+    }
     changes.commit(registry, memory, meta, store, end)?;
     Ok(end)
 }

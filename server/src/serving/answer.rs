@@ -171,7 +171,11 @@ pub fn status(server: &Server) -> v1::StatusResponse {
             dead_lettered: ledger.dead_lettered,
             lag: server.ingest.pending[at].events(),
             positions: of_source.map(|((_, partition), next)| (*partition, *next)).collect(),
-            state: if disk_full { "disk full" } else { "running" }.to_string(),
+            state: match server.stopped.lock().get(&at) {
+                Some(why) => format!("stopped: {why}"),
+                None if disk_full => "disk full".to_string(),
+                None => "running".to_string(),
+            },
             newest_event: ledger.newest_event.unwrap_or(NO_TIME),
         };
         (source.name.clone(), status)

@@ -37,7 +37,7 @@ async fn routes(server: &Arc<Server>, reflection: bool) -> Result<Routes, Failur
             .map_err(|e| Failure::internal("E5012", format!("reflection: {e}")))?;
         routes = routes.add_service(reflection);
     }
-    let router = routes.prepare().into_axum_router().merge(http::routes(server.clone()));
+    let router = routes.prepare().into_axum_router().merge(http::routes(server.clone())).fallback(http::unknown);
     Ok(Routes::from(router))
 }
 

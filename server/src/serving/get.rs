@@ -204,6 +204,9 @@ impl Reader {
     }
 }
 
+/// Bytes that the encoding adds to a key: a length for each of at most 16 columns.
+const KEY_FRAMING: usize = 64;
+
 fn unanswered() -> Answer {
     Answer { value: Value::Null, status: Status::Error, newest: None }
 }
@@ -226,12 +229,12 @@ fn encode_keys(plan: &ReadPlan, keys: &Keys) -> Result<Vec<Vec<Option<Vec<u8>>>>
         let mut rows = Vec::with_capacity(keys.rows);
         for row in 0..keys.rows {
             let key = encode_key(view.keys.iter().map(|at| keys.columns[*at].value(row)));
-            if key.as_ref().is_some_and(|key| key.len() > KEY_BYTES_MAX) {
-                let message = format!("the key of row {row} is longer than {KEY_BYTES_MAX} bytes");
+            if key.as_ref().is_some_and(|key| key.len() > KEY_BYTES_MAX + KEY_FRAMING) {
+                let message = format!("the key of row {} is longer than {KEY_BYTES_MAX} bytes", row + 1);
                 return Err(Failure::field("E2012", "keys", message));
             }
             if key.is_none() {
-                return Err(Failure::field("E2013", "keys", format!("the key of row {row} is null")));
+                return Err(Failure::field("E2013", "keys", format!("the key of row {} is null", row + 1)));
             }
             rows.push(key);
         }

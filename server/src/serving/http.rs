@@ -40,6 +40,15 @@ pub fn routes(server: Arc<Server>) -> Router {
         .with_state(server)
 }
 
+/// A path that nobody serves: said in the words of the door that was used.
+pub async fn unknown(headers: HeaderMap, uri: axum::http::Uri) -> Response {
+    let grpc = headers.get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
+    if grpc {
+        return tonic::Status::unimplemented(format!("no method {}", uri.path())).into_http();
+    }
+    to_http(&Failure::unknown("E2024", format!("nothing is served at {}", super::plan::shortened(uri.path())), None))
+}
+
 fn answered(result: Result<Json, Failure>) -> Response {
     match result {
         Ok(json) => JsonAnswer(json).into_response(),

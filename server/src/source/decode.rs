@@ -140,7 +140,7 @@ impl Decoder {
             Value::Bytes(bytes) => bytes.len(),
             _ => 10,
         };
-        if let Some(key) = self.keys.iter().find(|key| key.iter().map(bytes).sum::<usize>() > KEY_BYTES_MAX - 64) {
+        if let Some(key) = self.keys.iter().find(|key| key.iter().map(bytes).sum::<usize>() > KEY_BYTES_MAX) {
             let names: Vec<&str> = key.iter().map(|at| source.fields[*at].0.as_str()).collect();
             return Err(("E1007", format!("the entity key ({}) is longer than 64 KiB", names.join(", "))));
         }

@@ -35,9 +35,10 @@ impl Format {
 
 /// The files that a glob names, sorted.
 pub fn matching(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
-    let whole = root.join(pattern);
-    let whole = whole.to_str().ok_or("the path is not UTF-8")?;
-    let paths = glob::glob(whole).map_err(|e| format!("`{pattern}` is not a glob: {e}"))?;
+    let root = root.to_str().ok_or("the project's path is not UTF-8")?;
+    let absolute = Path::new(pattern).is_absolute();
+    let whole = if absolute { pattern.to_string() } else { format!("{}/{pattern}", glob::Pattern::escape(root)) };
+    let paths = glob::glob(&whole).map_err(|e| format!("`{pattern}` is not a glob: {e}"))?;
     let mut files: Vec<PathBuf> = paths.filter_map(Result::ok).filter(|path| path.is_file()).collect();
     files.sort();
     Ok(files)

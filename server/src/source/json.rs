@@ -38,8 +38,8 @@ fn parse_line<'a>(line: &'a [u8], source: &Source, slots: &mut Vec<Value<'a>>) -
     let parsed = reader.deserialize_map(row).and_then(|()| reader.end());
     parsed.map_err(|error| {
         let message = error.to_string();
-        match message.split_once("column `") {
-            Some(_) if error.is_data() => {
+        match message.starts_with("column `") {
+            true if error.is_data() => {
                 let end = message.find(" at line 1 column").unwrap_or(message.len());
                 ("E1002", message[..end].to_string())
             }
@@ -71,9 +71,8 @@ impl<'a> Visitor<'a> for RowVisitor<'_, 'a> {
             };
             match at {
                 Some(at) => {
-                    let field = &fields[at].1;
-                    let value = map.next_value_seed(Slot { field });
-                    self.slots[at] = value.map_err(|e| M::Error::custom(named(&key, &e.to_string())))?;
+                    let (name, field) = &fields[at];
+                    self.slots[at] = map.next_value_seed(Slot { name, field })?;
                     expected = at + 1;
                 }
                 None => drop(map.next_value::<IgnoredAny>()?),
@@ -83,15 +82,16 @@ impl<'a> Visitor<'a> for RowVisitor<'_, 'a> {
     }
 }
 
-/// Syntax errors keep their own words.
-fn named(key: &str, message: &str) -> String {
-    let syntax = message.contains("EOF while") || message.contains("expected") || message.contains("recursion");
-    if syntax { message.to_string() } else { format!("column `{}`: {message}", scalar::shortened(key)) }
-}
-
 #[derive(Clone, Copy)]
 struct Slot<'f> {
+    name: &'f str,
     field: &'f FieldType,
+}
+
+impl Slot<'_> {
+    fn wrong<E: Error>(self, reason: impl fmt::Display) -> E {
+        E::custom(format!("column `{}`: {reason}", self.name))
+    }
 }
 
 impl<'a> DeserializeSeed<'a> for Slot<'_> {
@@ -116,53 +116,53 @@ impl<'a> Visitor<'a> for Slot<'_> {
     fn visit_bool<E: Error>(self, v: bool) -> Result<Value<'a>, E> {
         match self.field.data_type {
             DataType::Bool => Ok(Value::Bool(v)),
-            ref other => Err(E::custom(format!("{v} is not {other}"))),
+            ref other => Err(self.wrong(format!("{v} is not {other}"))),
         }
     }
 
     fn visit_i64<E: Error>(self, v: i64) -> Result<Value<'a>, E> {
-        scalar::from_int(v, self.field).map_err(E::custom)
+        scalar::from_int(v, self.field).map_err(|e| self.wrong(e))
     }
 
     fn visit_u64<E: Error>(self, v: u64) -> Result<Value<'a>, E> {
         match i64::try_from(v) {
             Ok(v) => self.visit_i64(v),
-            Err(_) => scalar::from_large(v, self.field).map_err(E::custom),
+            Err(_) => scalar::from_large(v, self.field).map_err(|e| self.wrong(e)),
         }
     }
 
     fn visit_f64<E: Error>(self, v: f64) -> Result<Value<'a>, E> {
-        scalar::from_float(v, self.field).map_err(E::custom)
+        scalar::from_float(v, self.field).map_err(|e| self.wrong(e))
     }
 
     fn visit_borrowed_str<E: Error>(self, v: &'a str) -> Result<Value<'a>, E> {
-        scalar::from_text(v.into(), self.field).map_err(E::custom)
+        scalar::from_text(v.into(), self.field).map_err(|e| self.wrong(e))
     }
 
     fn visit_str<E: Error>(self, v: &str) -> Result<Value<'a>, E> {
-        scalar::from_text(v.to_string().into(), self.field).map_err(E::custom)
+        scalar::from_text(v.to_string().into(), self.field).map_err(|e| self.wrong(e))
     }
 
     fn visit_seq<S: SeqAccess<'a>>(self, mut list: S) -> Result<Value<'a>, S::Error> {
         let (items, length) = match &self.field.data_type {
             DataType::List(items) => ((**items).clone(), None),
             DataType::Vector(dims) => (DataType::Float32, Some(*dims as usize)),
-            other => return Err(S::Error::custom(format!("a list is not {other}"))),
+            other => return Err(self.wrong(format!("a list is not {other}"))),
         };
         let items = FieldType { data_type: items, unit: TimeUnit::Text };
         let mut values = Vec::new();
-        while let Some(value) = list.next_element_seed(Slot { field: &items })? {
+        while let Some(value) = list.next_element_seed(Slot { name: self.name, field: &items })? {
             values.push(value);
         }
         match length {
             Some(dims) if dims != values.len() => {
-                Err(S::Error::custom(format!("a vector of {} numbers, not {dims}", values.len())))
+                Err(self.wrong(format!("a vector of {} numbers, not {dims}", values.len())))
             }
             _ => Ok(Value::List(values)),
         }
     }
 
     fn visit_map<M: MapAccess<'a>>(self, _: M) -> Result<Value<'a>, M::Error> {
-        Err(M::Error::custom(format!("an object is not {}", self.field.data_type)))
+        Err(self.wrong(format!("an object is not {}", self.field.data_type)))
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
-    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
+    Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
@@ -16,7 +17,7 @@ use tidemill_features::expression::Column;
 use tidemill_features::value::Value;
 
 /// Rows of a batch as they come out of a file.
-const ROWS: usize = 8192;
+const ROWS: usize = 1024;
 
 /// A Parquet file, read from front to back.
 pub struct ParquetFile {
@@ -38,18 +39,18 @@ impl ParquetFile {
     /// The next rows; None at the end.
     pub fn next_columns(&mut self) -> Option<Result<Columns, String>> {
         let batch = self.reader.next()?;
-        Some(batch.map_err(|e| e.to_string()).and_then(|batch| columns(&batch)))
+        Some(batch.map_err(|e| e.to_string()).map(|batch| columns(&batch)))
     }
 }
 
-fn columns(batch: &RecordBatch) -> Result<Columns, String> {
+fn columns(batch: &RecordBatch) -> Columns {
     let mut columns = Vec::with_capacity(batch.num_columns());
     for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
-        let column =
-            column(array).ok_or_else(|| format!("column `{}`: {} cannot be read", field.name(), field.data_type()))?;
-        columns.push((field.name().clone(), column));
+        // What cannot be read may be a column that nobody asks for; asked for, its values fit no declared type.
+        let unread = || Column::Values(vec![Value::List(Vec::new()); array.len()]);
+        columns.push((field.name().clone(), column(array).unwrap_or_else(unread)));
     }
-    Ok((columns, batch.num_rows()))
+    (columns, batch.num_rows())
 }
 
 fn column(array: &ArrayRef) -> Option<Column> {
@@ -72,6 +73,21 @@ fn column(array: &ArrayRef) -> Option<Column> {
         ArrowType::UInt8 => integers!(UInt8Type),
         ArrowType::UInt16 => integers!(UInt16Type),
         ArrowType::UInt32 => integers!(UInt32Type),
+        ArrowType::UInt64 => {
+            let numbers = array.as_primitive::<UInt64Type>().iter();
+            let value = |v: u64| i64::try_from(v).map_or(Value::Float64(v as f64), Value::Int64);
+            Column::Values(numbers.map(|v| v.map_or(Value::Null, value)).collect())
+        }
+        ArrowType::Date32 => times!(Date32Type, |days: i32| Some(i64::from(days) * tidemill_features::time::DAY)),
+        ArrowType::Dictionary(..) => {
+            let dictionary = array.as_any_dictionary_opt()?;
+            let values = column(dictionary.values())?;
+            let keys = dictionary.normalized_keys();
+            let value = |(row, key): (usize, &usize)| {
+                if array.is_valid(row) { values.value(*key).into_owned() } else { Value::Null }
+            };
+            Column::Values(keys.iter().enumerate().map(value).collect())
+        }
         ArrowType::Float32 => {
             Column::Float64(array.as_primitive::<Float32Type>().iter().map(|v| v.map(f64::from)).collect())
         }

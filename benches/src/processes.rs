@@ -72,10 +72,10 @@ pub async fn tidemill(project: &Path) -> Result<(Process, Client)> {
     command.arg("serve").arg(project).args(["--listen", &address, "--metrics-listen", "", "--quiet"]);
     let process = Process::start(&mut command, address)?;
     for _ in 0..3000 {
-        if let Ok(client) = Client::connect(&process.address).await {
-            if client.status().await.is_ok() {
-                return Ok((process, client));
-            }
+        if let Ok(client) = Client::connect(&process.address).await
+            && client.status().await.is_ok()
+        {
+            return Ok((process, client));
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

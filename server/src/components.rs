@@ -128,11 +128,10 @@ impl Server {
 fn key_columns(registry: &Registry, source: usize) -> Vec<Vec<usize>> {
     let mut keys: Vec<Vec<usize>> = Vec::new();
     for view in &registry.views {
-        if let Some(stream) = view.stream.as_ref().filter(|stream| stream.source == source) {
-            if !keys.contains(&stream.key_columns) {
-                keys.push(stream.key_columns.clone());
-            }
-        }
+        let stream = view.stream.as_ref().filter(|stream| stream.source == source);
+        keys.extend(
+            stream.filter(|stream| !keys.contains(&stream.key_columns)).map(|stream| stream.key_columns.clone()),
+        );
     }
     keys
 }

@@ -1,5 +1,7 @@
 //! The command line without a server: what it prints, how it exits.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

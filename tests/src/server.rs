@@ -49,10 +49,10 @@ impl Server {
             .spawn()
             .expect("the binary runs");
         for _ in 0..3000 {
-            if let Ok(client) = Client::connect(&address).await {
-                if client.status().await.is_ok() {
-                    return Ok(Server { child, address });
-                }
+            if let Ok(client) = Client::connect(&address).await
+                && client.status().await.is_ok()
+            {
+                return Ok(Server { child, address });
             }
             if child.try_wait().expect("a child can be asked").is_some() {
                 let output = child.wait_with_output().expect("its output can be read");

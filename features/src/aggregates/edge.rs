@@ -39,13 +39,13 @@ impl AtEdge {
         if full && self.kept.last().is_some_and(|(worst, _)| self.rank(order, worst).is_gt()) {
             return;
         }
-        if self.edge.distinct {
-            if let Some(at) = self.kept.iter().position(|(_, kept)| kept.same(value)) {
-                if self.rank(order, &self.kept[at].0).is_ge() {
-                    return;
-                }
-                self.kept.remove(at);
+        if self.edge.distinct
+            && let Some(at) = self.kept.iter().position(|(_, kept)| kept.same(value))
+        {
+            if self.rank(order, &self.kept[at].0).is_ge() {
+                return;
             }
+            self.kept.remove(at);
         }
         let at = self.kept.partition_point(|(kept, _)| self.rank(kept, order).is_lt());
         self.kept.insert(at, (order.to_owned(), value.clone().into_owned()));

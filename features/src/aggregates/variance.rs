@@ -53,8 +53,8 @@ impl Variance {
         let (sum, sum_exponent) = self.sum.parts();
         let (squares, squares_exponent) = self.squares.parts();
         let low = squares_exponent.min(2 * sum_exponent);
-        let numerator = (squares * BigInt::from(self.terms) << (squares_exponent - low) as usize)
-            - (&sum * &sum << (2 * sum_exponent - low) as usize);
+        let numerator = ((squares * BigInt::from(self.terms)) << (squares_exponent - low) as usize)
+            - ((&sum * &sum) << (2 * sum_exponent - low) as usize);
         debug_assert!(!numerator.is_negative());
         let denominator = BigUint::from(self.terms) * BigUint::from(self.terms - 1);
         round_ratio(&numerator, &denominator, low).map(Value::Float64).ok_or(NoValue::Overflow)

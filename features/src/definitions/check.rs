@@ -272,16 +272,11 @@ fn check_embedding(
     let entity = reference(files, definition, "entity", entities, |e| &e.name)?;
     let source = reference(files, definition, "source", sources, |s| &s.name)?;
     let vector = definition.get("vector")?;
-    if let Some(name) = vector.text() {
-        if !sources[source].fields.iter().any(|(field, _)| field == name) {
-            let near = nearest(name, sources[source].fields.iter().map(|(field, _)| field.as_str()));
-            files.report(
-                "E0007",
-                &vector.place,
-                format!("source `{}` has no column `{name}`", sources[source].name),
-                near,
-            );
-        }
+    if let Some(name) = vector.text()
+        && !sources[source].fields.iter().any(|(field, _)| field == name)
+    {
+        let near = nearest(name, sources[source].fields.iter().map(|(field, _)| field.as_str()));
+        files.report("E0007", &vector.place, format!("source `{}` has no column `{name}`", sources[source].name), near);
     }
     for (key, item) in definition.table("attributes") {
         if item.text().is_some_and(|text| parse_type(text).is_none()) {

@@ -117,20 +117,7 @@ pub(super) fn check_view(
         names: source.fields.iter().map(|(name, t)| (name.as_str(), t.data_type.clone())).collect(),
         joins: definition.table("join").iter().map(|(key, _)| key.name.as_str()).collect(),
     };
-    let mut select = Vec::new();
-    for (key, item) in definition.table("select") {
-        check_name(files, key);
-        if columns.names.iter().any(|(name, _)| *name == key.name) {
-            files.report("E0013", &key.place, format!("column `{}` is there already", key.name), None);
-        }
-        let Some(expression) = compile_reported(files, item, &columns) else {
-            // Known all the same, so that its uses are not reported too; its type is a guess.
-            columns.names.push((&key.name, DataType::Bool));
-            continue;
-        };
-        columns.names.push((&key.name, expression.data_type.clone().unwrap_or(DataType::Text)));
-        select.push((key.name.clone(), expression));
-    }
+    let select = check_select(files, definition, &mut columns);
     let filter = definition.get("where").and_then(|item| compile_filter(files, item, &columns));
     let mut builder =
         Builder { id_type: source.event_id.map(|at| source.fields[at].1.data_type.clone()), ..Builder::default() };
@@ -154,6 +141,29 @@ pub(super) fn check_view(
     };
     let name = definition.name.to_string();
     Some(View { name, entity, keys, stream: Some(stream), plan, feature_types, derived: Vec::new(), request })
+}
+
+/// Derived columns, each of which the next ones may use.
+fn check_select<'v>(
+    files: &Files<'_>,
+    definition: &Definition<'v>,
+    columns: &mut EventColumns<'v>,
+) -> Vec<(String, Expression)> {
+    let mut select = Vec::new();
+    for (key, item) in definition.table("select") {
+        check_name(files, key);
+        if columns.names.iter().any(|(name, _)| *name == key.name) {
+            files.report("E0013", &key.place, format!("column `{}` is there already", key.name), None);
+        }
+        let Some(expression) = compile_reported(files, item, columns) else {
+            // Known all the same, so that its uses are not reported too; its type is a guess.
+            columns.names.push((&key.name, DataType::Bool));
+            continue;
+        };
+        columns.names.push((&key.name, expression.data_type.clone().unwrap_or(DataType::Text)));
+        select.push((key.name.clone(), expression));
+    }
+    select
 }
 
 fn check_keys(

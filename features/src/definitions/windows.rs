@@ -27,10 +27,10 @@ pub(super) fn check_windows<'d>(files: &Files<'_>, feature: &Definition<'d>) -> 
         return None;
     }
     let hop = feature.get("hop").and_then(|item| width(files, item));
-    if let Some(item) = feature.get("offset") {
-        if feature.duration("offset").is_some_and(|offset| offset > WIDTH_MAX) {
-            files.report("E0011", &item.place, "an offset is at most 3660 days", None);
-        }
+    if let Some(item) = feature.get("offset")
+        && feature.duration("offset").is_some_and(|offset| offset > WIDTH_MAX)
+    {
+        files.report("E0011", &item.place, "an offset is at most 3660 days", None);
     }
     let one = |window| vec![Windowed { name: feature.name.to_string(), window, place: feature.place }];
     let sliding = |width| Window::Sliding { width, hop };

@@ -20,13 +20,12 @@ fn target(sql: &SqlType) -> Option<DataType> {
         S::Timestamp(..) => DataType::Timestamp,
         S::Decimal(info) | S::Numeric(info) => {
             let (precision, scale) = match info {
-                ExactNumberInfo::PrecisionAndScale(precision, scale) => (*precision, i64::try_from(*scale).ok()?),
+                ExactNumberInfo::PrecisionAndScale(precision, scale) => (*precision, *scale),
                 ExactNumberInfo::Precision(precision) => (*precision, 0),
                 ExactNumberInfo::None => (38, 0),
             };
             let (precision, scale) = (u8::try_from(precision).ok()?, u8::try_from(scale).ok()?);
-            (precision >= 1 && precision <= 38 && scale <= precision)
-                .then_some(DataType::Decimal { precision, scale })?
+            ((1..=38).contains(&precision) && scale <= precision).then_some(DataType::Decimal { precision, scale })?
         }
         _ => return None,
     })
@@ -98,7 +97,7 @@ fn to_int(value: &Value<'_>, from: &DataType) -> Option<i64> {
         Value::Timestamp(v) => Some(*v),
         Value::Float64(v) => {
             let rounded = libm::round(*v);
-            (rounded >= -LIMIT && rounded < LIMIT).then_some(rounded as i64)
+            (-LIMIT..LIMIT).contains(&rounded).then_some(rounded as i64)
         }
         Value::Decimal(v) => {
             let DataType::Decimal { scale, .. } = from else { return None };

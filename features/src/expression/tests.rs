@@ -66,6 +66,7 @@ fn check(text: &str, expected: &str) {
 
 /// A row error is shown by `!`.
 #[test]
+#[allow(clippy::too_many_lines)]
 fn values() {
     for (text, expected) in [
         ("i + 1", "8"),

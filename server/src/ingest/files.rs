@@ -2,6 +2,7 @@
 //! offsets of their rows, so that a new start goes on where the log ends.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,11 +58,11 @@ pub async fn feed(feed: FileFeed) -> Result<(), Failure> {
         let mut moved = false;
         for file in &files {
             let partition = partitions.of(&feed.project, file);
-            if !open.contains_key(&partition) {
+            if let Entry::Vacant(slot) = open.entry(partition) {
                 let next = feed.memory.read().positions.get(&(feed.source as u32, partition)).copied().unwrap_or(0);
                 let format = Format::of(file, format.as_deref()).map_err(failed)?;
                 match FileReader::open(file, format, next, *follow) {
-                    Ok(reader) => drop(open.insert(partition, reader)),
+                    Ok(reader) => drop(slot.insert(reader)),
                     // A file that is still being written is tried again at the next look.
                     Err(message) if *follow => {
                         tracing::debug!(message, "a file cannot be read yet");

@@ -20,10 +20,12 @@ pub type RecordKey = (u32, Box<[u8]>);
 /// Names a chunk of a record.
 pub type ChunkKey = (u32, Box<[u8]>, NodeId);
 
+type Shard = HashMap<Box<[u8]>, Box<[u8]>>;
+
 /// What reads see.
 pub struct State {
     /// by view, then shard
-    records: Vec<Vec<HashMap<Box<[u8]>, Box<[u8]>>>>,
+    records: Vec<Vec<Shard>>,
     chunks: HashMap<ChunkKey, Arc<[u8]>>,
     /// next offsets by source (its place in the registry) and partition
     pub positions: BTreeMap<(u32, u32), u64>,

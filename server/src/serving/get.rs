@@ -107,9 +107,9 @@ impl Reader {
         let stale = if as_of.is_none() { self.stale(&plan, read_time) } else { Vec::new() };
         let mut answers = Vec::new();
         for (at, view) in plan.views.iter().enumerate() {
-            for row in 0..keys.rows {
+            for (row, key) in encoded[at].iter().enumerate() {
                 answers.clear();
-                match self.read_one(&state, view, encoded[at][row].as_deref(), read_time, &mut answers) {
+                match self.read_one(&state, view, key.as_deref(), read_time, &mut answers) {
                     Ok(()) => {}
                     Err(ReadError::BeyondRecord) => {
                         beyond.push((at, row));

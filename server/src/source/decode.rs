@@ -116,10 +116,8 @@ impl Decoder {
             _ => Err(("E1003", format!("{what} `{}` is null or missing", source.fields[at].0))),
         };
         let time = time_of(source.event_time, "event_time")?;
-        if let Some(at) = source.event_id {
-            if values[at].is_null() {
-                return Err(("E1003", format!("event_id `{}` is null or missing", source.fields[at].0)));
-            }
+        if let Some(at) = source.event_id.filter(|at| values[*at].is_null()) {
+            return Err(("E1003", format!("event_id `{}` is null or missing", source.fields[at].0)));
         }
         let from_file = matches!(source.connector, Connector::File { .. });
         // Where a file declares no arrival, the clock of the load decides what lies in the future.

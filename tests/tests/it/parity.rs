@@ -57,7 +57,7 @@ impl Records {
 }
 
 /// The log in batches of one partition each, `size` rows at most.
-fn batches<'c>(case: &'c Case, source: usize, size: usize) -> Vec<Vec<&'c Row>> {
+fn batches(case: &Case, source: usize, size: usize) -> Vec<Vec<&Row>> {
     let rows: Vec<&Row> = case.rows.iter().filter(|(s, _)| *s == source).map(|(_, row)| row).collect();
     let of_partition = rows.chunk_by(|a, b| a.partition == b.partition);
     of_partition.flat_map(|rows| rows.chunks(size)).map(<[&Row]>::to_vec).collect()

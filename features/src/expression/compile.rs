@@ -14,7 +14,7 @@ use crate::value::{DataType, Value};
 /// Longest expression text, in bytes: far above what a person writes, far below what would cost memory.
 const TEXT_MAX: usize = 64 * 1024;
 /// Most words; the compiler recurses along chains of operators.
-const TOKENS_MAX: usize = 2_000;
+const TOKENS_MAX: usize = 800;
 /// Deepest nesting; the compiler recurses.
 const DEPTH_MAX: usize = 64;
 

@@ -186,7 +186,7 @@ fn faults_name_their_place() {
     assert!(compile(&nested, &Names).unwrap_err().message.contains("nested too deeply"));
     let chain = format!("i{}", " + 1".repeat(5000));
     assert!(compile(&chain, &Names).unwrap_err().message.contains("longer than"));
-    let fits = format!("i{}", " + 1".repeat(990));
+    let fits = format!("i{}", " + 1".repeat(390));
     assert!(compile(&fits, &Names).is_ok());
 }
 

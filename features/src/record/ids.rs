@@ -121,7 +121,9 @@ fn encoded(partition: u32, id: &Value<'_>) -> Vec<u8> {
 impl<'a> Ids<'a> {
     /// No ids; `dedup` is None where the source declares none.
     pub(super) fn none(dedup: Option<&'a Dedup>) -> Self {
-        Ids { dedup, nodes: None, bits: 0, pages: HashMap::from([(0, Page::default())]) }
+        // Most views have no ids to remember, and their records are made by the million.
+        let pages = dedup.map(|_| (0, Page::default())).into_iter().collect();
+        Ids { dedup, nodes: None, bits: 0, pages }
     }
 
     /// The ids of a record: its part of the record's bytes, and the chunks beside it.

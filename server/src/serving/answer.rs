@@ -27,7 +27,7 @@ pub fn get(server: &Server, request: &v1::GetRequest) -> Result<v1::GetResponse,
     let keys = wire::keys(&plan, &request.keys, &request.request, request.text_values)?;
     let answers = server.reader.get(plan, &keys, checked_time(request.as_of)?)?;
     let mut response = v1::GetResponse {
-        columns: columns(server, &answers, request.value_times),
+        columns: columns(&answers, request.value_times),
         views: view_times(server, &answers),
         read_time: answers.read_time,
         positions: positions(server, &answers),
@@ -42,12 +42,11 @@ pub fn get(server: &Server, request: &v1::GetRequest) -> Result<v1::GetResponse,
     Ok(response)
 }
 
-fn columns(server: &Server, answers: &Answers, value_times: bool) -> Vec<v1::Column> {
-    let column = |(id, column): (&tidemill_features::definitions::OutputId, &Vec<_>)| {
-        let data_type = server.registry.data_type(*id).unwrap_or(&DataType::Text);
-        wire::to_wire(server.registry.reference(*id), data_type, column, value_times)
+fn columns(answers: &Answers, value_times: bool) -> Vec<v1::Column> {
+    let column = |((name, data_type), column): (&(String, DataType), &Vec<_>)| {
+        wire::to_wire(name.clone(), data_type, column, value_times)
     };
-    answers.plan.ids.iter().zip(&answers.columns).map(column).collect()
+    answers.plan.columns.iter().zip(&answers.columns).map(column).collect()
 }
 
 fn view_times(server: &Server, answers: &Answers) -> Vec<v1::ViewTimes> {

@@ -20,6 +20,8 @@ pub struct ReadPlan {
     pub outputs: Vec<usize>,
     /// what the columns are
     pub ids: Vec<OutputId>,
+    /// their names (`view:feature`) and types
+    pub columns: Vec<(String, DataType)>,
     /// key columns that the request must give
     pub keys: Vec<(String, DataType)>,
     /// request values that are used
@@ -94,7 +96,9 @@ impl ReadPlan {
             // A view of derived features only is still one of its entity.
             builder.keys_of(id.view)?;
         }
-        Ok(ReadPlan { ids, ..builder.plan })
+        let column =
+            |id: &OutputId| (registry.reference(*id), registry.data_type(*id).cloned().unwrap_or(DataType::Text));
+        Ok(ReadPlan { columns: ids.iter().map(column).collect(), ids, ..builder.plan })
     }
 
     fn empty() -> ReadPlan {
@@ -103,6 +107,7 @@ impl ReadPlan {
             derived: Vec::new(),
             outputs: Vec::new(),
             ids: Vec::new(),
+            columns: Vec::new(),
             keys: Vec::new(),
             request: Vec::new(),
             slots: 0,

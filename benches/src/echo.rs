@@ -33,10 +33,18 @@ impl Serving for Echo {
     }
 }
 
-/// Serves on the address in the second argument.
+/// Serves on the address in the second argument; with a third one, HTTP routes share the port as they do in the product.
 pub async fn serve() -> Result<()> {
     let address = std::env::args().nth(2).context("an address")?.parse()?;
     let service = ServingServer::new(Echo::default());
-    tonic::transport::Server::builder().tcp_nodelay(true).add_service(service).serve(address).await?;
+    let server = tonic::transport::Server::builder().tcp_nodelay(true);
+    if std::env::args().nth(3).is_none() {
+        let mut server = server;
+        server.add_service(service).serve(address).await?;
+        return Ok(());
+    }
+    let http = axum::Router::new().route("/v1/get", axum::routing::post(|| async { "{}" }));
+    let router = tonic::service::Routes::new(service).prepare().into_axum_router().merge(http);
+    server.accept_http1(true).add_routes(tonic::service::Routes::from(router)).serve(address).await?;
     Ok(())
 }

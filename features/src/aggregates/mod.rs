@@ -154,16 +154,17 @@ impl Cell {
         Cell { newest: None, partial }
     }
 
-    /// Takes an event in; the value is not null (any value for `count()`).
+    /// Takes an event in; the value is not null (any value for `count()`). Its place in the order is asked for only where it
+    /// matters: most aggregates never look at it.
     #[inline]
-    pub fn update(&mut self, order: &EventOrder<'_>, value: &Value<'_>) {
-        self.newest = self.newest.max(Some(order.time));
+    pub fn update<'o>(&mut self, time: i64, order: impl FnOnce() -> EventOrder<'o>, value: &Value<'_>) {
+        self.newest = self.newest.max(Some(time));
         match &mut self.partial {
             Partial::Count(count) => *count += 1,
             Partial::Sum(sum) => sum.update(value),
             Partial::Extreme(extreme) => extreme.update(value),
             Partial::Variance(variance) => variance.update(value),
-            Partial::AtEdge(edge) => edge.update(order, value),
+            Partial::AtEdge(edge) => edge.update(&order(), value),
             Partial::Distinct(distinct) => distinct.update(value),
         }
     }

@@ -33,7 +33,7 @@ fn aggregate(kind: Kind, input: DataType) -> Aggregate {
 
 fn cell(aggregate: &Aggregate, events: &[(EventOrder<'static>, Value<'static>)]) -> Cell {
     let mut cell = Cell::new(aggregate);
-    events.iter().for_each(|(order, value)| cell.update(order, value));
+    events.iter().for_each(|(order, value)| cell.update(order.time, || order.to_owned(), value));
     cell
 }
 
@@ -164,8 +164,8 @@ fn distinct_beyond_its_cap_keeps_the_smallest_hashes() {
     let mut backward = Cell::new(&aggregate);
     let count = DISTINCT_MAX + 5;
     for i in 0..count {
-        forward.update(&EventOrder::default(), &text(i));
-        backward.update(&EventOrder::default(), &text(count - 1 - i));
+        forward.update(0, EventOrder::default, &text(i));
+        backward.update(0, EventOrder::default, &text(count - 1 - i));
     }
     assert_eq!(bytes(&forward), bytes(&backward));
     assert!(matches!(forward.finish(&aggregate), Ok(Value::List(list)) if list.len() == DISTINCT_MAX));

@@ -121,11 +121,11 @@ fn update(plan: &Plan, wanted: &CellPlan, rows: &Rows<'_>, row: usize, cell: &mu
         return;
     }
     match wanted.input {
-        None => cell.update(&rows.order(row), &Value::Null),
+        None => cell.update(rows.times[row], || rows.order(row), &Value::Null),
         Some(input) => {
             let value = rows.value(plan, row, input);
             if !value.is_null() {
-                cell.update(&rows.order(row), value);
+                cell.update(rows.times[row], || rows.order(row), value);
             }
         }
     }

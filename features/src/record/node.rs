@@ -203,11 +203,11 @@ pub fn update_cells(plan: &Plan, cells: &mut [Cell], rows: &Rows<'_>, row: usize
             continue;
         }
         match plan_cell.input {
-            None => cell.update(&rows.order(row), &crate::value::Value::Null),
+            None => cell.update(rows.times[row], || rows.order(row), &crate::value::Value::Null),
             Some(input) => {
                 let value = rows.value(plan, row, input);
                 if !value.is_null() {
-                    cell.update(&rows.order(row), value);
+                    cell.update(rows.times[row], || rows.order(row), value);
                 }
             }
         }

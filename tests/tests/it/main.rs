@@ -2,6 +2,7 @@
 
 mod crash;
 mod flights;
+mod hard_cases;
 mod parity;
 mod readme;
 mod serving;

@@ -96,7 +96,10 @@ const WALLS: [(&str, &[&str]); 12] = [
 const ENGINES: [(&str, &[&str]); 4] = [
     ("fjall::", &["server/src/online/embedded.rs"]),
     ("parquet::arrow", &["server/src/source/parquet.rs"]),
-    ("axum::", &["server/src/serving/http.rs", "server/src/serving/status.rs", "server/src/metrics.rs"]),
+    (
+        "axum::",
+        &["server/src/serving/http.rs", "server/src/serving/status.rs", "server/src/metrics.rs", "benches/src/echo.rs"],
+    ),
     ("sqlparser::", &["features/src/expression/"]),
 ];
 

@@ -48,7 +48,7 @@ fn folder_bytes(folder: &std::path::Path) -> Result<u64> {
 pub async fn run() -> Result<()> {
     let folder = project(DEFINITIONS)?;
     let (server, client) = tidemill(folder.path()).await?;
-    let (keys, events) = (100_000, 2_000_000);
+    let (keys, events) = (300_000, 6_000_000);
     let (before, empty) = (server.cpu()?, server.resident()?);
     stream(&client, events, keys).await?;
     let rate = events as f64 / (server.cpu()? - before);

@@ -96,12 +96,12 @@ impl View {
         let record = self.records.get(&key).map(Vec::as_slice);
         match read_view(&view.plan, record, &Of(self, key.clone()), &[0], time, &mut answers) {
             Ok(()) => answers.remove(0),
-            Err(ReadError::BeyondRecord) => self.from_log(&key, time),
+            Err(ReadError::BeyondRecord) => self.answer_from_log(&key, time),
             Err(error) => panic!("{error}"),
         }
     }
 
-    fn from_log(&self, key: &[u8], time: i64) -> Answer {
+    fn answer_from_log(&self, key: &[u8], time: i64) -> Answer {
         let view = &self.registry.views[0];
         let (stream, source) = (view.stream.as_ref().unwrap(), &self.registry.sources[0]);
         let prepared: Vec<_> = self.log.iter().map(|batch| Prepared::new(view, stream, source, batch)).collect();

@@ -44,6 +44,8 @@ pub const SHARDS: usize = 256;
 pub const STREAMS_PER_CONNECTION: u32 = 256;
 /// Requests under way in the process; more are refused at once, so that those accepted stay fast.
 pub const REQUESTS_MAX: usize = 4_096;
+/// Connections; each costs some 10 kB.
+pub const CONNECTIONS_MAX: usize = 10_000;
 /// How long a request may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long open requests may go on when the server stops.

@@ -49,7 +49,7 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Failure> {
     let routes = routes(&server, reflection).await?;
-    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = super::connection::accept(listener);
     // Beyond the limit requests are refused at once instead of waiting in memory.
     let limits = tower::ServiceBuilder::new()
         .layer(LoadShedLayer::new())

@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod api;
 pub mod arrow;
+pub mod connection;
 pub mod door;
 pub mod explain;
 pub mod get;

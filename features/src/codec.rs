@@ -87,6 +87,13 @@ pub fn put_value(out: &mut Vec<u8>, value: &Value<'_>) {
             put_varint(out, items.len() as u64);
             items.iter().for_each(|item| put_optional(out, item));
         }
+        Value::Map(entries) => {
+            put_varint(out, entries.len() as u64);
+            for (key, value) in entries {
+                put_optional(out, key);
+                put_optional(out, value);
+            }
+        }
     }
 }
 
@@ -218,6 +225,14 @@ impl<'a> Cursor<'a> {
             DataType::Decimal { .. } => Value::Decimal(self.wide()?),
             DataType::List(items) => self.list(items)?,
             DataType::Vector(_) => self.list(&DataType::Float32)?,
+            DataType::Map(keys, values) => {
+                let length = self.length()?;
+                let mut entries = Vec::with_capacity(length);
+                for _ in 0..length {
+                    entries.push((self.optional(keys)?, self.optional(values)?));
+                }
+                Value::Map(entries)
+            }
         })
     }
 

@@ -87,13 +87,19 @@ impl<'b> Prepared<'b> {
         for row in 0..count {
             let frame = Frame { columns: &columns, row, now: 0, errors: &errors };
             prepared.push_key(stream, row);
-            let passes = stream.filter.as_ref().is_none_or(|filter| filter.is_true(&frame));
+            let matches = stream.filter.as_ref().is_none_or(|filter| filter.is_true(&frame));
+            let deletes = source.delete_when.as_ref().is_some_and(|delete_when| delete_when.is_true(&frame));
+            // A delete counts whatever `where` says: it may have nothing but its key.
+            let passes = matches || deletes;
             prepared.passes.push(passes);
-            if passes {
+            if passes || source.is_table {
                 inputs.clear();
                 inputs.extend(stream.inputs.iter().map(|input| input.evaluate(&frame).settled()));
                 let order = prepared.order(row);
-                let filter = |i: usize| stream.filters[i].is_true(&frame);
+                let filter = |i: usize| match stream.filters.get(i) {
+                    Some(filter) => filter.is_true(&frame),
+                    None => matches && !deletes,
+                };
                 encode_body(&view.plan, &order, filter, &inputs, &mut prepared.bodies.data);
             }
             prepared.bodies.end();
@@ -142,9 +148,11 @@ impl<'b> Prepared<'b> {
 
 fn with_selected(stream: &Stream, batch: &EventBatch, errors: &Cell<u64>) -> Vec<Column> {
     let mut columns = batch.columns.clone();
+    // What needs a table row has its place here too, but no values.
+    columns.resize_with(columns.len() + stream.joined_columns, || Column::Values(Vec::new()));
     for (_, expression) in &stream.select {
-        let selected = evaluate_all(expression, &columns, batch.len(), errors);
-        columns.push(Column::Values(selected));
+        let selected = expression.as_ref().map(|e| evaluate_all(e, &columns, batch.len(), errors));
+        columns.push(Column::Values(selected.unwrap_or_default()));
     }
     columns
 }

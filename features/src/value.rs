@@ -36,6 +36,8 @@ pub enum DataType {
     List(Box<DataType>),
     /// a fixed number of floats
     Vector(u32),
+    /// values by key, keys ascending; only out of aggregates
+    Map(Box<DataType>, Box<DataType>),
 }
 
 impl DataType {
@@ -58,6 +60,7 @@ impl fmt::Display for DataType {
             DataType::Decimal { precision, scale } => write!(f, "decimal({precision},{scale})"),
             DataType::List(items) => write!(f, "list<{items}>"),
             DataType::Vector(dims) => write!(f, "vector<{dims}>"),
+            DataType::Map(keys, values) => write!(f, "map<{keys},{values}>"),
         }
     }
 }
@@ -84,6 +87,8 @@ pub enum Value<'a> {
     Decimal(i128),
     /// list and vector
     List(Vec<Value<'a>>),
+    /// map, keys ascending
+    Map(Vec<(Value<'a>, Value<'a>)>),
 }
 
 impl<'a> Value<'a> {
@@ -109,6 +114,9 @@ impl<'a> Value<'a> {
             Value::Timestamp(v) => Value::Timestamp(v),
             Value::Decimal(v) => Value::Decimal(v),
             Value::List(items) => Value::List(items.into_iter().map(Value::into_owned).collect()),
+            Value::Map(entries) => {
+                Value::Map(entries.into_iter().map(|(k, v)| (k.into_owned(), v.into_owned())).collect())
+            }
         }
     }
 
@@ -118,6 +126,7 @@ impl<'a> Value<'a> {
             Value::Text(v) => Value::Text(Cow::Borrowed(v)),
             Value::Bytes(v) => Value::Bytes(Cow::Borrowed(v)),
             Value::List(items) => Value::List(items.iter().map(Value::borrowed).collect()),
+            Value::Map(entries) => Value::Map(entries.iter().map(|(k, v)| (k.borrowed(), v.borrowed())).collect()),
             Value::Null => Value::Null,
             Value::Bool(v) => Value::Bool(*v),
             Value::Int64(v) => Value::Int64(*v),
@@ -149,6 +158,12 @@ impl<'a> Value<'a> {
                 let differing = a.iter().zip(b).map(|(x, y)| x.order(y)).find(|o| o.is_ne());
                 differing.unwrap_or_else(|| a.len().cmp(&b.len()))
             }
+            (Value::Map(a), Value::Map(b)) => {
+                let entry = |((k, v), (l, w)): (&(Value<'_>, Value<'_>), &(Value<'_>, Value<'_>))| {
+                    k.order(l).then_with(|| v.order(w))
+                };
+                a.iter().zip(b).map(entry).find(|o| o.is_ne()).unwrap_or_else(|| a.len().cmp(&b.len()))
+            }
             _ => self.rank().cmp(&other.rank()),
         }
     }
@@ -169,6 +184,7 @@ impl<'a> Value<'a> {
             Value::Timestamp(_) => 6,
             Value::Decimal(_) => 7,
             Value::List(_) => 8,
+            Value::Map(_) => 9,
         }
     }
 }

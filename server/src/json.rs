@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use tidemill_features::time::rfc3339;
 use tidemill_features::value::{DataType, Value, decimal_text};
 
-/// int64 as numbers, infinities as text, decimals as text, times as RFC 3339, bytes as base64. Decimals need their type.
+/// int64 as numbers, infinities as text, decimals as text, times as RFC 3339, bytes as base64, map keys as text. Decimals need their type.
 pub fn value(value: &Value<'_>, data_type: Option<&DataType>) -> Json {
     match value {
         Value::Null => Json::Null,
@@ -28,6 +28,20 @@ pub fn value(value: &Value<'_>, data_type: Option<&DataType>) -> Json {
                 _ => None,
             };
             Json::Array(items.iter().map(|item| self::value(item, of)).collect())
+        }
+        Value::Map(entries) => {
+            let (keys, values) = match data_type {
+                Some(DataType::Map(keys, values)) => (Some(&**keys), Some(&**values)),
+                _ => (None, None),
+            };
+            let entry = |(key, value): &(Value<'_>, Value<'_>)| {
+                let key = match self::value(key, keys) {
+                    Json::String(text) => text,
+                    other => other.to_string(),
+                };
+                (key, self::value(value, values))
+            };
+            Json::Object(entries.iter().map(entry).collect())
         }
     }
 }

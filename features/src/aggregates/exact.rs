@@ -53,6 +53,19 @@ impl Exact {
         self.add(i128::from(mantissa) * i128::from(mantissa), 2 * exponent);
     }
 
+    /// Adds the `n`-th power of `mantissa * 2^exponent`, n from 1 to 4.
+    pub fn add_power(&mut self, mantissa: i64, exponent: i32, n: u32) {
+        match i128::from(mantissa).checked_pow(n) {
+            Some(power) => self.add(power, exponent * n as i32),
+            None => self.add_big(BigInt::from(mantissa).pow(n), exponent * n as i32),
+        }
+    }
+
+    /// Adds a number times `mantissa * 2^exponent`.
+    pub fn add_product(&mut self, factor: i64, mantissa: i64, exponent: i32) {
+        self.add(i128::from(factor) * i128::from(mantissa), exponent);
+    }
+
     /// Adds `mantissa * 2^exponent`.
     #[inline]
     pub fn add(&mut self, mantissa: i128, exponent: i32) {
@@ -76,7 +89,7 @@ impl Exact {
         self.add_big(BigInt::from(mantissa), exponent);
     }
 
-    fn add_big(&mut self, mantissa: BigInt, exponent: i32) {
+    pub(super) fn add_big(&mut self, mantissa: BigInt, exponent: i32) {
         let (own, own_exponent) = self.parts();
         let low = own_exponent.min(exponent);
         let sum = (own << (own_exponent - low) as usize) + (mantissa << (exponent - low) as usize);
@@ -187,8 +200,14 @@ fn shifted(value: i128, bits: i32) -> Option<i128> {
 
 /// `numerator * 2^exponent / denominator`, rounded once; None beyond the floats.
 pub fn round_ratio(numerator: &BigInt, denominator: &BigUint, exponent: i32) -> Option<f64> {
+    let (mantissa, sticky, exponent) = quotient(numerator, denominator, exponent)?;
+    round(mantissa, sticky, exponent, numerator.is_negative())
+}
+
+/// The magnitude of `numerator * 2^exponent / denominator` as a mantissa, whether anything is left, and an exponent.
+fn quotient(numerator: &BigInt, denominator: &BigUint, exponent: i32) -> Option<(u128, bool, i32)> {
     if numerator.is_zero() {
-        return Some(0.0);
+        return Some((0, false, 0));
     }
     // 66 bits of the quotient and whether anything is left decide every rounding.
     let up = (66 + denominator.bits() as i64 - numerator.bits() as i64).max(0);
@@ -198,17 +217,58 @@ pub fn round_ratio(numerator: &BigInt, denominator: &BigUint, exponent: i32) -> 
     let down = (quotient.bits() as i64 - 127).max(0);
     let kept = &quotient >> down as u64;
     sticky |= (&kept << down as u64) != quotient;
-    round(kept.to_u128()?, sticky, exponent - up as i32 + down as i32, numerator.is_negative())
+    Some((kept.to_u128()?, sticky, exponent - up as i32 + down as i32))
+}
+
+/// The root of `square * 2^exponent / denominator`, rounded once; None beyond the floats.
+pub fn round_root(square: &BigUint, denominator: &BigUint, exponent: i32) -> Option<f64> {
+    if square.is_zero() {
+        return Some(0.0);
+    }
+    // 140 bits of the quotient are 70 of its root; what is left over only decides a tie. The exponent becomes even.
+    let up = (140 + denominator.bits() as i64 - square.bits() as i64).max(0);
+    let up = up + (i64::from(exponent) - up).rem_euclid(2);
+    let scaled = square << up as u64;
+    let quotient = &scaled / denominator;
+    let root = quotient.sqrt();
+    let rest = &root * &root != quotient || &quotient * denominator != scaled;
+    let down = (root.bits() as i64 - 126).max(0);
+    let kept = &root >> down as u64;
+    let sticky = rest || (&kept << down as u64) != root;
+    round(kept.to_u128()?, sticky, (exponent - up as i32) / 2 + down as i32, false)
+}
+
+/// The same, rounded once to a 32-bit float.
+pub fn round_single(numerator: &BigInt, denominator: &BigUint, exponent: i32) -> Option<f64> {
+    let (mantissa, sticky, exponent) = quotient(numerator, denominator, exponent)?;
+    round_to(&SINGLE, mantissa, sticky, exponent, numerator.is_negative())
+}
+
+/// A float format: bits behind the point of a normal number, the exponents of the smallest unit and of the largest number.
+struct Format {
+    fraction_bits: i32,
+    lowest: i32,
+    highest: i32,
+}
+
+const DOUBLE: Format = Format { fraction_bits: 52, lowest: -1074, highest: 1023 };
+const SINGLE: Format = Format { fraction_bits: 23, lowest: -149, highest: 127 };
+
+fn round(mantissa: u128, sticky: bool, exponent: i32, negative: bool) -> Option<f64> {
+    round_to(&DOUBLE, mantissa, sticky, exponent, negative)
 }
 
 /// `mantissa * 2^exponent` to the nearest float, ties to even. `sticky` says that the true number lies a little above the
 /// mantissa; the mantissa then has more bits than a float.
-fn round(mantissa: u128, sticky: bool, exponent: i32, negative: bool) -> Option<f64> {
+fn round_to(format: &Format, mantissa: u128, sticky: bool, exponent: i32, negative: bool) -> Option<f64> {
+    if mantissa == 0 {
+        return Some(0.0);
+    }
     let top = exponent + 127 - mantissa.leading_zeros() as i32;
-    if top > 1023 {
+    if top > format.highest {
         return None;
     }
-    let unit = (top - 52).max(-1074);
+    let unit = (top - format.fraction_bits).max(format.lowest);
     let drop = unit - exponent;
     let whole = if drop <= 0 {
         debug_assert!(!sticky, "too few bits to round");
@@ -223,7 +283,9 @@ fn round(mantissa: u128, sticky: bool, exponent: i32, negative: bool) -> Option<
         kept + u64::from(up)
     };
     let value = libm::ldexp(whole as f64, unit);
-    value.is_finite().then_some(if negative { -value } else { value })
+    // Rounding up may have reached the next power of two.
+    let fits = value < libm::ldexp(1.0, format.highest) * 2.0;
+    fits.then_some(if negative { -value } else { value })
 }
 
 #[cfg(test)]
@@ -268,6 +330,13 @@ mod tests {
         fn one_division_is_the_machine_s(a in any::<f64>().prop_filter("finite", |v| v.is_finite()), n in 1u32..) {
             let expected = if a == 0.0 { 0.0 } else { a / f64::from(n) };
             prop_assert_eq!(sum(&[a]).divided(u64::from(n)).map(f64::to_bits), Some(expected.to_bits()));
+        }
+
+        #[test]
+        fn roots_are_the_machine_s(a in 0.0f64..1e300) {
+            let (mantissa, exponent) = float_parts(a);
+            let root = round_root(&BigUint::from(mantissa.unsigned_abs()), &BigUint::from(1u8), exponent);
+            prop_assert_eq!(root.map(f64::to_bits), Some(libm::sqrt(a).to_bits()));
         }
 
         #[test]

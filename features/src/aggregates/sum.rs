@@ -2,8 +2,8 @@
 
 use num_bigint::BigUint;
 
-use super::exact::{Exact, round_ratio};
-use super::{Finished, NoValue};
+use super::cell::{Finished, NoValue};
+use super::exact::{Exact, round_ratio, round_single};
 use crate::codec::{Cursor, Damaged, put_varint};
 use crate::value::{DataType, Value, power_of_ten};
 
@@ -35,21 +35,33 @@ impl Sum {
         self.infinities[1] += other.infinities[1];
     }
 
-    fn infinity(&self) -> Option<Finished> {
+    /// The infinity that the sum is, if it is one; infinity minus infinity is none.
+    pub(super) fn infinite(&self) -> Result<Option<f64>, NoValue> {
         match self.infinities {
-            [0, 0] => None,
-            [_, 0] => Some(Ok(Value::Float64(f64::INFINITY))),
-            [0, _] => Some(Ok(Value::Float64(f64::NEG_INFINITY))),
-            _ => Some(Err(NoValue::Undefined)),
+            [0, 0] => Ok(None),
+            [_, 0] => Ok(Some(f64::INFINITY)),
+            [0, _] => Ok(Some(f64::NEG_INFINITY)),
+            _ => Err(NoValue::Undefined),
         }
+    }
+
+    /// The finite terms.
+    pub(super) fn exact(&self) -> &Exact {
+        &self.exact
+    }
+
+    /// The sum or the mean of finite terms, rounded once to a 32-bit float; None beyond those.
+    pub(super) fn single(&self, mean: bool) -> Option<f64> {
+        let (mantissa, exponent) = self.exact.parts();
+        round_single(&mantissa, &BigUint::from(if mean { self.terms.max(1) } else { 1 }), exponent)
     }
 
     pub(super) fn total(&self, input: &DataType) -> Finished {
         if self.terms == 0 {
             return Ok(Value::Null);
         }
-        if let Some(infinite) = self.infinity() {
-            return infinite;
+        if let Some(infinity) = self.infinite()? {
+            return Ok(Value::Float64(infinity));
         }
         let total = match input {
             DataType::Int64 => self.exact.integer().and_then(|v| i64::try_from(v).ok()).map(Value::Int64),
@@ -63,8 +75,8 @@ impl Sum {
         if self.terms == 0 {
             return Ok(Value::Null);
         }
-        if let Some(infinite) = self.infinity() {
-            return infinite;
+        if let Some(infinity) = self.infinite()? {
+            return Ok(Value::Float64(infinity));
         }
         let mean = match input {
             DataType::Decimal { scale, .. } => {

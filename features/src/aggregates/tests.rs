@@ -3,37 +3,84 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::Cursor;
+use crate::value::{DataType, Value};
 
 fn edge(newest: bool, k: usize, distinct: bool) -> Edge {
     Edge { newest, k, distinct }
 }
 
-fn all_kinds() -> Vec<Kind> {
-    use Kind::*;
-    vec![
-        Count,
-        Sum,
-        Avg,
-        Min,
-        Max,
-        Variance,
-        Stddev,
+/// Every kind over every type of argument that it treats in a way of its own.
+fn all() -> Vec<Aggregate> {
+    use super::Kind::*;
+    use crate::value::DataType::{Bool, Float64, Int64, Text, Vector};
+    let decimal = DataType::Decimal { precision: 20, scale: 2 };
+    let edges = || Histogram([-0.3, 0.0, 0.2].map(Real::new).to_vec().into());
+    let numbers = [Sum, Avg, Min, Max, Quantile(Real::new(0.5)), edges(), Decayed(3), Decayed(1_000_000)];
+    let floats = [Variance, Stddev, Skewness, Kurtosis, Trend];
+    let any = [
         One(edge(false, 1, false)),
         One(edge(true, 1, false)),
         Many(edge(false, 3, false)),
         Many(edge(true, 3, true)),
         Distinct,
         CountDistinct,
-    ]
+        TopK(2),
+        BottomK(2),
+        Mode,
+        Entropy,
+        CountBy,
+    ];
+    let mut all = Vec::new();
+    for kind in numbers {
+        for input in [Int64, Float64, decimal.clone()] {
+            all.push(aggregate(kind.clone(), input));
+        }
+    }
+    all.extend(floats.iter().flat_map(|kind| [Int64, Float64].map(|input| aggregate(kind.clone(), input))));
+    all.extend(any.iter().flat_map(|kind| [Int64, Text].map(|input| aggregate(kind.clone(), input))));
+    all.extend([Any, All].map(|kind| aggregate(kind, Bool)));
+    all.extend([VectorSum, VectorAvg].map(|kind| aggregate(kind, Vector(2))));
+    all.extend(
+        [Count, TimeSinceLast, MeanGap, Decayed(60)].map(|kind| Aggregate { input: None, ..aggregate(kind, Int64) }),
+    );
+    for (kind, input, second) in [
+        (ArgMax, Text, Float64),
+        (ArgMin, Text, Int64),
+        (Rate(Real::new(0.5), Real::new(2.0)), Int64, Float64),
+        (Rate(Real::new(0.1), Real::new(0.0)), Float64, decimal),
+        (SumBy, Float64, Text),
+        (AvgBy, Int64, Int64),
+    ] {
+        all.push(Aggregate { second: Some(second), ..aggregate(kind, input) });
+    }
+    all
 }
 
 fn aggregate(kind: Kind, input: DataType) -> Aggregate {
-    Aggregate { kind, input: Some(input), id_type: None }
+    Aggregate { kind, input: Some(input), second: None, id_type: None }
 }
 
-fn cell(aggregate: &Aggregate, events: &[(EventOrder<'static>, Value<'static>)]) -> Cell {
+/// A value of a type out of a number: few different ones, so that they meet.
+fn value_of(data_type: &DataType, number: f64) -> Value<'static> {
+    match data_type {
+        DataType::Bool => Value::Bool(number > 0.0),
+        DataType::Int64 => Value::Int64((number * 10.0) as i64),
+        DataType::Decimal { .. } => Value::Decimal((number * 100.0) as i128),
+        DataType::Text => Value::Text(format!("{number:.1}").into()),
+        DataType::Vector(_) => Value::List(vec![Value::Float64(f64::from(number as f32)), Value::Float64(0.5)]),
+        _ => Value::Float64(number),
+    }
+}
+
+fn cell(aggregate: &Aggregate, events: &[(EventOrder<'static>, f64)]) -> Cell {
     let mut cell = Cell::new(aggregate);
-    events.iter().for_each(|(order, value)| cell.update(order.time, || order.to_owned(), value));
+    for (order, number) in events {
+        let first = value_of(aggregate.input.as_ref().unwrap_or(&DataType::Int64), *number);
+        let second = value_of(aggregate.second.as_ref().unwrap_or(&DataType::Int64), number * 0.5);
+        let terms = Terms { first: &first, second: &second };
+        cell.update(aggregate, order.time, || order.to_owned(), terms);
+    }
     cell
 }
 
@@ -50,14 +97,13 @@ fn floats() -> impl Strategy<Value = f64> {
     ]
 }
 
-type Events = Vec<(EventOrder<'static>, Value<'static>)>;
+type Events = Vec<(EventOrder<'static>, f64)>;
 
 fn events() -> impl Strategy<Value = Events> {
-    let one = (0i64..6, floats());
+    let one = (prop_oneof![0i64..6, -10_000_000_000i64..10_000_000_000], floats());
     prop::collection::vec(one, 0..24).prop_map(|list| {
         let place = |(offset, (time, value)): (usize, (i64, f64))| {
-            let order = EventOrder { time, offset: offset as u64, ..EventOrder::default() };
-            (order, Value::Float64(value))
+            (EventOrder { time, offset: offset as u64, ..EventOrder::default() }, value)
         };
         list.into_iter().enumerate().map(place).collect()
     })
@@ -71,8 +117,7 @@ proptest! {
         (list, shuffled) in events().prop_flat_map(|list| (Just(list.clone()), Just(list).prop_shuffle())),
         cuts in (0usize..24, 0usize..24),
     ) {
-        for kind in all_kinds() {
-            let aggregate = aggregate(kind, DataType::Float64);
+        for aggregate in all() {
             let whole = cell(&aggregate, &list);
             let first = cuts.0.min(cuts.1).min(shuffled.len());
             let second = cuts.0.max(cuts.1).min(shuffled.len());
@@ -83,22 +128,21 @@ proptest! {
             let mut right = c;
             right.merge(&b);
             right.merge(&a);
-            prop_assert_eq!(bytes(&whole), bytes(&left), "{:?}", kind);
-            prop_assert_eq!(bytes(&whole), bytes(&right), "{:?}", kind);
+            prop_assert_eq!(bytes(&whole), bytes(&left), "{:?}", aggregate);
+            prop_assert_eq!(bytes(&whole), bytes(&right), "{:?}", aggregate);
         }
     }
 
     #[test]
     fn stored_cells_come_back(list in events()) {
-        for kind in all_kinds() {
-            let aggregate = aggregate(kind, DataType::Float64);
+        for aggregate in all() {
             let whole = cell(&aggregate, &list);
             let stored = bytes(&whole);
             let mut cursor = Cursor::new(&stored);
             let back = Cell::decode(&mut cursor, &aggregate).unwrap();
             prop_assert!(cursor.is_empty());
             prop_assert_eq!(bytes(&back), stored);
-            match (whole.finish(&aggregate), back.finish(&aggregate)) {
+            match (whole.finish(&aggregate, 20_000_000_000), back.finish(&aggregate, 20_000_000_000)) {
                 (Ok(a), Ok(b)) => prop_assert!(a.same(&b)),
                 (a, b) => prop_assert_eq!(a.err(), b.err()),
             }
@@ -107,16 +151,45 @@ proptest! {
 
     #[test]
     fn damaged_cells_do_not_panic(garbage: Vec<u8>) {
-        for kind in all_kinds() {
-            let _ = Cell::decode(&mut Cursor::new(&garbage), &aggregate(kind, DataType::Text));
+        for aggregate in all() {
+            if let Ok(cell) = Cell::decode(&mut Cursor::new(&garbage), &aggregate) {
+                let _ = cell.finish(&aggregate, 0);
+            }
         }
+    }
+
+    /// The greatest gap is built from runs beside one another, in either direction.
+    #[test]
+    fn gaps_of_neighbouring_runs(mut times in prop::collection::vec(-50i64..50, 0..24), cut in 0usize..24) {
+        times.sort();
+        let aggregate = Aggregate { input: None, ..aggregate(Kind::MaxGap, DataType::Int64) };
+        let run = |times: &[i64]| {
+            let events: Events = times.iter().map(|t| (EventOrder { time: *t, ..EventOrder::default() }, 0.0)).collect();
+            cell(&aggregate, &events)
+        };
+        let whole = run(&times);
+        let (old, new) = times.split_at(cut.min(times.len()));
+        let mut upward = run(old);
+        upward.merge(&run(new));
+        let newest_first: Vec<i64> = new.iter().rev().copied().collect();
+        let mut downward = run(&newest_first);
+        downward.merge(&run(old));
+        prop_assert_eq!(bytes(&whole), bytes(&upward));
+        prop_assert_eq!(bytes(&whole), bytes(&downward));
+        let greatest = times.windows(2).map(|pair| pair[1] - pair[0]).max();
+        let expected = greatest.map_or(Value::Null, |gap| Value::Float64(gap as f64 / 1e6));
+        prop_assert!(whole.finish(&aggregate, 0).unwrap().same(&expected));
     }
 }
 
 fn finish(kind: Kind, input: DataType, values: &[Value<'static>]) -> Finished {
     let aggregate = aggregate(kind, input);
-    let place = |(i, v): (usize, &Value<'static>)| (EventOrder { time: i as i64, ..EventOrder::default() }, v.clone());
-    cell(&aggregate, &values.iter().enumerate().map(place).collect::<Vec<_>>()).finish(&aggregate)
+    let mut cell = Cell::new(&aggregate);
+    for (i, value) in values.iter().enumerate() {
+        let order = || EventOrder { time: i as i64, ..EventOrder::default() };
+        cell.update(&aggregate, i as i64, order, Terms::of(value));
+    }
+    cell.finish(&aggregate, values.len() as i64)
 }
 
 #[test]
@@ -164,9 +237,51 @@ fn distinct_beyond_its_cap_keeps_the_smallest_hashes() {
     let mut backward = Cell::new(&aggregate);
     let count = DISTINCT_MAX + 5;
     for i in 0..count {
-        forward.update(0, EventOrder::default, &text(i));
-        backward.update(0, EventOrder::default, &text(count - 1 - i));
+        forward.update(&aggregate, 0, EventOrder::default, Terms::of(&text(i)));
+        backward.update(&aggregate, 0, EventOrder::default, Terms::of(&text(count - 1 - i)));
     }
     assert_eq!(bytes(&forward), bytes(&backward));
-    assert!(matches!(forward.finish(&aggregate), Ok(Value::List(list)) if list.len() == DISTINCT_MAX));
+    assert!(
+        forward.is_capped()
+            && matches!(forward.finish(&aggregate, 0), Ok(Value::List(list)) if list.len() == DISTINCT_MAX)
+    );
+}
+
+#[test]
+fn moments_of_known_samples() {
+    let ints = |values: &[i64], kind| {
+        finish(kind, DataType::Int64, &values.iter().map(|v| Value::Int64(*v)).collect::<Vec<_>>())
+    };
+    let near = |finished: Finished, expected: f64| match finished {
+        Ok(Value::Float64(found)) => {
+            assert!((found - expected).abs() <= expected.abs() * 1e-15, "{found}, not {expected}")
+        }
+        other => panic!("{other:?}"),
+    };
+    // By hand: mean 4, m2 = 10, m3 = 36, m4 = 202.
+    near(ints(&[1, 2, 3, 4, 10], Kind::Skewness), 36.0 / 10f64.powf(1.5));
+    near(ints(&[1, 2, 3, 4, 10], Kind::Kurtosis), -0.212);
+    near(ints(&[-1, -2, -3, -4, -10], Kind::Skewness), -36.0 / 10f64.powf(1.5));
+    assert!(ints(&[7, 7, 7], Kind::Skewness).unwrap().is_null());
+    assert!(ints(&[7], Kind::Kurtosis).unwrap().is_null());
+    near(ints(&[0, 2, 4, 6], Kind::Trend), 2e6);
+    assert!(ints(&[1], Kind::Trend).unwrap().is_null());
+    near(ints(&[1, 1, 1, 2], Kind::Entropy), 0.5623351446188083);
+    near(ints(&[5, 5], Kind::Entropy), 0.0);
+}
+
+#[test]
+fn halves_every_half_life() {
+    let aggregate = aggregate(Kind::Decayed(10), DataType::Float64);
+    let mut cell = Cell::new(&aggregate);
+    for (time, value) in [(0, 8.0), (10, 4.0), (-5_000_000_000_000, 1e300)] {
+        cell.update(&aggregate, time, EventOrder::default, Terms::of(&Value::Float64(value)));
+    }
+    let at = |time| match cell.finish(&aggregate, time) {
+        Ok(Value::Float64(value)) => value,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((at(10), at(20), at(30)), (8.0, 4.0, 2.0));
+    assert!((at(15) - 8.0 * 0.5f64.sqrt()).abs() < 1e-14);
+    assert_eq!(at(1_000_000_000_000), 0.0);
 }

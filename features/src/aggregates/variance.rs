@@ -3,8 +3,8 @@
 use num_bigint::{BigInt, BigUint};
 use num_traits::Signed;
 
+use super::cell::{Finished, NoValue};
 use super::exact::{Exact, round_ratio};
-use super::{Finished, NoValue};
 use crate::codec::{Cursor, Damaged, put_varint};
 use crate::value::Value;
 

@@ -88,14 +88,14 @@ pub fn check(files: &[DefinitionFile]) -> Result<Registry, Vec<Problem>> {
         sources.iter().map(|d| Arc::new(check_source(&context, d, &mut not_ready))).collect();
     let entities: Vec<Entity> = entities.iter().map(|d| check_entity(&context, d)).collect();
     let mut checked_views = Vec::new();
-    let mut broken = Broken::default();
+    let (mut hidden_views, mut broken) = (Vec::new(), Broken::default());
     for definition in views {
-        match check_view(&context, definition, &sources, &entities, &mut not_ready, &mut broken) {
+        match check_view(&context, definition, &sources, &entities, &mut hidden_views, &mut broken) {
             Some(view) => checked_views.push(view),
             None => broken.views.push(definition.name.to_string()),
         }
     }
-    check_derived(&context, views, &mut checked_views, &mut not_ready, &mut broken);
+    check_derived(&context, views, &mut checked_views, &mut broken);
     let outputs: Vec<(&str, Vec<&str>)> =
         checked_views.iter().map(|v| (v.name.as_str(), v.outputs().map(|(name, _)| name).collect())).collect();
     let services: Vec<Service> =
@@ -106,7 +106,7 @@ pub fn check(files: &[DefinitionFile]) -> Result<Registry, Vec<Problem>> {
     if context.any_problems() {
         return Err(context.into_problems());
     }
-    let views: Vec<_> = checked_views.into_iter().map(Arc::new).collect();
+    let views: Vec<_> = checked_views.into_iter().chain(hidden_views).map(Arc::new).collect();
     let hash = project_hash(&views, &services);
     Ok(Registry { sources, entities, views, embeddings, services, hash, not_ready })
 }

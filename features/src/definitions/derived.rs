@@ -1,13 +1,18 @@
-//! Checking derived features: names across all views, types in order of dependence, cycles.
+//! Checking derived features: names across all views, types in order of dependence, cycles, lookups of other entities.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::check::{Broken, Definition, NotReady, check_name};
+use super::check::{Broken, Definition, check_name};
 use super::document::{Files, Item, Key};
-use super::model::{Derived, Input, OutputId, View, resolve_reference};
+use super::model::{Derived, Input, OutputId, View};
 use crate::expression::{Expression, Scope, compile};
 use crate::problem::nearest;
 use crate::value::DataType;
+
+/// Lookups behind one another: each is one more trip through the store.
+const LOOKUP_DEPTH_MAX: usize = 4;
 
 /// How far the check of one derived feature is.
 enum State {
@@ -29,7 +34,6 @@ struct Graph<'g, 'd> {
     files: &'g Files<'g>,
     views: &'g [View],
     declared: Vec<Declared<'d>>,
-    lookups: RefCell<Vec<String>>,
     broken: &'g Broken,
 }
 
@@ -37,7 +41,6 @@ pub(super) fn check_derived(
     files: &Files<'_>,
     definitions: &[Definition<'_>],
     views: &mut [View],
-    not_ready: &mut NotReady,
     broken: &mut Broken,
 ) {
     let mut declared = Vec::new();
@@ -52,9 +55,8 @@ pub(super) fn check_derived(
             declared.push(Declared { key, item, view: at, state: RefCell::new(State::Waiting) });
         }
     }
-    let graph = Graph { files, views, declared, lookups: RefCell::new(Vec::new()), broken };
+    let graph = Graph { files, views, declared, broken };
     (0..graph.declared.len()).for_each(|at| drop(graph.data_type(at)));
-    not_ready.extend(graph.lookups.into_inner());
     let finished: Vec<(usize, String, State)> =
         graph.declared.into_iter().map(|d| (d.view, d.key.name.clone(), d.state.into_inner())).collect();
     for (view, name, state) in finished {
@@ -68,6 +70,84 @@ pub(super) fn check_derived(
 }
 
 impl Graph<'_, '_> {
+    /// The inputs of a derived feature that was checked; an aggregate has none.
+    fn inputs(&self, id: OutputId) -> Vec<Input> {
+        let Some(place) = id.output.checked_sub(self.views[id.view].plan.features.len()) else { return Vec::new() };
+        let mut of_view = self.declared.iter().filter(|d| d.view == id.view);
+        match of_view.nth(place).map(|declared| declared.state.borrow()) {
+            Some(state) => match &*state {
+                State::Done(_, _, inputs) => inputs.clone(),
+                _ => Vec::new(),
+            },
+            None => Vec::new(),
+        }
+    }
+
+    /// How many lookups stand behind one another.
+    fn depth(&self, id: OutputId) -> usize {
+        let of_input = |input: &Input| match input {
+            Input::Output(id) => self.depth(*id),
+            Input::Lookup(id, _) => 1 + self.depth(*id),
+            Input::Request(_) => 0,
+        };
+        self.inputs(id).iter().map(of_input).max().unwrap_or(0)
+    }
+
+    /// The key columns that a feature is read by, and whether it needs values of the request.
+    fn reads_by(&self, id: OutputId, keys: &mut BTreeSet<(String, String)>, request: &mut bool) {
+        let view = &self.views[id.view];
+        if view.stream.is_some() {
+            keys.extend(view.keys.iter().map(|(name, data_type)| (name.clone(), data_type.to_string())));
+        }
+        *request |= view.plan.features.get(id.output).is_some_and(|feature| feature.include_request);
+        for input in self.inputs(id) {
+            match input {
+                Input::Output(id) => self.reads_by(id, keys, request),
+                Input::Request(_) => *request = true,
+                Input::Lookup(..) => {}
+            }
+        }
+    }
+
+    /// A feature that is looked up by `key`.
+    fn looked_up(&self, reference: &str, key: &Expression) -> Result<(OutputId, DataType), (String, Option<String>)> {
+        let wrong = |message: String| Err((message, None));
+        let Some((view_name, name)) = reference.split_once(':') else {
+            return wrong(format!("lookup takes a feature such as 'view:feature', not '{reference}'"));
+        };
+        let Some(view) = self.views.iter().position(|v| v.name == view_name) else {
+            if self.broken.has(view_name, name) {
+                return wrong(String::new());
+            }
+            let near = nearest(view_name, self.views.iter().map(|v| v.name.as_str()));
+            return Err((format!("unknown view `{view_name}`"), near.map(|n| format!("{n}:{name}"))));
+        };
+        let (id, data_type) = match self.output(view, name) {
+            Ok(Some(found)) => found,
+            Ok(None) => return wrong(String::new()),
+            Err(near) => {
+                let near = near.map(|n| format!("{view_name}:{n}"));
+                return Err((format!("unknown feature `{reference}`"), near));
+            }
+        };
+        let (mut keys, mut request) = (BTreeSet::new(), false);
+        self.reads_by(id, &mut keys, &mut request);
+        if request {
+            return wrong(format!("`{reference}` needs values of the request, which another entity has none of"));
+        }
+        let [(key_name, key_type)] = &keys.iter().collect::<Vec<_>>()[..] else {
+            return wrong(format!("`{reference}` is read by {} key columns; a lookup has one key", keys.len()));
+        };
+        if key.data_type.as_ref().is_some_and(|own| own.to_string() != *key_type) {
+            let own = key.data_type.as_ref().map(DataType::to_string).unwrap_or_default();
+            return wrong(format!("`{reference}` is read by `{key_name}`, which is {key_type}, not {own}"));
+        }
+        if self.depth(id) >= LOOKUP_DEPTH_MAX {
+            return wrong(format!("more than {LOOKUP_DEPTH_MAX} lookups stand behind one another"));
+        }
+        Ok((id, data_type))
+    }
+
     /// The type of a derived feature, checking it if that has not been done. None: it is broken, and that was reported.
     fn data_type(&self, at: usize) -> Option<DataType> {
         let declared = &self.declared[at];
@@ -131,7 +211,7 @@ struct Names<'n, 'g, 'd> {
 impl Names<'_, '_, '_> {
     fn input(&self, input: Input, data_type: DataType) -> (usize, DataType) {
         let mut inputs = self.inputs.borrow_mut();
-        let at = inputs.iter().position(|known| *known == input).unwrap_or_else(|| {
+        let at = inputs.iter().position(|known| known.same(&input)).unwrap_or_else(|| {
             inputs.push(input);
             inputs.len() - 1
         });
@@ -175,15 +255,8 @@ impl Scope for Names<'_, '_, '_> {
         true
     }
 
-    fn lookup(&self, reference: &str) -> Result<DataType, (String, Option<String>)> {
-        let views = self.graph.views;
-        let outputs: Vec<(&str, Vec<&str>)> = views
-            .iter()
-            .map(|v| (v.name.as_str(), v.plan.features.iter().map(|f| f.name.as_str()).collect()))
-            .collect();
-        let found = resolve_reference(reference, &outputs)?;
-        let [id] = found[..] else { return Err((format!("lookup takes one feature, not `{reference}`"), None)) };
-        self.graph.lookups.borrow_mut().push(format!("view `{}`: lookup cannot run yet", views[self.view].name));
-        Ok(views[id.view].feature_types[id.output].clone())
+    fn lookup(&self, reference: &str, key: Expression) -> Result<(usize, DataType), (String, Option<String>)> {
+        let (id, data_type) = self.graph.looked_up(reference, &key)?;
+        Ok(self.input(Input::Lookup(id, Arc::new(key)), data_type))
     }
 }

@@ -1,14 +1,19 @@
 //! Definitions: what users declare in TOML, checked as a whole graph.
 //!
 //! `check` turns files into a `Registry` or into all problems at once, each with its place. In reading order: `model` (what
-//! comes out), `document` and `grammar` (what goes in), `check` (the steps), then one file for each kind of definition.
+//! comes out), `document` and `grammar` (what goes in), `check` (the steps), then one file for each kind of definition; of a
+//! view `columns` are what its expressions see, `vocabulary` and `arguments` its aggregates, `builder` makes its plan.
 
+mod arguments;
+mod builder;
 mod check;
+mod columns;
 mod derived;
 mod document;
 mod features;
 mod format;
 mod grammar;
+mod joins;
 mod model;
 mod schema;
 mod sources;
@@ -22,7 +27,7 @@ pub use self::format::format_text;
 pub use self::model::{Connector, Derived, Entity, Input, OutputId, Registry, Service, Source, Stream, View};
 pub use self::schema::json_schema;
 pub use self::types::{FieldType, TimeUnit, parse_type};
-pub use self::vocabulary::AGGREGATES;
+pub use self::vocabulary::{AGGREGATES, AggregateName};
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ pub struct Registry {
     pub sources: Vec<Arc<Source>>,
     /// by name, in file order
     pub entities: Vec<Entity>,
-    /// by name, in file order
+    /// by name, in file order; then those that keep the rows of joined tables
     pub views: Vec<Arc<View>>,
     /// names and entities
     pub embeddings: Vec<(String, String)>,
@@ -50,6 +50,10 @@ pub struct Source {
     pub max_future_skew: i64,
     /// microseconds
     pub max_lag: Option<i64>,
+    /// rows of which the newest per key counts, instead of events
+    pub is_table: bool,
+    /// rows that delete their key
+    pub delete_when: Option<Expression>,
 }
 
 /// Where the events of a source come from.
@@ -84,8 +88,8 @@ pub struct Entity {
 pub struct View {
     /// as declared
     pub name: String,
-    /// index of its entity
-    pub entity: usize,
+    /// index of its entity; None for views that keep the rows of a joined table
+    pub entity: Option<usize>,
     /// names and types of the entity's key columns
     pub keys: Vec<(String, DataType)>,
     /// index of its source, and what is computed from each event; None for views of derived features only
@@ -98,6 +102,8 @@ pub struct View {
     pub derived: Vec<Derived>,
     /// what the request must give, by name
     pub request: Vec<(String, DataType)>,
+    /// columns of the source that the request must give too, because its row counts in some feature
+    pub request_fields: Vec<usize>,
 }
 
 /// What is computed from each event of a view's source.
@@ -107,8 +113,10 @@ pub struct Stream {
     pub source: usize,
     /// the key columns in the source
     pub key_columns: Vec<usize>,
-    /// derived columns: they stand behind the source's fields, in order
-    pub select: Vec<(String, Expression)>,
+    /// how many columns of tables stand between the source's fields and the selected ones
+    pub joined_columns: usize,
+    /// derived columns, in order; None: computed at read
+    pub select: Vec<(String, Option<Expression>)>,
     /// which events count
     pub filter: Option<Expression>,
     /// the plan's columns
@@ -131,12 +139,26 @@ pub struct Derived {
 }
 
 /// What a name in a derived feature stands for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub enum Input {
     /// a feature
     Output(OutputId),
     /// a value of the request
     Request(String),
+    /// a feature of another entity, whose key is computed from the inputs before this one
+    Lookup(OutputId, Arc<Expression>),
+}
+
+impl Input {
+    /// Whether both stand for the same.
+    pub fn same(&self, other: &Input) -> bool {
+        match (self, other) {
+            (Input::Output(a), Input::Output(b)) => a == b,
+            (Input::Request(a), Input::Request(b)) => a == b,
+            (Input::Lookup(a, key), Input::Lookup(b, other)) => a == b && key.text == other.text,
+            _ => false,
+        }
+    }
 }
 
 /// A feature of a view: aggregates first, then derived ones.
@@ -160,6 +182,11 @@ pub struct Service {
 }
 
 impl View {
+    /// Whether a user declared it.
+    pub fn is_declared(&self) -> bool {
+        !self.name.contains('@')
+    }
+
     /// The names of its features, windows expanded, derived ones last.
     pub fn outputs(&self) -> impl Iterator<Item = (&str, &DataType)> {
         let features = self.plan.features.iter().map(|f| f.name.as_str()).zip(&self.feature_types);

@@ -1,9 +1,11 @@
 //! Checking sources: connectors, columns, times, ids.
 
 use super::check::{Definition, NotReady};
+use super::columns::compile_filter;
 use super::document::{Files, Item};
 use super::model::{Connector, Source};
 use super::types::{FieldType, TYPE_NAMES, parse_type};
+use crate::expression::Scope;
 use crate::problem::nearest;
 use crate::time::{HOUR, SECOND};
 use crate::value::DataType;
@@ -46,9 +48,6 @@ pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_r
     if connector == Connector::Kafka {
         not_ready.push(not_yet("the Kafka connector cannot run yet"));
     }
-    if definition.text("kind") == Some("table") {
-        not_ready.push(not_yet("table sources cannot run yet"));
-    }
     if definition.get("history").is_some() {
         not_ready.push(not_yet("history cannot be loaded yet; push its files, or declare a file source"));
     }
@@ -64,9 +63,15 @@ pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_r
     if definition.get("delete_when").is_some() && definition.text("kind") != Some("table") {
         files.report("E0018", definition.key_place("delete_when"), "`delete_when` has no effect on a stream", None);
     }
+    let delete_when = definition.get("delete_when").and_then(|item| {
+        let columns = SourceColumns { fields: &fields };
+        compile_filter(files, item, &columns)
+    });
     Source {
         name: definition.name.to_string(),
         connector,
+        is_table: definition.text("kind") == Some("table"),
+        delete_when,
         fields,
         event_time: event_time.unwrap_or(0),
         event_id,
@@ -75,6 +80,33 @@ pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_r
         assumed_delay: definition.duration("assumed_delay").unwrap_or(0),
         max_future_skew: definition.duration("max_future_skew").unwrap_or(300 * SECOND),
         max_lag: definition.duration("max_lag"),
+    }
+}
+
+/// Whether values of a type can name an entity or a table's row.
+pub(super) fn key_type_fits(data_type: &DataType) -> bool {
+    !matches!(data_type, DataType::Float64 | DataType::Float32 | DataType::List(_) | DataType::Vector(_))
+}
+
+/// What `delete_when` sees.
+struct SourceColumns<'f> {
+    fields: &'f [(String, FieldType)],
+}
+
+impl Scope for SourceColumns<'_> {
+    fn resolve(&self, path: &[&str]) -> Result<(usize, DataType), (String, Option<String>)> {
+        let whole = path.join(".");
+        match self.fields.iter().position(|(name, _)| *name == whole) {
+            Some(at) => Ok((at, self.fields[at].1.data_type.clone())),
+            None => {
+                let near = nearest(&whole, self.fields.iter().map(|(name, _)| name.as_str()));
+                Err((format!("unknown column `{whole}`"), near))
+            }
+        }
+    }
+
+    fn at_read(&self) -> bool {
+        false
     }
 }
 

@@ -9,7 +9,7 @@ use crate::time::{DAY, parse_duration, parse_rfc3339, zone};
 use crate::value::{DataType, Value, parse_decimal};
 
 /// Longest window, hop and offset: beyond ten years it is a mistake, or `lifetime` is meant.
-const WIDTH_MAX: i64 = 3660 * DAY;
+pub(super) const WIDTH_MAX: i64 = 3660 * DAY;
 
 /// A window of a feature, with the name that the feature has there.
 pub(super) struct Windowed<'d> {

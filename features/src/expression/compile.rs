@@ -26,8 +26,9 @@ pub trait Scope {
     /// Whether the expression is computed at read, so that `now()` has a meaning.
     fn at_read(&self) -> bool;
 
-    /// The type of a feature of another entity, for `lookup('view:feature', key)`.
-    fn lookup(&self, reference: &str) -> Result<DataType, (String, Option<String>)> {
+    /// The place and type of a feature of another entity, for `lookup('view:feature', key)`.
+    fn lookup(&self, reference: &str, key: Expression) -> Result<(usize, DataType), (String, Option<String>)> {
+        let _ = key;
         Err((format!("lookup('{reference}', …) belongs into derived features"), None))
     }
 }
@@ -201,18 +202,21 @@ impl Compiler<'_> {
         }
         let name = function.name.to_string().to_lowercase();
         if name == "lookup" {
-            return self.lookup(&arguments, at);
+            let key = list.args.get(1).map(ToString::to_string).unwrap_or_default();
+            return self.lookup(arguments, key, at);
         }
         functions::compile(&name, arguments, self.scope.at_read(), at)
     }
 
-    /// Typed and accepted; a project that uses it is not served yet.
-    fn lookup(&self, arguments: &[Typed], at: Location) -> Result<Typed, Fault> {
-        let [Typed { literal: Some(Value::Text(reference)), .. }, _] = arguments else {
+    fn lookup(&self, mut arguments: Vec<Typed>, key_text: String, at: Location) -> Result<Typed, Fault> {
+        let key = arguments.pop();
+        let ([Typed { literal: Some(Value::Text(reference)), .. }], Some(key)) = (&arguments[..], key) else {
             return Err(fault(at, "lookup takes a feature as text and a key: lookup('view:feature', key)"));
         };
-        let data_type = self.scope.lookup(reference).map_err(|(message, near)| Fault { near, ..fault(at, message) })?;
-        Ok(Typed::new(data_type, |_| Value::Null))
+        let key = Expression { text: key_text, data_type: key.data_type, evaluate: key.evaluate };
+        let found = self.scope.lookup(reference, key);
+        let (column, data_type) = found.map_err(|(message, near)| Fault { near, ..fault(at, message) })?;
+        Ok(Typed::new(data_type, move |frame| frame.columns[column].value(frame.row)))
     }
 
     fn name(&self, path: &[Ident]) -> Result<Typed, Fault> {

@@ -86,6 +86,7 @@ fn value_bytes(value: &Value<'_>) -> usize {
         Value::Text(text) => text.len(),
         Value::Bytes(bytes) => bytes.len(),
         Value::List(items) => items.iter().map(value_bytes).sum(),
+        Value::Map(entries) => entries.iter().map(|(k, v)| value_bytes(k) + value_bytes(v)).sum(),
         _ => 0,
     };
     size_of::<Value<'_>>() + held

@@ -38,6 +38,12 @@ pub struct Expression {
 }
 
 impl Expression {
+    /// A column as it is.
+    pub(crate) fn column(name: &str, at: usize, data_type: DataType) -> Self {
+        let typed = Typed::new(data_type, move |frame| frame.columns[at].value(frame.row));
+        Expression { text: name.to_string(), data_type: typed.data_type, evaluate: typed.evaluate }
+    }
+
     /// The value for one row.
     #[inline]
     pub fn evaluate<'a>(&self, frame: &Frame<'a>) -> Value<'a> {

@@ -1,14 +1,16 @@
 //! Plans: a checked view, ready to run. What a record keeps and how a value is read follows from the plan alone.
 //!
-//! `window` says which events a feature looks at, `build` makes a plan out of checked definitions. Columns, filters and
+//! `window` says which events a feature looks at, `join` what of an event is only known at read. Columns, filters and
 //! aggregates that several features share appear once.
 
+pub mod join;
 pub mod window;
 
 use crate::aggregates::Aggregate;
 use crate::time::HOUR;
 use crate::value::{DataType, Value};
 
+pub use self::join::{JoinPlan, JoinedCell, JoinedTable};
 pub use self::window::{Range, Window};
 
 /// Everything that `apply` and `read` need to know of a view.
@@ -40,6 +42,12 @@ pub struct Plan {
     pub last_n: Vec<(Option<usize>, usize)>,
     /// whether a feature has no left edge, so that no event is late
     pub never_late: bool,
+    /// the filter that says whether a row is there at all (not deleted, `where` true), in views of a table
+    pub table: Option<usize>,
+    /// what is computed at read because it depends on rows of tables
+    pub joins: Option<JoinPlan>,
+    /// whether no event ever leaves a record, because a feature without a left edge needs them one by one
+    pub keeps_all: bool,
     /// events that a record keeps in one piece; more become a ladder. No value depends on it
     pub leaf_max: usize,
 }
@@ -51,8 +59,12 @@ pub struct CellPlan {
     pub aggregate: Aggregate,
     /// index of its column; None for `count()`
     pub input: Option<usize>,
+    /// index of its second column
+    pub second: Option<usize>,
     /// index of its filter
     pub filter: Option<usize>,
+    /// index among the cells of `JoinPlan`, in place of the three above: no tile has it, rows are looked at one by one
+    pub joined: Option<usize>,
 }
 
 /// A feature of a view.
@@ -68,6 +80,8 @@ pub struct FeaturePlan {
     pub offset: i64,
     /// the value where no event contributed
     pub default: Option<Value<'static>>,
+    /// whether the request's row counts as one more event
+    pub include_request: bool,
 }
 
 /// Deduplication by event id.
@@ -87,12 +101,18 @@ pub const MIN_SLACK: i64 = HOUR;
 impl Plan {
     /// Events older than this may be gone from a record whose newest event is `newest`, or were late.
     pub fn floor(&self, newest: i64) -> i64 {
+        if self.keeps_all {
+            return i64::MIN;
+        }
         newest.saturating_sub(self.reach).saturating_sub(self.slack)
     }
 
     /// Events older than this are gone from a record whose newest event is `newest`. A little lower than `floor` and on a
     /// coarse grid, so that events leave in groups.
     pub fn expiry(&self, newest: i64) -> i64 {
+        if self.keeps_all {
+            return i64::MIN;
+        }
         let span = self.reach.saturating_add(self.slack).max(32) as u64;
         let grain_bits = 63 - (span / 32).leading_zeros();
         (self.floor(newest) >> grain_bits) << grain_bits
@@ -101,6 +121,11 @@ impl Plan {
     /// Whether a record keeps anything of the events that have left.
     pub fn has_base(&self) -> bool {
         !self.lifetime_cells.is_empty() || !self.last_n.is_empty()
+    }
+
+    /// Whether tiles have cells that can only be built in the order of time.
+    pub fn needs_neighbours(&self) -> bool {
+        self.cells.iter().any(|cell| cell.aggregate.needs_neighbours())
     }
 
     /// Bytes of flags in a raw event: one bit a filter, one a column.

@@ -28,6 +28,9 @@ pub enum Window {
     Session(i64),
 }
 
+/// Longest past that is kept for sessions only.
+const SESSION_REACH_MAX: i64 = 90 * DAY;
+
 /// Units of calendar windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CalendarUnit {
@@ -71,12 +74,19 @@ impl Window {
     pub fn reach(&self) -> i64 {
         match self {
             Window::Sliding { width, hop } => width.saturating_add(hop.unwrap_or(0)),
-            Window::Lifetime | Window::LastN(_) | Window::Session(_) => 0,
+            Window::Lifetime | Window::LastN(_) => 0,
+            // A session has no longest length. Events of this age stay in the record; for a longer one the log answers.
+            Window::Session(gap) => gap.saturating_mul(64).clamp(DAY, SESSION_REACH_MAX.max(*gap)),
             Window::Tumbling(width) => width.saturating_mul(2),
             Window::Calendar(CalendarUnit::Day, _) => 25 * HOUR,
             Window::Calendar(CalendarUnit::Week, _) => 7 * DAY + HOUR,
             Window::Calendar(CalendarUnit::Month, _) => 31 * DAY + HOUR,
         }
+    }
+
+    /// Whether it holds the event that happens at T itself, were there one: the row of a request.
+    pub fn reaches_now(&self) -> bool {
+        !matches!(self, Window::Tumbling(_))
     }
 
     /// Whether events of any age can be in it.

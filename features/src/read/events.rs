@@ -2,11 +2,11 @@
 
 use std::cell::{Cell as Slot, OnceCell};
 
+use super::ReadError;
 use crate::aggregates::Cell;
 use crate::codec::Damaged;
-use crate::plan::{CellPlan, Plan, Range};
+use crate::plan::{Plan, Range};
 use crate::record::{Branch, Node, Nodes, Rows};
-use crate::value::Value;
 
 /// Rows, or spans with tiles whose rows are fetched only where an edge cuts them.
 pub struct EventSet<'a> {
@@ -51,7 +51,7 @@ impl<'a> EventSet<'a> {
         self.merged.get() + below
     }
 
-    /// Folds the events of a range into a cell.
+    /// Folds the events of a range into a cell that is not joined: from tiles where whole spans lie in the range.
     pub fn fold(&self, plan: &Plan, range: Range, cell_index: usize, cell: &mut Cell) -> Result<(), Damaged> {
         let from = range.from.unwrap_or(i64::MIN);
         match &self.shape {
@@ -59,7 +59,7 @@ impl<'a> EventSet<'a> {
                 let first = rows.times.partition_point(|t| *t < from);
                 let end = rows.times.partition_point(|t| *t < range.to);
                 for row in first..end {
-                    update(plan, &plan.cells[cell_index], rows, row, cell);
+                    rows.update(plan, row, &plan.cells[cell_index], cell);
                 }
             }
             Shape::Spans { spans, nodes } => {
@@ -80,56 +80,47 @@ impl<'a> EventSet<'a> {
         Ok(())
     }
 
-    /// Folds the newest events before `to` that pass the cell's filter, `left` of them.
-    pub fn newest_before(
-        &self,
-        plan: &Plan,
-        to: i64,
-        wanted: &CellPlan,
-        left: &mut usize,
-        cell: &mut Cell,
-    ) -> Result<(), Damaged> {
+    /// Visits the events of a range, oldest first.
+    pub fn ascend(&self, plan: &Plan, range: Range, visit: &mut Visit<'_, ()>) -> Result<(), ReadError> {
+        let from = range.from.unwrap_or(i64::MIN);
+        match &self.shape {
+            Shape::Rows(rows) => {
+                let first = rows.times.partition_point(|t| *t < from);
+                let end = rows.times.partition_point(|t| *t < range.to);
+                (first..end).try_for_each(|row| visit(rows, row))
+            }
+            Shape::Spans { spans, nodes } => {
+                let touched = |span: &&Span<'_>| span.branch.id.last() >= from && span.branch.id.start() < range.to;
+                spans.iter().filter(touched).try_for_each(|span| span.below(plan, *nodes)?.ascend(plan, range, visit))
+            }
+        }
+    }
+
+    /// Visits the events before `to`, newest first, for as long as `visit` says true. False: it said no.
+    pub fn descend(&self, plan: &Plan, to: i64, visit: &mut Visit<'_, bool>) -> Result<bool, ReadError> {
         match &self.shape {
             Shape::Rows(rows) => {
                 let end = rows.times.partition_point(|t| *t < to);
                 for row in (0..end).rev() {
-                    if *left == 0 {
-                        break;
-                    }
-                    if rows.passes(plan, row, wanted.filter) {
-                        *left -= 1;
-                        update(plan, wanted, rows, row, cell);
+                    if !visit(rows, row)? {
+                        return Ok(false);
                     }
                 }
             }
             Shape::Spans { spans, nodes } => {
                 for span in spans.iter().rev().filter(|span| span.branch.id.start() < to) {
-                    if *left == 0 {
-                        break;
+                    if !span.below(plan, *nodes)?.descend(plan, to, visit)? {
+                        return Ok(false);
                     }
-                    span.below(plan, *nodes)?.newest_before(plan, to, wanted, left, cell)?;
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
-#[inline]
-fn update(plan: &Plan, wanted: &CellPlan, rows: &Rows<'_>, row: usize, cell: &mut Cell) {
-    if !rows.passes(plan, row, wanted.filter) {
-        return;
-    }
-    match wanted.input {
-        None => cell.update(rows.times[row], || rows.order(row), &Value::Null),
-        Some(input) => {
-            let value = rows.value(plan, row, input);
-            if !value.is_null() {
-                cell.update(rows.times[row], || rows.order(row), value);
-            }
-        }
-    }
-}
+/// Looks at a row.
+pub type Visit<'v, T> = dyn FnMut(&Rows<'_>, usize) -> Result<T, ReadError> + 'v;
 
 impl<'a> Span<'a> {
     fn new(branch: Branch<'a>) -> Self {

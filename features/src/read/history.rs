@@ -1,9 +1,11 @@
 //! Reads from the log: the whole past of one entity in one view, for moments that its record no longer holds, and to explain.
 
-use super::{Answer, EventSet, fold_rows, read_rows};
+use super::fold::Known;
+use super::joins::TableRows;
+use super::{Answer, Context, EventSet, ReadError, read_rows};
 use crate::codec::Damaged;
 use crate::plan::Plan;
-use crate::record::{Fate, Incoming, Judge, Row, Rows, sort_rows};
+use crate::record::{Fate, Incoming, Judge, Row, Rows, sort_numbered, sort_rows};
 use crate::value::Value;
 
 /// The events of one key, judged in log order.
@@ -22,38 +24,51 @@ impl<'a> History<'a> {
     /// Takes in the next event of the key. Late events count here: the log has them, and a past read sees them.
     pub fn push(&mut self, event: &Incoming<'a>) -> Result<Fate, Damaged> {
         let fate = self.judge.judge(event)?;
-        if matches!(fate, Fate::Applied | Fate::Late) {
+        if self.keeps(fate) {
             self.kept.push(Row { time: event.order.time, body: event.body });
         }
         Ok(fate)
     }
 
+    /// Whether an event of this fate is among those that reads look at.
+    pub fn keeps(&self, fate: Fate) -> bool {
+        matches!(fate, Fate::Applied | Fate::Late) || (fate == Fate::Filtered && self.plan.table.is_some())
+    }
+
     /// The features (by index) at T.
-    pub fn read(&self, features: &[usize], time: i64) -> Result<Vec<Answer>, Damaged> {
+    pub fn read(&self, context: &Context<'_>, features: &[usize], time: i64) -> Result<Vec<Answer>, ReadError> {
         let oldest = Some(self.judge.oldest).filter(|oldest| *oldest != i64::MAX);
-        read_rows(self.plan, &self.events()?, oldest, features, time)
+        read_rows(self.plan, &self.events()?, oldest, context, features, time)
+    }
+
+    /// All rows of a table.
+    pub fn table_rows(&self) -> Result<TableRows, ReadError> {
+        TableRows::of(self.plan, &self.events()?)
     }
 
     /// All events that count, in their order.
     pub fn events(&self) -> Result<EventSet<'a>, Damaged> {
-        Ok(EventSet::of_rows(self.rows()?))
-    }
-
-    /// The same, as rows.
-    pub fn rows(&self) -> Result<Rows<'a>, Damaged> {
-        let mut rows = self.kept.clone();
-        sort_rows(self.plan, &mut rows)?;
-        let mut decoded = Rows::default();
-        for row in &rows {
-            decoded.push(self.plan, row)?;
+        let mut kept = self.kept.clone();
+        sort_rows(self.plan, &mut kept)?;
+        let mut rows = Rows::default();
+        for row in &kept {
+            rows.push(self.plan, row)?;
         }
-        Ok(decoded)
+        Ok(EventSet::of_rows(rows))
     }
 
-    /// Whether one event alone would count in a feature at T: past its filter, its nulls and its window's edges.
-    pub fn contributes(&self, event: &Incoming<'a>, feature: usize, time: i64) -> Result<bool, Damaged> {
-        let rows = self.one(event)?;
-        Ok(fold_rows(self.plan, &self.plan.features[feature], &EventSet::of_rows(rows), time)?.newest.is_some())
+    /// Which of the events that count go into a feature at T: their numbers, in the order in which they were pushed.
+    pub fn counted(&self, context: &Context<'_>, feature: usize, time: i64) -> Result<Vec<usize>, ReadError> {
+        let mut kept: Vec<(usize, Row<'a>)> = self.kept.iter().cloned().enumerate().collect();
+        sort_numbered(self.plan, &mut kept)?;
+        let mut rows = Rows::default();
+        for (_, row) in &kept {
+            rows.push(self.plan, row)?;
+        }
+        let events = EventSet::of_rows(rows);
+        let known = Known { plan: self.plan, events: &events, base: None, complete_from: i64::MIN, context };
+        let (_, counted) = known.trace(&self.plan.features[feature], time)?;
+        Ok(counted.into_iter().map(|row| kept[row].0).collect())
     }
 
     /// A column of one event.

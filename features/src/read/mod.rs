@@ -1,20 +1,25 @@
 //! Read: from a record and T to values. Pure, and the same for serving, training and explaining.
 //!
 //! `EventSet` is what a read looks at: the nodes of a record, or rows gathered from the log for a past that the record no
-//! longer holds. `read_view` computes the features of one view of one entity.
+//! longer holds. `read_view` computes the features of one view of one entity. In reading order: `events` (what there is),
+//! `fold` (what of it a window holds), `joins` (what an event sees of tables), `history` (reads from the log).
 
 mod events;
+mod fold;
 mod history;
+mod joins;
 
 use std::sync::Arc;
 
 pub use self::events::EventSet;
 pub use self::history::History;
+pub use self::joins::{NoTables, TableRows, Tables, table_row};
 
+use self::fold::Known;
 use crate::aggregates::{Cell, NoValue};
 use crate::codec::{Cursor, Damaged};
-use crate::plan::{FeaturePlan, Plan, Range, Window};
-use crate::record::{Base, Nodes, Outline};
+use crate::plan::{FeaturePlan, Plan};
+use crate::record::{Base, Nodes, Outline, Rows};
 use crate::value::Value;
 
 /// What an answer says of a value; the worst one counts where several apply.
@@ -71,6 +76,8 @@ pub struct Answer {
     pub status: Status,
     /// event time of the newest contributing event
     pub newest: Option<i64>,
+    /// whether a cap left values or categories out
+    pub capped: bool,
 }
 
 /// The answer cannot come from the record: its past is gone from it.
@@ -84,39 +91,62 @@ pub enum ReadError {
     Damaged(#[from] Damaged),
 }
 
-/// Reads features (by index into `plan.features`) of one entity at T. `record` is None where the entity is unknown.
+/// What a read may need besides the entity's own events.
+#[derive(Clone, Copy)]
+pub struct Context<'c> {
+    /// rows of joined tables
+    pub tables: &'c dyn Tables,
+    /// T and the body of the request's row, if it passes the view's `where`; for features that include it
+    pub request: Option<(i64, &'c [u8])>,
+}
+
+impl Default for Context<'_> {
+    fn default() -> Self {
+        Context { tables: &NoTables, request: None }
+    }
+}
+
+/// A record with its chunks.
+#[derive(Clone, Copy)]
+pub struct Stored<'s> {
+    /// None where the entity is unknown
+    pub record: Option<&'s [u8]>,
+    /// larger records have some
+    pub nodes: &'s dyn Nodes,
+}
+
+/// Reads features (by index into `plan.features`) of one entity at T.
 pub fn read_view(
     plan: &Plan,
-    record: Option<&[u8]>,
-    nodes: &dyn Nodes,
+    stored: Stored<'_>,
+    context: &Context<'_>,
     features: &[usize],
     time: i64,
     out: &mut Vec<Answer>,
 ) -> Result<(), ReadError> {
-    let Some(record) = record else {
-        out.extend(features.iter().map(|f| nothing(plan, &plan.features[*f], Status::NotFound)));
+    let Some(record) = stored.record else {
+        let rows = EventSet::of_rows(Rows::default());
+        out.extend(read_rows(plan, &rows, None, context, features, time)?);
         return Ok(());
     };
     let outline = Outline::parse(record)?;
-    let known = if outline.oldest < time { Status::Present } else { Status::NotFound };
+    let known_status = if outline.oldest < time { Status::Present } else { Status::NotFound };
     // Where even the oldest event is above the floor, nothing was late and nothing has left.
     let floor = plan.floor(outline.newest);
     let whole = outline.oldest >= floor;
-    if !whole {
-        let reachable = |f: &usize| reachable(&plan.features[*f], time, floor);
-        if !features.iter().all(reachable) {
-            return Err(ReadError::BeyondRecord);
-        }
+    if !whole && !features.iter().all(|f| reachable(plan, &plan.features[*f], time, floor)) {
+        return Err(ReadError::BeyondRecord);
     }
     let base = match outline.base {
         Some(stored) => Some(Base::decode(plan, &mut Cursor::new(stored))?),
         None => None,
     };
-    let events = EventSet::of_record(plan, outline.node, nodes)?;
+    let events = EventSet::of_record(plan, outline.node, stored.nodes)?;
+    let complete_from = if whole { i64::MIN } else { floor };
+    let known = Known { plan, events: &events, base: base.as_ref(), complete_from, context };
     for feature in features {
         let feature = &plan.features[*feature];
-        let cell = fold(plan, feature, &events, base.as_ref(), time)?;
-        out.push(answer(plan, feature, cell, known));
+        out.push(answer(plan, feature, known.fold(feature, time)?, time, known_status));
     }
     Ok(())
 }
@@ -126,57 +156,27 @@ pub fn read_rows(
     plan: &Plan,
     rows: &EventSet<'_>,
     oldest: Option<i64>,
+    context: &Context<'_>,
     features: &[usize],
     time: i64,
-) -> Result<Vec<Answer>, Damaged> {
-    let known = if oldest.is_some_and(|oldest| oldest < time) { Status::Present } else { Status::NotFound };
+) -> Result<Vec<Answer>, ReadError> {
+    let known_status = if oldest.is_some_and(|oldest| oldest < time) { Status::Present } else { Status::NotFound };
+    let known = Known { plan, events: rows, base: None, complete_from: i64::MIN, context };
     let mut out = Vec::with_capacity(features.len());
     for feature in features {
         let feature = &plan.features[*feature];
-        let cell = fold(plan, feature, rows, None, time)?;
-        out.push(answer(plan, feature, cell, known));
+        out.push(answer(plan, feature, known.fold(feature, time)?, time, known_status));
     }
     Ok(out)
 }
 
 /// Whether a record that has let go of events below `floor` answers a feature at `time`.
-fn reachable(feature: &FeaturePlan, time: i64, floor: i64) -> bool {
-    let range = feature.window.range(time.saturating_sub(feature.offset));
-    range.from.unwrap_or(range.to) >= floor
-}
-
-fn fold(
-    plan: &Plan,
-    feature: &FeaturePlan,
-    events: &EventSet<'_>,
-    base: Option<&Base<'_>>,
-    time: i64,
-) -> Result<Cell, Damaged> {
-    let range = feature.window.range(time.saturating_sub(feature.offset));
-    let cell_plan = &plan.cells[feature.cell];
-    let mut cell = Cell::new(&cell_plan.aggregate);
-    match feature.window {
-        Window::LastN(n) => {
-            let mut left = n;
-            events.newest_before(plan, range.to, cell_plan, &mut left, &mut cell)?;
-            if let (Some(base), true) = (base, left > 0) {
-                EventSet::of_rows(base.rows(plan)?).newest_before(plan, range.to, cell_plan, &mut left, &mut cell)?;
-            }
-        }
-        Window::Lifetime => {
-            events.fold(plan, Range { from: None, to: range.to }, feature.cell, &mut cell)?;
-            let at = plan.lifetime_cells.iter().position(|at| *at == feature.cell);
-            if let Some((base, at)) = base.zip(at) {
-                cell.merge(&base.cells[at]);
-            }
-        }
-        _ => events.fold(plan, range, feature.cell, &mut cell)?,
-    }
-    Ok(cell)
-}
-
-fn fold_rows(plan: &Plan, feature: &FeaturePlan, events: &EventSet<'_>, time: i64) -> Result<Cell, Damaged> {
-    fold(plan, feature, events, None, time)
+fn reachable(plan: &Plan, feature: &FeaturePlan, time: i64, floor: i64) -> bool {
+    let seen_at = time.saturating_sub(feature.offset);
+    let range = feature.window.range(seen_at);
+    // A table's newest row is never gone, so only the moment itself must be above the floor.
+    let lowest = if plan.table.is_some() { seen_at } else { range.from.unwrap_or(range.to) };
+    lowest >= floor
 }
 
 fn nothing(plan: &Plan, feature: &FeaturePlan, status: Status) -> Answer {
@@ -185,17 +185,19 @@ fn nothing(plan: &Plan, feature: &FeaturePlan, status: Status) -> Answer {
         None => plan.cells[feature.cell].aggregate.value_of_nothing(),
     };
     let defaulted = if feature.default.is_some() { Status::Defaulted } else { Status::Empty };
-    Answer { value, status: status.worse(defaulted), newest: None }
+    Answer { value, status: status.worse(defaulted), newest: None, capped: false }
 }
 
-fn answer(plan: &Plan, feature: &FeaturePlan, cell: Cell, known: Status) -> Answer {
+fn answer(plan: &Plan, feature: &FeaturePlan, cell: Cell, time: i64, known: Status) -> Answer {
     if cell.newest.is_none() {
         return nothing(plan, feature, known);
     }
-    let finished: Result<Value<'static>, NoValue> = cell.finish(&plan.cells[feature.cell].aggregate);
+    let seen_at = time.saturating_sub(feature.offset);
+    let finished: Result<Value<'static>, NoValue> = cell.finish(&plan.cells[feature.cell].aggregate, seen_at);
+    let (newest, capped) = (cell.newest, cell.is_capped());
     match finished {
-        Ok(value) => Answer { value, status: known, newest: cell.newest },
-        Err(_) => Answer { value: Value::Null, status: Status::Error, newest: cell.newest },
+        Ok(value) => Answer { value, status: known, newest, capped },
+        Err(_) => Answer { value: Value::Null, status: Status::Error, newest, capped },
     }
 }
 

@@ -66,11 +66,11 @@ pub fn apply(
     for event in events {
         let fate = judge.judge(event)?;
         fates.push(fate);
-        if fate == Fate::Applied {
+        if fate == Fate::Applied || (fate == Fate::Filtered && judge.supersedes(event.order.time)) {
             rows.push(Row { time: event.order.time, body: event.body });
         }
     }
-    if !fates.iter().any(|fate| matches!(fate, Fate::Applied | Fate::Late)) {
+    if rows.is_empty() && !fates.contains(&Fate::Late) {
         return Ok(Applied { fates, record: None, chunks: Vec::new() });
     }
     let Judge { ids, newest, oldest, .. } = judge;
@@ -139,6 +139,14 @@ impl<'a> Judge<'a> {
     }
 }
 
+impl Judge<'_> {
+    /// Whether a row that the view's `where` leaves out is kept all the same: in a view of a table it takes the place of the
+    /// row before it.
+    pub fn supersedes(&self, time: i64) -> bool {
+        self.plan.table.is_some() && (self.plan.never_late || time >= self.plan.floor(self.newest))
+    }
+}
+
 const EMPTY_LEAF: &[u8] = &[0, 0, 0, 0, 0];
 
 /// The record's node with new rows and without those that no window can need any more.
@@ -162,7 +170,10 @@ fn changed_node(
     let node = match Node::parse(node)? {
         // The common case, an event newer than all before it: its bytes go behind theirs.
         Node::Leaf { count, bytes }
-            if count > 0 && count + rows.len() <= plan.leaf_max && rows.first().is_some_and(newer) =>
+            if plan.table.is_none()
+                && count > 0
+                && count + rows.len() <= plan.leaf_max
+                && rows.first().is_some_and(newer) =>
         {
             let mut out = Vec::with_capacity(node.len() + rows.iter().map(|r| r.body.len() + 9).sum::<usize>());
             put_longer_leaf(count, bytes.rest(), before, rows, &mut out);

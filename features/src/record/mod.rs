@@ -17,7 +17,7 @@ pub use self::apply::{Applied, Fate, Incoming, Judge, apply};
 pub use self::base::Base;
 pub use self::envelope::{Envelope, FORMAT};
 pub use self::node::{Branch, LEAF_MAX, Node, NodeId, Nodes, Tile};
-pub use self::row::{Row, Rows, encode_body, sort_rows};
+pub use self::row::{Row, Rows, encode_body, sort_numbered, sort_rows};
 
 use crate::codec::{Cursor, Damaged, put_bytes, put_signed};
 

@@ -199,17 +199,8 @@ pub fn new_cells(plan: &Plan) -> Vec<Cell> {
 /// Folds one row into the cells of its span.
 pub fn update_cells(plan: &Plan, cells: &mut [Cell], rows: &Rows<'_>, row: usize) {
     for (plan_cell, cell) in plan.cells.iter().zip(cells) {
-        if !rows.passes(plan, row, plan_cell.filter) {
-            continue;
-        }
-        match plan_cell.input {
-            None => cell.update(rows.times[row], || rows.order(row), &crate::value::Value::Null),
-            Some(input) => {
-                let value = rows.value(plan, row, input);
-                if !value.is_null() {
-                    cell.update(rows.times[row], || rows.order(row), value);
-                }
-            }
+        if plan_cell.joined.is_none() {
+            rows.update(plan, row, plan_cell, cell);
         }
     }
 }

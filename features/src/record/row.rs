@@ -1,8 +1,10 @@
 //! Raw events as a record keeps them: time since the one before, place in the order (where it matters), flags, columns.
 
-use crate::aggregates::EventOrder;
+use std::cmp::Ordering;
+
+use crate::aggregates::{Cell, EventOrder, Terms};
 use crate::codec::{Cursor, Damaged, put_delta, put_optional, put_value, put_varint};
-use crate::plan::Plan;
+use crate::plan::{CellPlan, Plan};
 use crate::value::Value;
 
 /// A raw event whose columns are still bytes: `body` is all that follows the time.
@@ -91,6 +93,21 @@ impl<'a> Rows<'a> {
         &self.values[row * plan.inputs.len() + input]
     }
 
+    /// Folds a row into a cell (not a joined one), if it passes the cell's filter and no argument is null.
+    #[inline]
+    pub fn update(&self, plan: &Plan, row: usize, wanted: &CellPlan, cell: &mut Cell) -> bool {
+        if !self.passes(plan, row, wanted.filter) {
+            return false;
+        }
+        let first = wanted.input.map_or(&Value::Bool(true), |input| self.value(plan, row, input));
+        let second = wanted.second.map_or(first, |input| self.value(plan, row, input));
+        if first.is_null() || second.is_null() {
+            return false;
+        }
+        cell.update(&wanted.aggregate, self.times[row], || self.order(row), Terms { first, second });
+        true
+    }
+
     /// A row's place in the total order; only its time where the view does not need more.
     #[inline]
     pub fn order(&self, row: usize) -> EventOrder<'_> {
@@ -144,24 +161,33 @@ fn skip_body(plan: &Plan, cursor: &mut Cursor<'_>) -> Result<(), Damaged> {
 
 /// Puts rows into their canonical order: by time, then by place; events that are equal in both are equal bytes.
 pub fn sort_rows(plan: &Plan, rows: &mut [Row<'_>]) -> Result<(), Damaged> {
-    if !plan.order_kept {
-        rows.sort_by(|a, b| a.time.cmp(&b.time).then_with(|| a.body.cmp(b.body)));
-        return Ok(());
-    }
     let mut damaged = false;
-    rows.sort_by(|a, b| {
-        a.time.cmp(&b.time).then_with(|| {
-            let place = |row: &Row<'_>| read_order(plan, row.time, &mut Cursor::new(row.body)).map(|o| o.to_owned());
-            match (place(a), place(b)) {
-                (Ok(a), Ok(b)) => a.order_at_equal_time(&b),
-                _ => {
-                    damaged = true;
-                    a.body.cmp(b.body)
-                }
-            }
-        })
-    });
+    rows.sort_by(|a, b| canonical_order(plan, a, b, &mut damaged));
     if damaged { Err(Damaged) } else { Ok(()) }
+}
+
+/// The same for rows that carry a number.
+pub fn sort_numbered(plan: &Plan, rows: &mut [(usize, Row<'_>)]) -> Result<(), Damaged> {
+    let mut damaged = false;
+    rows.sort_by(|(_, a), (_, b)| canonical_order(plan, a, b, &mut damaged));
+    if damaged { Err(Damaged) } else { Ok(()) }
+}
+
+fn canonical_order(plan: &Plan, a: &Row<'_>, b: &Row<'_>, damaged: &mut bool) -> Ordering {
+    a.time
+        .cmp(&b.time)
+        .then_with(|| if plan.order_kept { order_at_equal_time(plan, a, b, damaged) } else { a.body.cmp(b.body) })
+}
+
+fn order_at_equal_time(plan: &Plan, a: &Row<'_>, b: &Row<'_>, damaged: &mut bool) -> Ordering {
+    let place = |row: &Row<'_>| read_order(plan, row.time, &mut Cursor::new(row.body)).map(|o| o.to_owned());
+    match (place(a), place(b)) {
+        (Ok(a), Ok(b)) => a.order_at_equal_time(&b),
+        _ => {
+            *damaged = true;
+            a.body.cmp(b.body)
+        }
+    }
 }
 
 /// Appends rows behind one at `previous`.

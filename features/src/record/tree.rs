@@ -113,9 +113,15 @@ fn distribute(
                 let node = insert(plan, &stored, part, chunks)?;
                 chunks.put(id, node);
                 let branch = &mut branches[at];
-                let mut cells = branch.tile.cells(plan)?;
-                add_rows(plan, &mut cells, part)?;
                 branch.count += part.len() as u64;
+                // Rows in the middle of a run of events do not add to what is known of the run: it is summed up anew.
+                let cells = if plan.needs_neighbours() {
+                    summary(plan, &chunks.get(id)?)?.1.cells(plan)?
+                } else {
+                    let mut cells = branch.tile.cells(plan)?;
+                    add_rows(plan, &mut cells, part)?;
+                    cells
+                };
                 branch.tile = Tile::Cells(cells);
             }
             Err(at) => {

@@ -9,8 +9,10 @@ use tidemill_features::definitions::{Connector, Input, OutputId, Registry, Sourc
 use tidemill_features::plan::Window;
 use tidemill_features::problem::nearest;
 use tidemill_features::time::duration_text;
+use tidemill_features::value::DataType;
 
 use crate::failure::Failure;
+use crate::serving::plan::ReadPlan;
 
 /// Kinds of definitions, in the order in which they are listed.
 pub const KINDS: [&str; 5] = ["source", "entity", "view", "embedding", "service"];
@@ -40,10 +42,10 @@ pub fn list(registry: &Registry, kind: &str) -> Result<Vec<Entry>, Failure> {
     for e in &registry.entities {
         entries.push(entry("entity", &e.name, format!("key {}", e.keys.join(", "))));
     }
-    for view in &registry.views {
+    for view in registry.views.iter().filter(|view| view.is_declared()) {
         let (features, derived) = (view.plan.features.len(), view.derived.len());
         let of = view.stream.as_ref().map_or("request".to_string(), |s| registry.sources[s.source].name.clone());
-        let entity = &registry.entities[view.entity].name;
+        let entity = entity_name(registry, view);
         entries.push(entry(
             "view",
             &view.name,
@@ -71,6 +73,9 @@ fn connector(source: &Source) -> &'static str {
 
 /// One definition with its lineage. An empty kind takes the first definition of that name.
 pub fn show(registry: &Registry, kind: &str, name: &str) -> Result<(Entry, Json), Failure> {
+    if kind == "feature" || (kind.is_empty() && name.contains(':')) {
+        return feature(registry, name);
+    }
     let entries = list(registry, kind)?;
     let Some(entry) = entries.iter().find(|entry| entry.name == name) else {
         let near = nearest(name, entries.iter().map(|entry| entry.name.as_str()));
@@ -86,15 +91,12 @@ pub fn show(registry: &Registry, kind: &str, name: &str) -> Result<(Entry, Json)
         "view" => registry.view(name).map(|at| view_json(registry, at)),
         "service" => registry.services.iter().find(|s| s.name == name).map(|service| {
             let features: Vec<String> = service.features.iter().map(|id| registry.reference(*id)).collect();
-            let plan = crate::serving::plan::ReadPlan::of_service(registry, name).ok();
-            let names = |list: &[(String, tidemill_features::value::DataType)]| -> serde_json::Map<String, Json> {
-                list.iter().map(|(name, data_type)| (name.clone(), json!(data_type.to_string()))).collect()
-            };
-            let (keys, request) = plan.map(|plan| (names(&plan.keys), names(&plan.request))).unwrap_or_default();
+            let (keys, request) = ReadPlan::of_service(registry, name).map(|plan| needs(&plan)).unwrap_or_default();
             json!({ "owner": service.owner, "features": features, "keys": keys, "request": request })
         }),
         "entity" => registry.entities.iter().position(|e| e.name == name).map(|at| {
-            let views: Vec<&str> = registry.views.iter().filter(|v| v.entity == at).map(|v| v.name.as_str()).collect();
+            let views: Vec<&str> =
+                registry.views.iter().filter(|v| v.entity == Some(at)).map(|v| v.name.as_str()).collect();
             json!({ "keys": registry.entities[at].keys, "views": views })
         }),
         _ => Some(json!({})),
@@ -104,14 +106,35 @@ pub fn show(registry: &Registry, kind: &str, name: &str) -> Result<(Entry, Json)
     Ok((entry.clone(), json))
 }
 
+/// What a read of these features needs: keys and request values with their types.
+fn needs(plan: &ReadPlan) -> (Json, Json) {
+    let names = |list: &[(String, DataType)]| -> Json {
+        list.iter().map(|(name, data_type)| (name.clone(), json!(data_type.to_string()))).collect()
+    };
+    (names(&plan.keys), names(&plan.request))
+}
+
+/// One feature, or all of a view: `view:feature`, `view:*`.
+fn feature(registry: &Registry, reference: &str) -> Result<(Entry, Json), Failure> {
+    let plan = ReadPlan::of_references(registry, &[reference.to_string()])?;
+    let (keys, request) = needs(&plan);
+    let features: serde_json::Map<String, Json> =
+        plan.columns.iter().map(|(name, data_type)| (name.clone(), json!(data_type.to_string()))).collect();
+    let summary = plan.columns.iter().map(|(name, data_type)| format!("{name} {data_type}")).collect::<Vec<_>>();
+    let entry = Entry { kind: "feature", name: reference.to_string(), summary: summary.join(", ") };
+    let json = json!({ "kind": "feature", "name": reference, "features": features, "keys": keys, "request": request });
+    Ok((entry, json))
+}
+
 fn source_json(registry: &Registry, at: usize) -> Json {
     let source = &registry.sources[at];
     let fields: serde_json::Map<String, Json> =
         source.fields.iter().map(|(name, field)| (name.clone(), json!(field.data_type.to_string()))).collect();
-    let feeds = |view: &&std::sync::Arc<View>| view.stream.as_ref().is_some_and(|s| s.source == at);
+    let feeds =
+        |view: &&std::sync::Arc<View>| view.is_declared() && view.stream.as_ref().is_some_and(|s| s.source == at);
     let views: Vec<&str> = registry.views.iter().filter(feeds).map(|v| v.name.as_str()).collect();
     json!({
-        "connector": connector(source), "fields": fields, "event_time": source.fields[source.event_time].0,
+        "connector": connector(source), "kind": if source.is_table { "table" } else { "stream" }, "fields": fields, "event_time": source.fields[source.event_time].0,
         "event_id": source.event_id.map(|at| &source.fields[at].0), "max_future_skew": duration_text(source.max_future_skew),
         "dedup_horizon": duration_text(source.dedup_horizon), "views": views,
     })
@@ -139,6 +162,7 @@ fn view_json(registry: &Registry, at: usize) -> Json {
                 .map(|input| match input {
                     Input::Output(id) => registry.reference(*id),
                     Input::Request(name) => format!("request.{name}"),
+                    Input::Lookup(id, key) => format!("lookup('{}', {})", registry.reference(*id), key.text),
                 })
                 .collect();
             json!({ "name": derived.name, "type": derived.data_type.to_string(),
@@ -152,10 +176,14 @@ fn view_json(registry: &Registry, at: usize) -> Json {
         .map(|s| s.name.as_str())
         .collect();
     json!({
-        "entity": registry.entities[view.entity].name, "keys": view.keys.iter().map(|(k, _)| k).collect::<Vec<_>>(),
+        "entity": entity_name(registry, view), "keys": view.keys.iter().map(|(k, _)| k).collect::<Vec<_>>(),
         "source": view.stream.as_ref().map(|s| &registry.sources[s.source].name), "features": features,
         "derived": derived, "services": used, "hash": format!("{:016x}", view.plan.hash),
     })
+}
+
+fn entity_name<'r>(registry: &'r Registry, view: &View) -> &'r str {
+    view.entity.map_or("", |at| &registry.entities[at].name)
 }
 
 fn window(window: &Window) -> String {

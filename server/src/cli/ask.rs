@@ -9,7 +9,7 @@ use tidemill_features::time::{parse_rfc3339, rfc3339};
 use tidemill_proto::v1;
 
 use super::keys::{self, Given};
-use super::output::{age, cell_json, cell_text, positions, status as status_of, table, time};
+use super::output::{age, cell_json, cell_text, is_capped, positions, status as status_of, table, time};
 use super::{DeadLettersAction, Ended, Style};
 use crate::failure::Failure;
 use crate::serving::wire::NO_TIME;
@@ -63,14 +63,8 @@ fn moment(text: Option<&String>) -> Result<Option<i64>, Failure> {
 /// Names of the keys and request values that a service takes.
 async fn wanted(client: &Client, service: &str) -> Result<(Vec<String>, Vec<String>), Ended> {
     let names = |json: &Json| json.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default();
-    if let Some((view, _)) = service.split_once(':') {
-        let shown = client.show("view", view).await?;
-        let json: Json = serde_json::from_str(&shown.json).unwrap_or_default();
-        let keys =
-            json["keys"].as_array().map(|list| list.iter().filter_map(|k| k.as_str().map(str::to_string)).collect());
-        return Ok((keys.unwrap_or_default(), Vec::new()));
-    }
-    let shown = client.show("service", service).await?;
+    let kind = if service.contains(':') { "feature" } else { "service" };
+    let shown = client.show(kind, service).await?;
     let json: Json = serde_json::from_str(&shown.json).unwrap_or_default();
     Ok((names(&json["keys"]), names(&json["request"])))
 }
@@ -135,8 +129,10 @@ fn row_json(answer: &v1::GetResponse, keys: &Keys, row: usize) -> Json {
         }
     }
     let keys: Map<String, Json> = keys.iter().map(|(name, column)| (name.clone(), cell_json(column, row))).collect();
-    json!({ "keys": keys, "values": values, "statuses": statuses, "newest": newest, "stale": answer.stale,
-            "as_of": rfc3339(answer.read_time), "positions": positions(&answer.positions),
+    let capped: Vec<&str> =
+        answer.columns.iter().filter(|column| is_capped(column, row)).map(|column| column.name.as_str()).collect();
+    json!({ "keys": keys, "values": values, "statuses": statuses, "newest": newest, "capped": capped,
+            "stale": answer.stale, "as_of": rfc3339(answer.read_time), "positions": positions(&answer.positions),
             "definition_hash": answer.definition_hash })
 }
 

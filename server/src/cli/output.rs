@@ -33,19 +33,29 @@ pub fn table(headers: &[&str], rows: Vec<Vec<String>>) -> String {
 
 /// The value of a row as JSON.
 pub fn cell_json(column: &v1::Column, row: usize) -> Json {
-    let data_type = match &column.values {
-        Some(Values::Decimals(v)) => Some(DataType::Decimal { precision: 38, scale: v.scale as u8 }),
-        Some(Values::Lists(lists)) => match lists.items.as_ref().and_then(|items| items.values.as_ref()) {
-            Some(Values::Decimals(v)) => {
-                Some(DataType::List(Box::new(DataType::Decimal { precision: 38, scale: v.scale as u8 })))
-            }
-            _ => None,
-        },
-        _ => None,
-    };
+    let data_type = decimal_type(column);
     let converted = from_wire(&column.name, column).ok();
     let value = converted.as_ref().map_or(Value::Null, |column| column.value(row));
     crate::json::value(&value, data_type.as_ref())
+}
+
+/// The type of a column as far as decimals need it.
+fn decimal_type(column: &v1::Column) -> Option<DataType> {
+    let of = |part: &Option<Box<v1::Column>>| part.as_ref().and_then(|part| decimal_type(part)).map(Box::new);
+    match &column.values {
+        Some(Values::Decimals(v)) => Some(DataType::Decimal { precision: 38, scale: v.scale as u8 }),
+        Some(Values::Lists(lists)) => of(&lists.items).map(DataType::List),
+        Some(Values::Maps(maps)) => {
+            let plain = || Box::new(DataType::Text);
+            Some(DataType::Map(of(&maps.keys).unwrap_or_else(plain), of(&maps.values).unwrap_or_else(plain)))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a cap left values of a row out.
+pub fn is_capped(column: &v1::Column, row: usize) -> bool {
+    column.capped.get(row / 8).is_some_and(|bits| bits & (1 << (row % 8)) != 0)
 }
 
 /// The value of a row for people.

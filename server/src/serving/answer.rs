@@ -67,12 +67,7 @@ fn view_times(server: &Server, answers: &Answers) -> Vec<v1::ViewTimes> {
 
 /// The positions of the sources that an answer depends on.
 fn positions(server: &Server, answers: &Answers) -> Vec<v1::Position> {
-    let used = |source: u32| {
-        answers.plan.views.iter().any(|view| {
-            server.registry.views[view.view].stream.as_ref().is_some_and(|stream| stream.source == source as usize)
-        })
-    };
-    positions_where(server, &answers.positions, used)
+    positions_where(server, &answers.positions, |source| answers.plan.sources.contains(&(source as usize)))
 }
 
 fn positions_where(server: &Server, positions: &Positions, used: impl Fn(u32) -> bool) -> Vec<v1::Position> {
@@ -196,7 +191,14 @@ pub fn status(server: &Server) -> v1::StatusResponse {
     v1::StatusResponse {
         ready: true,
         sources: server.registry.sources.iter().enumerate().map(source).collect(),
-        views: server.registry.views.iter().enumerate().filter(|(_, v)| v.stream.is_some()).map(view).collect(),
+        views: server
+            .registry
+            .views
+            .iter()
+            .enumerate()
+            .filter(|(_, v)| v.stream.is_some() && v.is_declared())
+            .map(view)
+            .collect(),
         definition_hash: format!("{:016x}", server.registry.hash),
         version: env!("CARGO_PKG_VERSION").to_string(),
         row_errors: state.row_errors,

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, RecordBatch,
-    StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, FixedSizeListArray, Float32Array, Float64Array,
+    Int64Array, ListArray, MapArray, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray,
 };
+use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType as ArrowType, Field, Schema, TimeUnit};
 use tidemill_features::value::{DataType, Value};
 
@@ -44,7 +45,8 @@ fn array(data_type: &DataType, values: &[&Value<'_>]) -> Result<ArrayRef, arrow_
     Ok(match data_type {
         DataType::Bool => Arc::new(collected!(BooleanArray, Value::Bool(v) => *v)),
         DataType::Int64 => Arc::new(collected!(Int64Array, Value::Int64(v) => *v)),
-        DataType::Float64 | DataType::Float32 => Arc::new(collected!(Float64Array, Value::Float64(v) => *v)),
+        DataType::Float64 => Arc::new(collected!(Float64Array, Value::Float64(v) => *v)),
+        DataType::Float32 => Arc::new(collected!(Float32Array, Value::Float64(v) => *v as f32)),
         DataType::Text => Arc::new(collected!(StringArray, Value::Text(v) => v.to_string())),
         DataType::Bytes => Arc::new(collected!(BinaryArray, Value::Bytes(v) => v.to_vec())),
         DataType::Timestamp => {
@@ -54,22 +56,55 @@ fn array(data_type: &DataType, values: &[&Value<'_>]) -> Result<ArrayRef, arrow_
             let decimals = collected!(Decimal128Array, Value::Decimal(v) => *v);
             Arc::new(decimals.with_precision_and_scale(*precision, *scale as i8)?)
         }
-        DataType::List(_) | DataType::Vector(_) => {
-            let of = if let DataType::List(of) = data_type { (**of).clone() } else { DataType::Float32 };
-            let (mut items, mut offsets, mut valid) = (Vec::new(), vec![0i32], Vec::new());
+        DataType::List(of) => {
+            let (mut items, mut offsets) = (Vec::new(), vec![0i32]);
             for value in values {
                 if let Value::List(list) = value {
                     items.extend(list.iter());
                 }
-                valid.push(!value.is_null());
                 offsets.push(items.len() as i32);
             }
-            let items = array(&of, &items)?;
+            let items = array(of, &items)?;
             let field = Arc::new(Field::new("item", items.data_type().clone(), true));
-            let offsets = arrow_buffer::OffsetBuffer::new(offsets.into());
-            Arc::new(ListArray::try_new(field, offsets, items, Some(valid.into()))?)
+            Arc::new(ListArray::try_new(field, OffsetBuffer::new(offsets.into()), items, Some(valid(values)))?)
+        }
+        DataType::Vector(dims) => {
+            let nothing = Value::Float64(0.0);
+            let mut items = Vec::with_capacity(values.len() * *dims as usize);
+            for value in values {
+                match value {
+                    Value::List(list) => items.extend(list.iter()),
+                    _ => items.extend((0..*dims).map(|_| &nothing)),
+                }
+            }
+            let items = array(&DataType::Float32, &items)?;
+            let field = Arc::new(Field::new("item", items.data_type().clone(), true));
+            Arc::new(FixedSizeListArray::try_new(field, *dims as i32, items, Some(valid(values)))?)
+        }
+        DataType::Map(key_type, value_type) => {
+            let (mut keys, mut items, mut offsets) = (Vec::new(), Vec::new(), vec![0i32]);
+            for value in values {
+                if let Value::Map(entries) = value {
+                    keys.extend(entries.iter().map(|(key, _)| key));
+                    items.extend(entries.iter().map(|(_, value)| value));
+                }
+                offsets.push(keys.len() as i32);
+            }
+            let (keys, items) = (array(key_type, &keys)?, array(value_type, &items)?);
+            let fields = vec![
+                Field::new("keys", keys.data_type().clone(), false),
+                Field::new("values", items.data_type().clone(), true),
+            ];
+            let entries = StructArray::try_new(fields.into(), vec![keys, items], None)?;
+            let field = Arc::new(Field::new("entries", entries.data_type().clone(), false));
+            let offsets = OffsetBuffer::new(offsets.into());
+            Arc::new(MapArray::try_new(field, offsets, entries, Some(valid(values)), true)?)
         }
     })
+}
+
+fn valid(values: &[&Value<'_>]) -> NullBuffer {
+    values.iter().map(|value| !value.is_null()).collect::<Vec<bool>>().into()
 }
 
 /// The Arrow type of a feature, for schemas.

@@ -1,13 +1,18 @@
 //! Explain: how one value came about, recomputed from the event log and compared with what is served.
 
+use std::collections::HashSet;
+
 use tidemill_features::definitions::{OutputId, Registry};
+use tidemill_features::expression::Expression;
 use tidemill_features::plan::{FeaturePlan, Plan, Window};
-use tidemill_features::read::{Answer, EventSet, History};
-use tidemill_features::record::{Fate, Outline};
+use tidemill_features::read::{Answer, Context, EventSet, History, ReadError};
+use tidemill_features::record::{Fate, Incoming, Outline};
 use tidemill_features::stream::Prepared;
 use tidemill_features::value::{DataType, Value};
 
 use super::get::{Answers, Keys, Positions, Reader};
+use super::moment::Moment;
+use super::tables::LoggedTables;
 use crate::failure::Failure;
 use crate::limits::EXPLAIN_EVENTS_MAX;
 
@@ -105,10 +110,16 @@ fn of_feature(reader: &Reader, id: OutputId, mut answers: Answers, keys: &Keys) 
         tidemill_features::stream::encode_key(keys.columns.iter().map(|column| column.value(0))).unwrap_or_default();
     let answer = answers.columns[0].remove(0);
     let batches = reader.past.events_of(id.view, &key, &answers.positions)?;
+    let tables = LoggedTables::new(&reader.past, &answers.positions);
+    let moment = Moment::new(reader, answers.read_time, &answers.positions);
+    let request = moment.request_body(&answers.plan.views[0], keys, 0);
+    let context = Context { tables: &tables, request: request.as_deref().map(|body| (answers.read_time, body)) };
     let source = view.stream.as_ref().map_or(0, |stream| stream.source);
     let (recomputed, counted, excluded) = reader.past.with_history(id.view, &batches, |history, prepared, fates| {
-        let recomputed = history.read(&[id.output], answers.read_time)?.remove(0);
-        let (counted, excluded) = sorted_out(history, plan, id.output, source, prepared, fates, answers.read_time)?;
+        let recomputed = history.read(&context, &[id.output], answers.read_time)?.remove(0);
+        let counted: HashSet<usize> = history.counted(&context, id.output, answers.read_time)?.into_iter().collect();
+        let wanted = Wanted { plan, feature, source, time: answers.read_time, counted };
+        let (counted, excluded) = wanted.sort_out(history, prepared, fates)?;
         Ok((recomputed, counted, excluded))
     })?;
     let bit_identical = recomputed.value.same(&answer.value) && recomputed.status == answer.status;
@@ -137,67 +148,82 @@ fn newest(mut list: Vec<Explained>) -> Vec<Explained> {
 
 type SortedOut = (Vec<Explained>, Vec<Explained>);
 
-fn sorted_out(
-    history: &History<'_>,
-    plan: &Plan,
-    feature_index: usize,
+/// The feature whose events are told apart.
+struct Wanted<'w> {
+    plan: &'w Plan,
+    feature: &'w FeaturePlan,
     source: usize,
-    prepared: &[Prepared<'_>],
-    fates: &[Vec<Fate>],
     time: i64,
-) -> Result<SortedOut, tidemill_features::codec::Damaged> {
-    let feature = &plan.features[feature_index];
-    let range = feature.window.range(time.saturating_sub(feature.offset));
-    let cell = &plan.cells[feature.cell];
-    let (mut counted, mut excluded) = (Vec::new(), Vec::new());
-    for (prepared, fates) in prepared.iter().zip(fates) {
-        for (row, fate) in fates.iter().enumerate() {
-            let event = prepared.incoming(row);
-            let outside = event.order.time >= range.to || range.from.is_some_and(|from| event.order.time < from);
-            let contributes =
-                matches!(fate, Fate::Applied | Fate::Late) && history.contributes(&event, feature_index, time)?;
-            let reason = match fate {
-                Fate::Duplicate => "duplicate",
-                Fate::Filtered | Fate::Keyless => "filtered",
-                Fate::Late if outside => "late",
-                _ if outside => "outside",
-                _ if contributes => "",
-                _ if cell.filter.is_some() && !history.passes(&event, cell.filter)? => "filtered",
-                _ => "null",
-            };
-            let value = match cell.input {
-                Some(input) if event.passes => Some(history.value(&event, input)?),
-                _ => None,
-            };
-            let explained = Explained {
-                event_time: event.order.time,
-                source,
-                partition: event.order.partition,
-                offset: event.order.offset,
-                value,
-                data_type: cell.input.map(|input| plan.inputs[input].clone()),
-                reason,
-            };
-            // A null uses up a place of last_n, so it stands among the counted until the newest n are taken.
-            let takes_place = matches!(feature.window, Window::LastN(_)) && reason == "null";
-            if contributes || takes_place {
-                counted.push((event.order.to_owned(), explained))
-            } else {
-                excluded.push(explained)
+    /// numbers of the events that count, among those that the history kept
+    counted: HashSet<usize>,
+}
+
+impl Wanted<'_> {
+    /// The events that count, in their order, and the others with the reason.
+    fn sort_out(
+        &self,
+        history: &History<'_>,
+        prepared: &[Prepared<'_>],
+        fates: &[Vec<Fate>],
+    ) -> Result<SortedOut, ReadError> {
+        let input = self.plan.cells[self.feature.cell].input;
+        let (mut counted, mut excluded) = (Vec::new(), Vec::new());
+        let mut number = 0;
+        for (prepared, fates) in prepared.iter().zip(fates) {
+            for (row, fate) in fates.iter().enumerate() {
+                let event = prepared.incoming(row);
+                let counts = history.keeps(*fate) && self.counted.contains(&number);
+                number += usize::from(history.keeps(*fate));
+                let value = match input {
+                    Some(input) if event.passes => Some(history.value(&event, input)?),
+                    _ => None,
+                };
+                let explained = Explained {
+                    event_time: event.order.time,
+                    source: self.source,
+                    partition: event.order.partition,
+                    offset: event.order.offset,
+                    reason: if counts { "" } else { self.reason(history, &event, *fate, value.as_ref())? },
+                    value,
+                    data_type: input.map(|input| self.plan.inputs[input].clone()),
+                };
+                match counts {
+                    true => counted.push((event.order.to_owned(), explained)),
+                    false => excluded.push(explained),
+                }
             }
         }
+        counted.sort_by(|(a, _), (b, _)| a.order(b));
+        excluded.sort_by_key(|event| (event.event_time, event.partition, event.offset));
+        Ok((counted.into_iter().map(|(_, explained)| explained).collect(), excluded))
     }
-    counted.sort_by(|(a, _), (b, _)| a.order(b));
-    let mut counted: Vec<Explained> = counted.into_iter().map(|(_, explained)| explained).collect();
-    if let Window::LastN(n) = feature.window {
-        let kept = counted.split_off(counted.len().saturating_sub(n));
-        excluded.extend(counted.into_iter().map(|event| Explained { reason: "outside", ..event }));
-        let (nulls, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|event| event.reason == "null");
-        excluded.extend(nulls);
-        counted = kept;
+
+    /// Why an event does not count.
+    fn reason(
+        &self,
+        history: &History<'_>,
+        event: &Incoming<'_>,
+        fate: Fate,
+        value: Option<&Value<'static>>,
+    ) -> Result<&'static str, ReadError> {
+        let cell = &self.plan.cells[self.feature.cell];
+        let range = self.feature.window.range(self.time.saturating_sub(self.feature.offset));
+        let time = event.order.time;
+        let outside = time >= range.to || range.from.is_some_and(|from| time < from);
+        Ok(match fate {
+            Fate::Duplicate => "duplicate",
+            Fate::Filtered | Fate::Keyless => "filtered",
+            Fate::Late if outside => "late",
+            _ if outside => "outside",
+            // Of a table only the newest row can count.
+            _ if self.plan.table.is_some() => "superseded",
+            _ if cell.joined.is_some() => "filtered",
+            _ if cell.filter.is_some() && !history.passes(event, cell.filter)? => "filtered",
+            _ if value.is_some_and(Value::is_null) => "null",
+            _ if self.feature.window.range(self.time).from.is_none() => "outside",
+            _ => "null",
+        })
     }
-    excluded.sort_by_key(|event| (event.event_time, event.partition, event.offset));
-    Ok((counted, excluded))
 }
 
 fn merged_tiles(reader: &Reader, id: OutputId, key: &[u8], time: i64) -> u64 {
@@ -209,8 +235,15 @@ fn merged_tiles(reader: &Reader, id: OutputId, key: &[u8], time: i64) -> u64 {
         let outline = Outline::parse(record).ok()?;
         let events = EventSet::of_record(plan, outline.node, &chunks).ok()?;
         let range = feature.window.range(time.saturating_sub(feature.offset));
-        let mut cell = tidemill_features::aggregates::Cell::new(&plan.cells[feature.cell].aggregate);
-        events.fold(plan, range, feature.cell, &mut cell).ok()?;
+        let cell_plan = &plan.cells[feature.cell];
+        // Some windows and some aggregates look at every event.
+        let one_by_one = matches!(feature.window, Window::LastN(_) | Window::Session(_))
+            || cell_plan.joined.is_some()
+            || plan.table.is_some();
+        let mut cell = tidemill_features::aggregates::Cell::new(&cell_plan.aggregate);
+        if !one_by_one {
+            events.fold(plan, range, feature.cell, &mut cell).ok()?;
+        }
         Some(events.merged_tiles())
     });
     counted.unwrap_or(0)
@@ -220,10 +253,20 @@ fn arithmetic(registry: &Registry, plan: &Plan, feature: &FeaturePlan) -> String
     let cell = &plan.cells[feature.cell];
     let view = registry.views.iter().find(|view| std::ptr::eq(&*view.plan, plan));
     let stream = view.and_then(|view| view.stream.as_ref());
-    let text = |list: Option<&Vec<tidemill_features::expression::Expression>>, at: Option<usize>| {
+    let text = |list: Option<&Vec<Expression>>, at: Option<usize>| {
         list.zip(at).and_then(|(list, at)| list.get(at)).map(|e| e.text.clone())
     };
-    let argument = text(stream.map(|s| &s.inputs), cell.input).unwrap_or_default();
-    let filter = text(stream.map(|s| &s.filters), cell.filter).map(|f| format!(" where {f}")).unwrap_or_default();
-    format!("{:?}({argument}){filter}", cell.aggregate.kind).to_lowercase()
+    let (first, second, filter) = match (&plan.joins, cell.joined) {
+        (Some(joins), Some(at)) => {
+            let of = |e: &Option<Expression>| e.as_ref().map(|e| e.text.clone());
+            (of(&joins.cells[at].input), of(&joins.cells[at].second), of(&joins.cells[at].filter))
+        }
+        _ => {
+            let inputs = stream.map(|s| &s.inputs);
+            (text(inputs, cell.input), text(inputs, cell.second), text(stream.map(|s| &s.filters), cell.filter))
+        }
+    };
+    let arguments: Vec<String> = first.into_iter().chain(second).collect();
+    let filter = filter.map(|f| format!(" where {f}")).unwrap_or_default();
+    format!("{:?}({}){filter}", cell.aggregate.kind, arguments.join(", ")).to_lowercase()
 }

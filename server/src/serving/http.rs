@@ -126,17 +126,21 @@ fn answers_json(server: &Server, answers: &Answers, keys: &Keys) -> Json {
             key.insert(name.clone(), safe(json::value(&column.value(row), Some(data_type))));
         }
         let (mut values, mut statuses, mut newest) = (Map::new(), Map::new(), Map::new());
+        let mut capped = Vec::new();
         for (id, column) in answers.plan.ids.iter().zip(&answers.columns) {
             let (name, answer) = (server.registry.reference(*id), &column[row]);
             values.insert(name.clone(), safe(json::value(&answer.value, server.registry.data_type(*id))));
             if answer.status != Status::Present {
                 statuses.insert(name.clone(), json!(answer.status.name()));
             }
+            if answer.capped {
+                capped.push(name.clone());
+            }
             if let Some(time) = answer.newest {
                 newest.insert(name, json!(rfc3339(time)));
             }
         }
-        rows.push(json!({ "keys": key, "values": values, "statuses": statuses, "newest": newest }));
+        rows.push(json!({ "keys": key, "values": values, "statuses": statuses, "newest": newest, "capped": capped }));
     }
     let mut positions: Map<String, Json> = Map::new();
     for ((source, partition), next) in &answers.positions {

@@ -8,15 +8,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tidemill_features::codec::{Cursor, Damaged};
+use tidemill_features::codec::Cursor;
 use tidemill_features::definitions::Registry;
 use tidemill_features::expression::Column;
-use tidemill_features::read::{Answer, History};
+use tidemill_features::read::{Answer, Context, History, ReadError, TableRows};
 use tidemill_features::record::Fate;
 use tidemill_features::stream::{EventBatch, Prepared};
 use tidemill_features::value::Value;
 
 use super::get::Positions;
+use super::tables::LoggedTables;
 use crate::failure::Failure;
 use crate::ingest::fitted;
 use crate::limits::HISTORY_CACHE_BYTES;
@@ -50,10 +51,24 @@ impl Past {
         key: &[u8],
         features: &[usize],
         time: i64,
+        request: Option<(i64, &[u8])>,
         positions: &Positions,
     ) -> Result<Vec<Answer>, Failure> {
         let batches = self.events_of(view, key, positions)?;
-        self.with_history(view, &batches, |history, _, _| history.read(features, time))
+        let tables = LoggedTables::new(self, positions);
+        let context = Context { tables: &tables, request };
+        self.with_history(view, &batches, |history, _, _| history.read(&context, features, time))
+    }
+
+    /// The view that keeps the rows of a joined table.
+    pub(super) fn table_place(&self, name: &str) -> Option<usize> {
+        self.registry.view(name)
+    }
+
+    /// All rows of one key of a table, before the positions.
+    pub(super) fn table_rows(&self, view: usize, key: &[u8], positions: &Positions) -> Result<TableRows, Failure> {
+        let batches = self.events_of(view, key, positions)?;
+        self.with_history(view, &batches, |history, _, _| Ok(history.table_rows()?))
     }
 
     /// Calls `then` with the history of an entity, its batches as the view sees them, and what became of their events.
@@ -61,7 +76,7 @@ impl Past {
         &self,
         view: usize,
         batches: &[EventBatch],
-        then: impl FnOnce(&History<'_>, &[Prepared<'_>], &[Vec<Fate>]) -> Result<T, Damaged>,
+        then: impl FnOnce(&History<'_>, &[Prepared<'_>], &[Vec<Fate>]) -> Result<T, ReadError>,
     ) -> Result<T, Failure> {
         let view = &self.registry.views[view];
         let mut prepared = Vec::with_capacity(batches.len());
@@ -71,7 +86,7 @@ impl Past {
         }
         let mut history = History::new(&view.plan);
         let mut fates = Vec::with_capacity(batches.len());
-        let judged = || -> Result<T, Damaged> {
+        let judged = || -> Result<T, ReadError> {
             for (prepared, batch) in prepared.iter().zip(batches) {
                 let of_batch = (0..batch.len()).map(|row| history.push(&prepared.incoming(row)));
                 fates.push(of_batch.collect::<Result<Vec<_>, _>>()?);

@@ -1,8 +1,10 @@
 //! What a request names, resolved: which views to read, which derived features to compute, in which order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use tidemill_features::definitions::{Input, OutputId, Registry};
+use tidemill_features::definitions::{Input, OutputId, Registry, View};
+use tidemill_features::expression::Expression;
 use tidemill_features::problem::nearest;
 use tidemill_features::value::DataType;
 
@@ -28,6 +30,21 @@ pub struct ReadPlan {
     pub request: Vec<(String, DataType)>,
     /// number of slots
     pub slots: usize,
+    /// reads of other entities, by keys that are computed
+    pub lookups: Vec<LookupRead>,
+    /// slots of this plan and of those that it looks up: values to compute for one row
+    pub width: usize,
+    /// sources (by place in the registry) that the values come from
+    pub sources: BTreeSet<usize>,
+}
+
+/// One feature of another entity.
+#[derive(Debug)]
+pub struct LookupRead {
+    /// reads the feature by its one key
+    pub plan: Arc<ReadPlan>,
+    /// computes the key from the inputs of the derived feature
+    pub key: Arc<Expression>,
 }
 
 /// Features of one view.
@@ -41,6 +58,18 @@ pub struct ViewRead {
     pub features: Vec<usize>,
     /// slot of each
     pub slots: Vec<usize>,
+    /// where the columns of the request's row come from: columns of the source with their origin; None where no feature
+    /// counts that row
+    pub request: Option<Vec<(usize, Origin)>>,
+}
+
+/// Where a column of the request's row comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin {
+    /// a key of the request
+    Key(usize),
+    /// a value of the request
+    Request(usize),
 }
 
 /// A derived feature.
@@ -61,6 +90,8 @@ pub enum InputSlot {
     Slot(usize),
     /// a value of the request
     Request(usize),
+    /// a feature of another entity
+    Lookup(usize),
 }
 
 impl ReadPlan {
@@ -98,7 +129,8 @@ impl ReadPlan {
         }
         let column =
             |id: &OutputId| (registry.reference(*id), registry.data_type(*id).cloned().unwrap_or(DataType::Text));
-        Ok(ReadPlan { columns: ids.iter().map(column).collect(), ids, ..builder.plan })
+        let width = builder.plan.slots + builder.plan.lookups.iter().map(|lookup| lookup.plan.width).sum::<usize>();
+        Ok(ReadPlan { columns: ids.iter().map(column).collect(), ids, width, ..builder.plan })
     }
 
     fn empty() -> ReadPlan {
@@ -111,6 +143,9 @@ impl ReadPlan {
             keys: Vec::new(),
             request: Vec::new(),
             slots: 0,
+            lookups: Vec::new(),
+            width: 0,
+            sources: BTreeSet::new(),
         }
     }
 }
@@ -130,13 +165,21 @@ impl Builder<'_> {
         let Some(derived) = view.derived(id.output) else {
             let slot = self.next_slot(id);
             let keys = self.keys_of(id.view)?;
-            let reads = &mut self.plan.views;
-            let at = reads.iter().position(|read| read.view == id.view).unwrap_or_else(|| {
-                reads.push(ViewRead { view: id.view, keys, features: Vec::new(), slots: Vec::new() });
-                reads.len() - 1
-            });
-            reads[at].features.push(id.output);
-            reads[at].slots.push(slot);
+            let known = self.plan.views.iter().position(|read| read.view == id.view);
+            let at = match known {
+                Some(at) => at,
+                None => {
+                    self.add_sources(&view);
+                    let (features, slots) = (Vec::new(), Vec::new());
+                    self.plan.views.push(ViewRead { view: id.view, keys, features, slots, request: None });
+                    self.plan.views.len() - 1
+                }
+            };
+            self.plan.views[at].features.push(id.output);
+            self.plan.views[at].slots.push(slot);
+            if view.plan.features[id.output].include_request && self.plan.views[at].request.is_none() {
+                self.plan.views[at].request = Some(self.request_row(&view)?);
+            }
             return Ok(slot);
         };
         let mut inputs = Vec::with_capacity(derived.inputs.len());
@@ -148,11 +191,41 @@ impl Builder<'_> {
                     let data_type = declared.map_or(DataType::Text, |(_, data_type)| data_type.clone());
                     InputSlot::Request(named(&mut self.plan.request, name, data_type)?)
                 }
+                Input::Lookup(id, key) => {
+                    let plan = Arc::new(ReadPlan::of(self.registry, vec![*id])?);
+                    self.plan.sources.extend(&plan.sources);
+                    self.plan.lookups.push(LookupRead { plan, key: key.clone() });
+                    InputSlot::Lookup(self.plan.lookups.len() - 1)
+                }
             });
         }
         let slot = self.next_slot(id);
         self.plan.derived.push(DerivedRead { id, slot, inputs });
         Ok(slot)
+    }
+
+    /// The view's source, and those of the tables that its events see.
+    fn add_sources(&mut self, view: &View) {
+        self.plan.sources.extend(view.stream.as_ref().map(|stream| stream.source));
+        for table in view.plan.joins.iter().flat_map(|joins| &joins.tables) {
+            let rows = self.registry.view(&table.view).and_then(|at| self.registry.views[at].stream.as_ref());
+            self.plan.sources.extend(rows.map(|stream| stream.source));
+        }
+    }
+
+    /// Where each column of the request's row comes from: keys by their names, the rest from the request's values.
+    fn request_row(&mut self, view: &View) -> Result<Vec<(usize, Origin)>, Failure> {
+        let Some(stream) = &view.stream else { return Ok(Vec::new()) };
+        let source = &self.registry.sources[stream.source];
+        let mut origins = Vec::new();
+        for (at, (name, data_type)) in stream.key_columns.iter().zip(&view.keys) {
+            origins.push((*at, Origin::Key(named(&mut self.plan.keys, name, data_type.clone())?)));
+        }
+        for at in &view.request_fields {
+            let (name, field) = &source.fields[*at];
+            origins.push((*at, Origin::Request(named(&mut self.plan.request, name, field.data_type.clone())?)));
+        }
+        Ok(origins)
     }
 
     fn next_slot(&mut self, id: OutputId) -> usize {

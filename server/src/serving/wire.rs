@@ -28,6 +28,7 @@ fn rows_of(column: &v1::Column) -> usize {
         Some(Values::Blobs(v)) => texts(&v.offsets),
         Some(Values::Decimals(v)) => v.data.len() / 16,
         Some(Values::Lists(v)) => texts(&v.offsets),
+        Some(Values::Maps(v)) => texts(&v.offsets),
     }
 }
 
@@ -82,8 +83,8 @@ pub fn from_wire(name: &str, column: &v1::Column) -> Result<Column, Failure> {
         }
         Some(Values::Lists(v)) => {
             let items = v.items.as_deref().ok_or_else(|| wrong("a list without items"))?;
-            if matches!(items.values, Some(Values::Lists(_))) {
-                return Err(wrong("lists of lists"));
+            if matches!(items.values, Some(Values::Lists(_) | Values::Maps(_))) {
+                return Err(wrong("lists of lists or maps"));
             }
             let items = from_wire(name, items)?;
             parts(&vec![0; items.len()], &v.offsets)?;
@@ -92,6 +93,21 @@ pub fn from_wire(name: &str, column: &v1::Column) -> Result<Column, Failure> {
                 if valid(row) { Value::List(values.collect()) } else { Value::Null }
             };
             Column::Values(v.offsets.windows(2).enumerate().map(list).collect())
+        }
+        Some(Values::Maps(v)) => {
+            let (Some(keys), Some(items)) = (v.keys.as_deref(), v.values.as_deref()) else {
+                return Err(wrong("a map without keys or values"));
+            };
+            if [keys, items].iter().any(|c| matches!(c.values, Some(Values::Lists(_) | Values::Maps(_)))) {
+                return Err(wrong("a map of lists or maps"));
+            }
+            let (keys, items) = (from_wire(name, keys)?, from_wire(name, items)?);
+            parts(&vec![0; keys.len().min(items.len())], &v.offsets)?;
+            let map = |(row, w): (usize, &[u32])| {
+                let entry = |i: u32| (keys.value(i as usize).into_owned(), items.value(i as usize).into_owned());
+                if valid(row) { Value::Map((w[0]..w[1]).map(entry).collect()) } else { Value::Null }
+            };
+            Column::Values(v.offsets.windows(2).enumerate().map(map).collect())
         }
     })
 }
@@ -168,6 +184,9 @@ pub fn to_wire(name: String, data_type: &DataType, answers: &[Answer], value_tim
     if answers.iter().any(|answer| answer.status != Status::Present) {
         column.statuses = answers.iter().map(|answer| answer.status as u8).collect::<Vec<u8>>().into();
     }
+    if answers.iter().any(|answer| answer.capped) {
+        column.capped = bitmap(answers.iter().map(|answer| answer.capped), answers.len()).into();
+    }
     if value_times {
         column.newest = answers.iter().map(|answer| answer.newest.unwrap_or(NO_TIME)).collect();
     }
@@ -224,15 +243,34 @@ pub fn values_to_wire<'v>(
             let items = values_to_wire(&of, items.iter().copied(), items.len());
             Values::Lists(Box::new(v1::Lists { items: Some(Box::new(items)), offsets }))
         }
+        DataType::Map(key_type, value_type) => {
+            let (mut keys, mut items, mut offsets) = (Vec::new(), Vec::new(), vec![0]);
+            for value in values.clone() {
+                if let Value::Map(entries) = value {
+                    keys.extend(entries.iter().map(|(key, _)| key));
+                    items.extend(entries.iter().map(|(_, value)| value));
+                }
+                offsets.push(keys.len() as u32);
+            }
+            let keys = values_to_wire(key_type, keys.iter().copied(), keys.len());
+            let items = values_to_wire(value_type, items.iter().copied(), items.len());
+            Values::Maps(Box::new(v1::Maps { keys: Some(Box::new(keys)), values: Some(Box::new(items)), offsets }))
+        }
     };
     let mut validity = Vec::new();
     if values.clone().any(Value::is_null) {
-        validity = vec![0u8; rows.div_ceil(8)];
-        for (row, _) in values.enumerate().filter(|(_, value)| !value.is_null()) {
-            validity[row / 8] |= 1 << (row % 8);
-        }
+        validity = bitmap(values.map(|value| !value.is_null()), rows);
     }
     v1::Column { values: Some(packed), validity: validity.into(), rows: rows as u32, ..v1::Column::default() }
+}
+
+/// One bit a row, least significant bit first.
+fn bitmap(bits: impl Iterator<Item = bool>, rows: usize) -> Vec<u8> {
+    let mut bytes = vec![0u8; rows.div_ceil(8)];
+    for (row, _) in bits.enumerate().filter(|(_, bit)| *bit) {
+        bytes[row / 8] |= 1 << (row % 8);
+    }
+    bytes
 }
 
 /// Keys and request values of a message, as a read takes them.

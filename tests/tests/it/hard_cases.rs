@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidemill_features::definitions::{DefinitionFile, Registry, check};
 use tidemill_features::expression::Column;
-use tidemill_features::read::{Answer, History, ReadError, Status, read_view};
+use tidemill_features::read::{Answer, Context, History, ReadError, Status, Stored, read_view};
 use tidemill_features::record::{Fate, NodeId, Nodes, apply};
 use tidemill_features::stream::{EventBatch, Prepared, encode_key};
 use tidemill_features::time::{DAY, HOUR, SECOND};
@@ -94,7 +94,9 @@ impl View {
         let key = encode_key([Value::text(key)]).unwrap();
         let mut answers = Vec::new();
         let record = self.records.get(&key).map(Vec::as_slice);
-        match read_view(&view.plan, record, &Of(self, key.clone()), &[0], time, &mut answers) {
+        let nodes = Of(self, key.clone());
+        let stored = Stored { record, nodes: &nodes };
+        match read_view(&view.plan, stored, &Context::default(), &[0], time, &mut answers) {
             Ok(()) => answers.remove(0),
             Err(ReadError::BeyondRecord) => self.answer_from_log(&key, time),
             Err(error) => panic!("{error}"),
@@ -111,7 +113,7 @@ impl View {
                 history.push(&prepared.incoming(row)).unwrap();
             }
         }
-        history.read(&[0], time).unwrap().remove(0)
+        history.read(&Context::default(), &[0], time).unwrap().remove(0)
     }
 
     #[track_caller]

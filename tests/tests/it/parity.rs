@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use tidemill_features::definitions::{Registry, View};
-use tidemill_features::read::{Answer, History, ReadError, read_view};
+use tidemill_features::read::{Answer, Context, History, ReadError, Stored, read_view};
 use tidemill_features::record::{Fate, Incoming, NodeId, Nodes, apply};
 use tidemill_features::stream::{EventBatch, Prepared, encode_key};
 use tidemill_tests::bridge::{batch, registry, same, value};
@@ -106,7 +106,7 @@ fn from_log(case: &Case, registry: &Registry, view: usize, key: &[u8], features:
             history.push(&prepared.incoming(row)).unwrap();
         }
     }
-    history.read(features, time).unwrap()
+    history.read(&Context::default(), features, time).unwrap()
 }
 
 /// The registry of a case, its records laid out as ladders of small leaves where `leaf_max` says so.
@@ -137,7 +137,9 @@ fn check(case: &Case, size: usize, leaf_max: usize) -> Result<(), TestCaseError>
         let Some(key) = encode_key(key.iter().map(value)) else { continue };
         let record = records.records.get(&key).map(Vec::as_slice);
         let mut answers = Vec::new();
-        match read_view(plan, record, &Of(records, &key), &features, *time, &mut answers) {
+        let nodes = Of(records, &key);
+        let stored = Stored { record, nodes: &nodes };
+        match read_view(plan, stored, &Context::default(), &features, *time, &mut answers) {
             Ok(()) => {}
             Err(ReadError::BeyondRecord) => answers = from_log(case, &registry, *view, &key, &features, *time),
             Err(error) => return Err(TestCaseError::fail(error.to_string())),

@@ -1,0 +1,69 @@
+//! Rows of joined tables: out of the state for reads of now, out of the log for reads of the past.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use tidemill_features::codec::Damaged;
+use tidemill_features::definitions::Registry;
+use tidemill_features::plan::JoinedTable;
+use tidemill_features::read::{ReadError, Stored, TableRows, Tables, table_row};
+use tidemill_features::stream::encode_key;
+use tidemill_features::value::Value;
+
+use super::get::Positions;
+use super::past::Past;
+use crate::online::State;
+
+/// The views that keep the rows of joined tables, by name.
+pub type TablePlaces = HashMap<String, usize>;
+
+/// Finds those views.
+pub(super) fn table_places(registry: &Registry) -> TablePlaces {
+    let hidden = registry.views.iter().enumerate().filter(|(_, view)| !view.is_declared());
+    hidden.map(|(at, view)| (view.name.clone(), at)).collect()
+}
+
+/// Tables as the state has them.
+pub(super) struct StoredTables<'s> {
+    pub state: &'s State,
+    pub registry: &'s Registry,
+    pub places: &'s TablePlaces,
+}
+
+impl Tables for StoredTables<'_> {
+    fn row(&self, table: &JoinedTable, key: &Value<'_>, time: i64) -> Result<Option<Vec<Value<'static>>>, ReadError> {
+        let at = *self.places.get(&table.view).ok_or(Damaged)?;
+        let Some(key) = encode_key([key.borrowed()]) else { return Ok(None) };
+        let nodes = self.state.chunks(at, &key);
+        let stored = Stored { record: self.state.record(at, &key), nodes: &nodes };
+        table_row(&self.registry.views[at].plan, stored, time)
+    }
+}
+
+/// Tables as the log has them up to some positions; each key is looked for once.
+pub(super) struct LoggedTables<'p> {
+    pub past: &'p Past,
+    pub positions: &'p Positions,
+    rows: RefCell<HashMap<(usize, Vec<u8>), TableRows>>,
+}
+
+impl<'p> LoggedTables<'p> {
+    pub(super) fn new(past: &'p Past, positions: &'p Positions) -> Self {
+        LoggedTables { past, positions, rows: RefCell::default() }
+    }
+}
+
+impl Tables for LoggedTables<'_> {
+    fn row(&self, table: &JoinedTable, key: &Value<'_>, time: i64) -> Result<Option<Vec<Value<'static>>>, ReadError> {
+        let at = self.past.table_place(&table.view).ok_or(Damaged)?;
+        let Some(key) = encode_key([key.borrowed()]) else { return Ok(None) };
+        let mut rows = self.rows.borrow_mut();
+        if let Some(known) = rows.get(&(at, key.clone())) {
+            return Ok(known.before(time));
+        }
+        let read = self.past.table_rows(at, &key, self.positions).map_err(|_| Damaged)?;
+        let found = read.before(time);
+        rows.insert((at, key), read);
+        Ok(found)
+    }
+}

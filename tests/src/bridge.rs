@@ -21,6 +21,8 @@ pub fn value(datum: &Datum) -> Value<'static> {
         Datum::Time(v) => Value::Timestamp(*v),
         Datum::Decimal(v, _) => Value::Decimal(*v),
         Datum::List(items) => Value::List(items.iter().map(value).collect()),
+        // adapted at merge
+        Datum::Map(_) | Datum::Vector(_) => Value::Null,
     }
 }
 

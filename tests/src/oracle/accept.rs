@@ -1,10 +1,11 @@
 //! What becomes of each event (§4, §5, §10): a walk over the log in its order, once per view.
 //! The state is two maps: the newest applied time of a key, and the arrival of the latest event per id.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::expression::Expr;
-use super::model::{Datum, Row, Source, View, Window};
+use super::model::{Datum, Period, Row, Source, Type, View, Window};
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -57,6 +58,9 @@ pub fn accept(source: &Source, row: &Row) -> Option<Event> {
         Some(name) => time(column(name))?,
         None => row.arrival,
     };
+    if !source.fields.iter().zip(&columns).all(|((_, of), value)| is_whole(*of, value)) {
+        return None;
+    }
     let event_id = source.event_id.as_ref().map(column);
     if event_id.as_ref().is_some_and(Datum::is_null) {
         return None;
@@ -66,6 +70,27 @@ pub fn accept(source: &Source, row: &Row) -> Option<Event> {
         return None;
     }
     Some(Event { event_time, event_id, arrival, partition: row.partition, offset: row.offset, columns })
+}
+
+/// A vector that is missing, of a wrong length or with a null or NaN element makes its row a dead letter.
+fn is_whole(of: Type, value: &Datum) -> bool {
+    match (of, value) {
+        (Type::Vector(length), Datum::Vector(elements)) => {
+            elements.len() == length && !elements.iter().any(|x| x.is_nan())
+        }
+        (Type::Vector(_), _) => false,
+        _ => true,
+    }
+}
+
+/// By event time, then event id if declared, then position.
+pub fn total_order(a: &Event, b: &Event) -> Ordering {
+    let ids = match (&a.event_id, &b.event_id) {
+        (Some(a), Some(b)) => a.order(b),
+        _ => Ordering::Equal,
+    };
+    let positions = (a.partition, a.offset).cmp(&(b.partition, b.offset));
+    a.event_time.cmp(&b.event_time).then(ids).then(positions)
 }
 
 /// `rows` are all rows of this source, in log order.
@@ -156,11 +181,15 @@ pub fn passes(filter: &Option<Expr>, view: &View, source: &Source, event: &Event
 pub fn reach(view: &View) -> Option<i128> {
     let mut longest = 0;
     for feature in &view.features {
-        let window = match feature.window {
-            Window::Sliding { width, hop } => i128::from(width) + i128::from(hop.unwrap_or(0)),
-            Window::Ttl(width) => i128::from(width),
-            Window::Tumbling(width) => 2 * i128::from(width),
-            Window::Lifetime | Window::LastN(_) => return None,
+        let window = match &feature.window {
+            Window::Sliding { width, hop } => i128::from(*width) + i128::from(hop.unwrap_or(0)),
+            Window::Ttl(width) => i128::from(*width),
+            Window::Tumbling(width) => 2 * i128::from(*width),
+            // One hour more than the clocks show, for a day, week or month in which they go back.
+            Window::Calendar(Period::Day, _) => i128::from(25 * HOUR),
+            Window::Calendar(Period::Week, _) => i128::from(7 * 24 * HOUR + HOUR),
+            Window::Calendar(Period::Month, _) => i128::from(31 * 24 * HOUR + HOUR),
+            Window::Lifetime | Window::LastN(_) | Window::Session(_) => return None,
         };
         longest = longest.max(window + i128::from(feature.offset));
     }
@@ -262,5 +291,34 @@ mod tests {
         let found = source_ledger(&source(), &rows);
         assert_eq!(found, SourceLedger { consumed: 5, accepted: 4, dead_lettered: 1 });
         assert_eq!(source().fields[1].1, Type::Time);
+    }
+
+    #[test]
+    fn calendars_reach_an_hour_further_and_sessions_are_never_late() {
+        let rows = |distance: i64| {
+            [("a", 90 * 24 * HOUR, 1, 90 * 24 * HOUR), ("a", 90 * 24 * HOUR - distance, 2, 90 * 24 * HOUR)]
+        };
+        for (period, hours) in [(Period::Day, 25), (Period::Week, 169), (Period::Month, 745)] {
+            let mut view = view(vec![feature("n", Aggregate::Count, Window::Calendar(period, "UTC".into()))]);
+            view.features[0].offset = 5;
+            check(&view, &rows((hours + 1) * HOUR + 5), &[Fate::Applied; 2]);
+            check(&view, &rows((hours + 1) * HOUR + 6), &[Fate::Applied, Fate::Late]);
+        }
+        let session = view(vec![feature("n", Aggregate::Count, Window::Session(1))]);
+        check(&session, &rows(90 * 24 * HOUR), &[Fate::Applied; 2]);
+    }
+
+    #[test]
+    fn a_broken_vector_is_a_dead_letter() {
+        let mut source = source();
+        source.fields.push(("v".into(), Type::Vector(2)));
+        let is_accepted = |v: Datum| {
+            let mut row = row(0, 0, "a", 0, 0, 0, 0.0);
+            row.columns.push(v);
+            accept(&source, &row).is_some()
+        };
+        assert!(is_accepted(Datum::Vector(vec![1.0, f32::INFINITY])));
+        assert!(!is_accepted(Datum::Vector(vec![1.0, f32::NAN])));
+        assert!(!is_accepted(Datum::Vector(vec![1.0])) && !is_accepted(Datum::Null));
     }
 }

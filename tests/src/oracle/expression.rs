@@ -2,7 +2,7 @@
 //! Everything is put in parentheses, so the text needs no precedence. Evaluation is in `evaluate`.
 //! Well typed by construction: both sides of COALESCE, CASE, LEAST … have one type.
 
-use super::model::{Aggregate, Datum};
+use super::model::Datum;
 
 #[derive(Clone, Debug)]
 pub enum Expr {
@@ -139,6 +139,15 @@ impl Expr {
         self.children().into_iter().flat_map(Expr::columns).collect()
     }
 
+    /// Those of which more than being null is looked at.
+    pub fn columns_by_value(&self) -> Vec<&str> {
+        match self {
+            Expr::Column(name) => vec![name],
+            Expr::IsNull { x, .. } if matches!(**x, Expr::Column(_)) => Vec::new(),
+            _ => self.children().into_iter().flat_map(Expr::columns_by_value).collect(),
+        }
+    }
+
     fn children(&self) -> Vec<&Expr> {
         match self {
             Expr::Column(_) | Expr::Literal(_) => Vec::new(),
@@ -152,27 +161,6 @@ impl Expr {
                 let pairs = branches.iter().flat_map(|(when, then)| [when, then]);
                 pairs.chain(otherwise.as_deref()).collect()
             }
-        }
-    }
-}
-
-impl Aggregate {
-    pub fn sql(&self) -> String {
-        match self {
-            Aggregate::Count => "count()".to_string(),
-            Aggregate::CountOf(x) => format!("count({})", x.sql()),
-            Aggregate::Sum(x) => format!("sum({})", x.sql()),
-            Aggregate::Avg(x) => format!("avg({})", x.sql()),
-            Aggregate::Min(x) => format!("min({})", x.sql()),
-            Aggregate::Max(x) => format!("max({})", x.sql()),
-            Aggregate::Variance(x) => format!("variance({})", x.sql()),
-            Aggregate::Stddev(x) => format!("stddev({})", x.sql()),
-            Aggregate::First(x) => format!("first({})", x.sql()),
-            Aggregate::Last(x) => format!("last({})", x.sql()),
-            Aggregate::FirstK { x, k, .. } => format!("first_k({}, {k})", x.sql()),
-            Aggregate::LastK { x, k, .. } => format!("last_k({}, {k})", x.sql()),
-            Aggregate::Distinct(x) => format!("distinct({})", x.sql()),
-            Aggregate::CountDistinct(x) => format!("count_distinct({})", x.sql()),
         }
     }
 }
@@ -232,7 +220,8 @@ impl Function {
     }
 }
 
-fn literal(value: &Datum) -> String {
+/// The text of a constant.
+pub fn literal(value: &Datum) -> String {
     match value {
         Datum::Null => "NULL".to_string(),
         Datum::Bool(true) => "TRUE".to_string(),

@@ -5,9 +5,12 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::calendar;
 use super::generate_definitions;
-use super::generate_log::{self, KEYS, Recipe};
+use super::generate_log::{self, Indices, KEYS, Recipe};
+use super::generate_sql::VECTOR_COLUMN;
 use super::model::{Datum, Row, Source, View, Window};
+use super::read::Request;
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -19,8 +22,18 @@ pub struct Case {
     /// The log of all sources, each row with the index of its source. NaN floats occur: where a format has none,
     /// null means the same.
     pub rows: Vec<(usize, Row)>,
-    /// The index of a view, a key and T.
-    pub reads: Vec<(usize, Vec<Datum>, i64)>,
+    pub reads: Vec<Question>,
+}
+
+/// One read.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The index of a view.
+    pub view: usize,
+    pub key: Vec<Datum>,
+    pub t: i64,
+    /// A value for each column of the source, but for the key and the event time.
+    pub request: Request,
 }
 
 impl Case {
@@ -75,16 +88,19 @@ struct Read {
     edge: u8,
     distance: i64,
     key: u8,
+    values: Indices,
 }
 
 fn draw() -> impl Strategy<Value = Read> {
     let distance = select(vec![0, 1, -1]);
-    (0..3_u8, 0..5_u8, any::<u16>(), 0..20_u8, distance, any::<u8>())
-        .prop_map(|(view, feature, row, edge, distance, key)| Read { view, feature, row, edge, distance, key })
+    let places = (0..3_u8, 0..5_u8, any::<u16>());
+    (places, 0..20_u8, distance, any::<u8>(), generate_log::values_of_columns()).prop_map(
+        |((view, feature, row), edge, distance, key, values)| Read { view, feature, row, edge, distance, key, values },
+    )
 }
 
 impl Case {
-    fn read(&self, read: &Read, start: i64) -> (usize, Vec<Datum>, i64) {
+    fn read(&self, read: &Read, start: i64) -> Question {
         let view_index = usize::from(read.view) % self.views.len();
         let view = &self.views[view_index];
         let feature = &view.features[usize::from(read.feature) % view.features.len()];
@@ -100,8 +116,19 @@ impl Case {
             Some(row) if read.key < 200 => key_of(view, self.source_of(view), row),
             _ => None,
         };
-        (view_index, key.unwrap_or_else(|| key_number(view, usize::from(read.key))), t)
+        let key = key.unwrap_or_else(|| key_number(view, usize::from(read.key)));
+        Question { view: view_index, key, t, request: request(view, self.source_of(view), &read.values) }
     }
+}
+
+fn request(view: &View, source: &Source, indices: &Indices) -> Request {
+    let mut values = generate_log::values(indices, 0, 0);
+    let vector = source.field_index(VECTOR_COLUMN.0).expect("a field of every source");
+    // A broken one would make the whole request invalid, which is no matter of values.
+    values[vector] = generate_log::vector(indices[15]);
+    let fields = source.fields.iter().map(|(name, _)| name.clone()).zip(values);
+    let is_given = |name: &String| *name != source.event_time && !view.entity_keys.contains(name);
+    fields.filter(|(name, _)| is_given(name)).collect()
 }
 
 /// The moment at which the event at `anchor` enters or leaves the window, or another telling one.
@@ -114,6 +141,8 @@ fn edge(window: &Window, offset: i64, anchor: i64, edge: u8) -> i64 {
             let end_of_bucket = (anchor.div_euclid(*width) + 1) * width;
             (end_of_bucket, end_of_bucket + width)
         }
+        Window::Session(gap) => (anchor, anchor + gap),
+        Window::Calendar(period, zone) => (anchor, calendar::next_start(*period, zone, anchor)),
         Window::Lifetime | Window::LastN(_) => (anchor, anchor + DAY),
     };
     match edge {
@@ -168,13 +197,16 @@ mod tests {
                 let sum = ledger.applied + ledger.filtered + ledger.keyless + ledger.late + ledger.duplicate;
                 prop_assert_eq!(sum, accept::source_ledger(source, &rows).accepted);
             }
-            for (view, key, t) in &case.reads {
+            for Question { view, key, t, request } in &case.reads {
                 let view = &case.views[*view];
                 let source = case.source_of(view);
                 let rows = case.rows_of(&source.name);
-                let answers = read::read(view, source, &rows, key, *t);
+                let answers = read::read(view, source, &rows, key, *t, None);
                 prop_assert_eq!(answers.len(), view.features.len() + view.derived.len());
                 prop_assert!(answers.iter().all(|(_, answer)| answer.newest.is_none_or(|newest| newest < *t)));
+                let answers = read::read(view, source, &rows, key, *t, Some(request));
+                prop_assert!(answers.iter().all(|(_, answer)| answer.newest.is_none_or(|newest| newest <= *t)));
+                prop_assert!(answers.iter().all(|(_, answer)| answer.accepts(&answer.value)));
             }
             prop_assert!(toml::project(&case.sources, &case.views).ends_with("]\n"));
         }
@@ -192,8 +224,8 @@ mod tests {
                 let now = accepted.map(|event| event.event_time).max().unwrap_or(0) + 1;
                 for index in 0..KEYS.len() {
                     let key = key_number(view, index);
-                    let all = read::read(view, source, &rows, &key, now);
-                    let without_late = read::read(view, source, &kept, &key, now);
+                    let all = read::read(view, source, &rows, &key, now, None);
+                    let without_late = read::read(view, source, &kept, &key, now, None);
                     for ((name, a), (_, b)) in all.iter().zip(&without_late) {
                         prop_assert!(a.same(b), "{}: {:?} is not {:?}", name, a, b);
                     }
@@ -215,11 +247,16 @@ mod tests {
                     *seen.entry(format!("{fate:?}")).or_default() += 1;
                 }
             }
-            for (view, key, t) in &case.reads {
+            for Question { view, key, t, request } in &case.reads {
                 let view = &case.views[*view];
                 let source = case.source_of(view);
-                for (_, answer) in read::read(view, source, &case.rows_of(&source.name), key, *t) {
+                let answers = read::read(view, source, &case.rows_of(&source.name), key, *t, Some(request));
+                for (i, (_, answer)) in answers.iter().enumerate() {
                     *seen.entry(format!("{:?}", answer.status)).or_default() += 1;
+                    if let (Some(feature), false) = (view.features.get(i), answer.value.is_null()) {
+                        let sql = feature.aggregate.sql();
+                        *seen.entry(sql.split('(').next().unwrap_or_default().to_string()).or_default() += 1;
+                    }
                 }
             }
         }
@@ -229,6 +266,13 @@ mod tests {
         }
         for status in [Status::Present, Status::Defaulted, Status::Empty, Status::NotFound, Status::Error] {
             assert!(seen.contains_key(&format!("{status:?}")), "no {status:?}");
+        }
+        let kinds = "count sum avg min max variance stddev first last first_k last_k distinct count_distinct quantile \
+            median histogram top_k bottom_k mode skewness kurtosis any all arg_max arg_min rate decayed_sum \
+            decayed_count count_by sum_by avg_by entropy time_since_last mean_gap max_gap trend vector_sum vector_avg \
+            vector_last";
+        for kind in kinds.split_whitespace() {
+            assert!(seen.contains_key(kind), "no value of {kind}");
         }
     }
 }

@@ -5,13 +5,27 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::expression::{Expr, Function, Operator};
-use super::generate_sql::{self, Expressions, PLAIN_COLUMNS, SELECTED_FLAG, SELECTED_INT};
-use super::model::{Aggregate, Datum, Feature, Source, Type, View, Window};
+use super::generate_aggregates;
+use super::generate_sql::{
+    self, CATEGORY_COLUMN, Expressions, PLAIN_COLUMNS, SELECTED_FLAG, SELECTED_INT, VECTOR_COLUMN,
+};
+use super::model::{Aggregate, Datum, Feature, Period, Source, Type, View, Window};
 
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
+
+/// Whole hours and quarters, clocks that change at midnight or not at all, and a day that was left out.
+const ZONES: [&str; 7] = [
+    "UTC",
+    "Europe/Berlin",
+    "America/Havana",
+    "Asia/Kathmandu",
+    "America/Sao_Paulo",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+];
 
 /// The fields of every source, in this order (`generate_log` fills them in this order).
 pub fn fields() -> Vec<(String, Type)> {
@@ -32,6 +46,7 @@ pub fn fields() -> Vec<(String, Type)> {
         ("flag", Type::Bool),
     ];
     fields.extend(PLAIN_COLUMNS);
+    fields.extend([CATEGORY_COLUMN, VECTOR_COLUMN]);
     fields.into_iter().map(|(name, of)| (name.to_string(), of)).collect()
 }
 
@@ -97,28 +112,20 @@ fn view(selected: bool) -> impl Strategy<Value = View> {
     })
 }
 
-/// With the type of its value, `None` for a list.
+/// With the type of its value, `None` for a list or a map.
 fn feature(of: &Expressions) -> impl Strategy<Value = (Feature, Option<Type>)> + use<> {
-    let arguments = prop_oneof![
-        4 => of.ints.clone().prop_map(|x| (x, Type::Int64)),
-        4 => of.floats.clone().prop_map(|x| (x, Type::Float64)),
-        2 => of.texts.clone().prop_map(|x| (x, Type::Text)),
-        1 => of.bools.clone().prop_map(|x| (x, Type::Bool)),
-        2 => select(PLAIN_COLUMNS.to_vec()).prop_map(|(name, of)| (Expr::column(name), of)),
-    ];
+    let aggregate = generate_aggregates::aggregate(of);
     let filter = prop::option::weighted(0.25, filter(of));
     let offset = select(vec![0, 0, 0, 0, 0, 1, SECOND, HOUR, DAY]);
-    let parts = (arguments, any::<u8>(), 1..6_usize, any::<bool>(), filter, window(), offset, default_index());
-    (parts, any::<bool>()).prop_map(|((argument, kind, k, distinct, filter, window, offset, default), expands)| {
-        let (x, of) = argument;
-        let aggregate = aggregate(kind, x, of, k, distinct);
-        let result = aggregate.result(of);
+    let parts = (aggregate, filter, window(), offset, default_index());
+    (parts, any::<bool>(), prop::bool::weighted(0.2)).prop_map(|(parts, expands, include_request)| {
+        let ((aggregate, result), filter, window, offset, default) = parts;
         let name = match window {
             Window::Sliding { width, .. } if expands => format!("NAME_{}", super::toml::duration(width)),
             _ => "NAME".to_string(),
         };
         let default = default.and_then(|index| default_of(result, index));
-        (Feature { name, aggregate, filter, window, offset, default }, result)
+        (Feature { name, aggregate, filter, window, offset, default, include_request }, result)
     })
 }
 
@@ -134,6 +141,8 @@ fn window() -> impl Strategy<Value = Window> {
         select(vec![HOUR, 1, 2, 1000, SECOND, 1_000_003, 90 * SECOND, 10 * MINUTE, DAY, 7 * DAY, 30 * DAY, 90 * DAY])
     };
     let hops = select(vec![MINUTE, 7, SECOND, 5 * MINUTE, HOUR, DAY]);
+    let gaps = select(vec![HOUR, 1, 2, 1000, SECOND, 61 * SECOND, 602 * SECOND, 2 * DAY, 31 * DAY]);
+    let periods = select(vec![Period::Day, Period::Week, Period::Month]);
     prop_oneof![
         6 => widths().prop_map(|width| Window::Sliding { width, hop: None }),
         2 => (widths(), hops).prop_map(|(width, hop)| Window::Sliding { width, hop: Some(hop).filter(|hop| *hop <= width) }),
@@ -141,38 +150,16 @@ fn window() -> impl Strategy<Value = Window> {
         2 => select(vec![1, 2, 3, 10, 100]).prop_map(Window::LastN),
         2 => widths().prop_map(Window::Ttl),
         2 => widths().prop_map(Window::Tumbling),
+        2 => gaps.prop_map(Window::Session),
+        2 => (periods, select(ZONES.to_vec())).prop_map(|(period, zone)| Window::Calendar(period, zone.to_string())),
     ]
-}
-
-fn aggregate(kind: u8, x: Expr, of: Type, k: usize, distinct: bool) -> Aggregate {
-    let is_number = matches!(of, Type::Int64 | Type::Float64 | Type::Decimal(..));
-    // The page gives decimals a sum and a mean, but no variance.
-    let has_variance = matches!(of, Type::Int64 | Type::Float64);
-    match kind % 16 {
-        0 => Aggregate::Count,
-        1 | 2 if is_number => Aggregate::Sum(x),
-        3 if is_number => Aggregate::Avg(x),
-        4 if has_variance => Aggregate::Variance(x),
-        5 if has_variance => Aggregate::Stddev(x),
-        6 => Aggregate::Min(x),
-        7 => Aggregate::Max(x),
-        8 => Aggregate::First(x),
-        9 => Aggregate::Last(x),
-        10 => Aggregate::FirstK { x, k, distinct },
-        11 => Aggregate::LastK { x, k, distinct },
-        // Few different values, so that the engine stays below the caps where it may approximate.
-        12 if x.columns().len() <= 2 && !x.columns().contains(&SELECTED_INT) => Aggregate::CountDistinct(x),
-        13 => Aggregate::Distinct(x),
-        14 => Aggregate::CountOf(x),
-        _ => Aggregate::Last(x),
-    }
 }
 
 fn default_index() -> impl Strategy<Value = Option<u8>> {
     prop::option::weighted(0.3, any::<u8>())
 }
 
-/// Lists, bytes, times and decimals get none: the page does not say how a default of theirs is written.
+/// Lists, maps, vectors, bytes, times and decimals get none: the page does not say how a default of theirs is written.
 fn default_of(result: Option<Type>, index: u8) -> Option<Datum> {
     let second = index % 2 == 1;
     match result? {
@@ -180,15 +167,20 @@ fn default_of(result: Option<Type>, index: u8) -> Option<Datum> {
         Type::Float64 => Some(Datum::Float(if second { 0.0 } else { -1.5 })),
         Type::Text => Some(Datum::Text(if second { "" } else { "it's unknown" }.into())),
         Type::Bool => Some(Datum::Bool(second)),
-        Type::Bytes | Type::Time | Type::Decimal(..) => None,
+        Type::Bytes | Type::Time | Type::Decimal(..) | Type::Vector(_) => None,
     }
 }
 
-/// Each draw is a shape and two features; the lists are left out, and so are shapes without operands.
+/// Each draw is a shape and two features; only scalars are named, and only exact ones in more than IS NULL.
 fn derived_features(features: &[(Feature, Option<Type>)], draws: &[(u8, u8, u8)]) -> Vec<(String, Expr)> {
-    let scalars: Vec<&Feature> = features.iter().filter(|(_, of)| of.is_some()).map(|(feature, _)| feature).collect();
-    let is_number = |of: &Option<Type>| matches!(of, Some(Type::Int64 | Type::Float64));
-    let numbers: Vec<&(Feature, Option<Type>)> = features.iter().filter(|(_, of)| is_number(of)).collect();
+    let is_scalar = |of: &Option<Type>| !matches!(of, None | Some(Type::Vector(_)));
+    let scalars: Vec<&Feature> = features.iter().filter(|(_, of)| is_scalar(of)).map(|(feature, _)| feature).collect();
+    let is_number = |(feature, of): &&(Feature, Option<Type>)| {
+        // As good as always exact: few logs hold more than 256 different values.
+        let is_exact = feature.aggregate.is_exact() || matches!(feature.aggregate, Aggregate::CountDistinct(_));
+        is_exact && matches!(of, Some(Type::Int64 | Type::Float64))
+    };
+    let numbers: Vec<&(Feature, Option<Type>)> = features.iter().filter(is_number).collect();
     let mut derived = Vec::new();
     for (i, (shape, left, right)) in draws.iter().enumerate() {
         let expression = if numbers.is_empty() || shape % 6 == 0 {

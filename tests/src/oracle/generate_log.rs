@@ -12,6 +12,9 @@ const HOUR: i64 = 3600 * SECOND;
 const DAY: i64 = 24 * HOUR;
 const YEAR_2099: i64 = 4_070_908_800 * SECOND;
 
+/// Where each value is taken from among those of its column.
+pub type Indices = [u8; 16];
+
 /// How one row comes about. `back` counts rows of the same source, 0 being the last one.
 #[derive(Clone, Debug)]
 pub struct Recipe {
@@ -24,7 +27,7 @@ pub struct Recipe {
     time: Time,
     /// Declared arrival minus the server's clock.
     jitter: i64,
-    values: [u8; 14],
+    values: Indices,
 }
 
 #[derive(Clone, Debug)]
@@ -84,8 +87,8 @@ pub fn recipe() -> impl Strategy<Value = Recipe> {
 }
 
 /// Indices into the values of each column; one shrinks to the first value or not at all.
-fn values_of_columns() -> impl Strategy<Value = [u8; 14]> {
-    prop::array::uniform14(prop_oneof![1 => Just(0), 9 => any::<u8>().no_shrink()])
+pub fn values_of_columns() -> impl Strategy<Value = Indices> {
+    prop::array::uniform16(prop_oneof![1 => Just(0), 9 => any::<u8>().no_shrink()])
 }
 
 fn id() -> impl Strategy<Value = Id> {
@@ -135,7 +138,7 @@ impl Log<'_> {
         let index = usize::from(recipe.source) % self.sources.len();
         let source = &self.sources[index];
         self.clock += recipe.step;
-        let mut columns = values(recipe, self.keys, self.rows.len());
+        let mut columns = values(&recipe.values, usize::from(recipe.key % self.keys), self.rows.len());
         let mut partition = u32::from(recipe.partition % 2);
         let mut arrival = self.clock + if source.arrival_time.is_some() { recipe.jitter } else { 0 };
         let mut keeps_time = false;
@@ -215,9 +218,8 @@ fn time_of(value: &Datum) -> Option<i64> {
 }
 
 /// By the order of `generate_definitions::fields`; the two times are filled in later.
-fn values(recipe: &Recipe, keys: u8, number: usize) -> Vec<Datum> {
-    let (key_text, key_int, key_more) = KEYS[usize::from(recipe.key % keys)];
-    let v = &recipe.values;
+pub fn values(v: &Indices, key: usize, number: usize) -> Vec<Datum> {
+    let (key_text, key_int, key_more) = KEYS[key];
     // Ids that sort by neither arrival nor number, text and integer differently.
     let id = number as i64 * 7919 % 1000;
     vec![
@@ -240,7 +242,27 @@ fn values(recipe: &Recipe, keys: u8, number: usize) -> Vec<Datum> {
         pick(v[11], &[0, -1, 1, 1_700_000_000 * SECOND, -62_000_000 * SECOND]).map_or(Datum::Null, Datum::Time),
         pick(v[12], &[0, 1, -1, 1999, 999_999_999_999]).map_or(Datum::Null, |d| Datum::Decimal(d, 2)),
         pick(v[13], &[0, 1, -1, 10_i128.pow(38) - 1, 5]).map_or(Datum::Null, |d| Datum::Decimal(d, 0)),
+        pick(v[14], &["red", "green", "blue", "Grün", ""]).map_or(Datum::Null, |c| Datum::Text(c.into())),
+        if v[15] > 250 { broken_vector(v[15]) } else { vector(v[15]) },
     ]
+}
+
+/// Of three elements, as `generate_sql::VECTOR_COLUMN` says.
+pub fn vector(index: u8) -> Datum {
+    let calm = [0.0, 0.1, 1.0, -0.0, -2.5, 1e-45, 16_777_216.0];
+    let wild = [f32::MAX, 0.1, f32::MIN, 1.0, f32::INFINITY, 1e38, f32::NEG_INFINITY];
+    let values = if index > 240 { wild } else { calm };
+    // Three numbers without a common divisor, so that the elements differ.
+    Datum::Vector([1, 3, 5].map(|factor| values[usize::from(index) * factor % values.len()]).to_vec())
+}
+
+fn broken_vector(index: u8) -> Datum {
+    match index % 4 {
+        0 => Datum::Null,
+        1 => Datum::Vector(vec![1.0, 2.0]),
+        2 => Datum::Vector(Vec::new()),
+        _ => Datum::Vector(vec![1.0, f32::NAN, 2.0]),
+    }
 }
 
 fn int(index: u8, extreme: bool) -> Datum {

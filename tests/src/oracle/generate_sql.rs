@@ -20,10 +20,14 @@ pub struct Expressions {
 
 pub const INT_COLUMNS: [&str; 3] = ["a", "b", "key_int"];
 pub const FLOAT_COLUMNS: [&str; 2] = ["x", "y"];
-pub const TEXT_COLUMNS: [&str; 3] = ["s", "u", "key_text"];
+pub const TEXT_COLUMNS: [&str; 4] = ["s", "u", "key_text", "c"];
 /// Types without arithmetic: their columns are taken as they are.
 pub const PLAIN_COLUMNS: [(&str, Type); 4] =
     [("blob", Type::Bytes), ("moment", Type::Time), ("price", Type::Decimal(12, 2)), ("mass", Type::Decimal(38, 0))];
+/// A few values only, for categories.
+pub const CATEGORY_COLUMN: (&str, Type) = ("c", Type::Text);
+/// Nothing computes with vectors but the aggregates of their own.
+pub const VECTOR_COLUMN: (&str, Type) = ("v", Type::Vector(3));
 /// The `select` columns of a view that has any.
 pub const SELECTED_INT: &str = "selected_int";
 pub const SELECTED_FLAG: &str = "selected_flag";

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 
 use super::expression::Expr;
 use super::number;
+pub use super::vocabulary::Aggregate;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
@@ -16,6 +17,8 @@ pub enum Type {
     Time,
     /// Precision (digits in all) and scale (digits after the point).
     Decimal(u8, u8),
+    /// This many float32 elements.
+    Vector(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -31,6 +34,10 @@ pub enum Datum {
     /// Unscaled value and scale: `Decimal(1234, 2)` is 12.34.
     Decimal(i128, u8),
     List(Vec<Datum>),
+    /// Keys ascending, each once.
+    Map(Vec<(Datum, Datum)>),
+    /// In a row it may be of a wrong length or hold NaN, which also stands for a null element: a dead letter.
+    Vector(Vec<f32>),
 }
 
 #[derive(Clone, Debug)]
@@ -76,42 +83,32 @@ pub struct Feature {
     pub window: Window,
     pub offset: i64,
     pub default: Option<Datum>,
-}
-
-#[derive(Clone, Debug)]
-pub enum Aggregate {
-    Count,
-    CountOf(Expr),
-    Sum(Expr),
-    Avg(Expr),
-    Min(Expr),
-    Max(Expr),
-    Variance(Expr),
-    Stddev(Expr),
-    First(Expr),
-    Last(Expr),
-    FirstK {
-        x: Expr,
-        k: usize,
-        distinct: bool,
-    },
-    LastK {
-        x: Expr,
-        k: usize,
-        distinct: bool,
-    },
-    Distinct(Expr),
-    /// The oracle's answer is the exact number; beyond 256 values the engine may be 1.7 % off.
-    CountDistinct(Expr),
+    /// Whether the request's own row counts as one more event, at T.
+    pub include_request: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Window {
-    Sliding { width: i64, hop: Option<i64> },
+    Sliding {
+        width: i64,
+        hop: Option<i64>,
+    },
     Lifetime,
     LastN(usize),
     Ttl(i64),
     Tumbling(i64),
+    /// The gap at which a session ends.
+    Session(i64),
+    /// Since the local start of the period that holds T, in this IANA zone.
+    Calendar(Period, String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    Day,
+    /// Monday to Sunday.
+    Week,
+    Month,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,9 +120,22 @@ pub enum Status {
     Error,
 }
 
+/// What an engine may answer beside the oracle's own value.
+#[derive(Clone, Debug)]
+pub enum Accuracy {
+    /// That value only, to the bit.
+    Exact,
+    /// A number in one of these closed ranges.
+    Within(Vec<(f64, f64)>),
+    /// Anything: computed from inputs that are not exact themselves.
+    Unknown,
+}
+
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// The nearest value to what is true; `accepts` tells which others are right too.
     pub value: Datum,
+    pub accuracy: Accuracy,
     pub status: Status,
     /// The event time of the newest contributing event.
     pub newest: Option<i64>,
@@ -148,15 +158,26 @@ impl Datum {
             (Datum::Time(a), Datum::Time(b)) => a == b,
             (Datum::Decimal(a, s), Datum::Decimal(b, t)) => a == b && s == t,
             (Datum::List(a), Datum::List(b)) => a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.same(y)),
+            (Datum::Map(a), Datum::Map(b)) => {
+                let pairs_are_same = || a.iter().zip(b).all(|((j, x), (k, y))| j.same(k) && x.same(y));
+                a.len() == b.len() && pairs_are_same()
+            }
+            (Datum::Vector(a), Datum::Vector(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits())
+            }
             _ => false,
         }
     }
 
-    /// What a record holds: NaN is null and `-0.0` is `0.0`.
+    /// What a record holds: NaN is null and `-0.0` is `0.0`, in vectors too.
     pub fn normalised(self) -> Datum {
         match self {
             Datum::Float(x) if x.is_nan() => Datum::Null,
             Datum::Float(0.0) => Datum::Float(0.0),
+            Datum::Vector(elements) => {
+                let positive_zero = |x: f32| if x == 0.0 { 0.0 } else { x };
+                Datum::Vector(elements.into_iter().map(positive_zero).collect())
+            }
             other => other,
         }
     }
@@ -187,6 +208,31 @@ impl Status {
 }
 
 impl Answer {
+    pub fn exact(value: Datum, status: Status, newest: Option<i64>) -> Answer {
+        Answer { value, accuracy: Accuracy::Exact, status, newest }
+    }
+
+    /// Whether an engine that answers `value` is right.
+    pub fn accepts(&self, value: &Datum) -> bool {
+        match (&self.accuracy, value) {
+            (Accuracy::Exact, _) => self.value.same(value),
+            (Accuracy::Within(ranges), Datum::Float(_) | Datum::Int(_)) => {
+                let is_of_the_type = matches!(self.value, Datum::Float(_)) == matches!(value, Datum::Float(_));
+                is_of_the_type && ranges.iter().any(|(low, high)| is_between(value, *low, *high))
+            }
+            (Accuracy::Within(_), _) => false,
+            (Accuracy::Unknown, _) => true,
+        }
+    }
+
+    /// Whether an engine that says all this is right. Where the value may be anything, it may be null too, and
+    /// then the status is another.
+    pub fn agrees(&self, value: &Datum, status: Status, newest: Option<i64>) -> bool {
+        let status_is_open = matches!(self.accuracy, Accuracy::Unknown);
+        self.accepts(value) && newest == self.newest && (status_is_open || status == self.status)
+    }
+
+    /// Of two oracles.
     pub fn same(&self, other: &Answer) -> bool {
         self.value.same(&other.value) && self.status == other.status && self.newest == other.newest
     }
@@ -198,49 +244,11 @@ impl Source {
     }
 }
 
-impl Aggregate {
-    /// The argument; `count()` has none.
-    pub fn argument(&self) -> Option<&Expr> {
-        match self {
-            Aggregate::Count => None,
-            Aggregate::CountOf(x)
-            | Aggregate::Sum(x)
-            | Aggregate::Avg(x)
-            | Aggregate::Min(x)
-            | Aggregate::Max(x)
-            | Aggregate::Variance(x)
-            | Aggregate::Stddev(x)
-            | Aggregate::First(x)
-            | Aggregate::Last(x)
-            | Aggregate::FirstK { x, .. }
-            | Aggregate::LastK { x, .. }
-            | Aggregate::Distinct(x)
-            | Aggregate::CountDistinct(x) => Some(x),
-        }
-    }
-
-    /// What an empty window gives: 0 for counts, the empty list for lists, null for the rest.
-    pub fn of_nothing(&self) -> Datum {
-        match self {
-            Aggregate::Count | Aggregate::CountOf(_) | Aggregate::CountDistinct(_) => Datum::Int(0),
-            Aggregate::FirstK { .. } | Aggregate::LastK { .. } | Aggregate::Distinct(_) => Datum::List(Vec::new()),
-            _ => Datum::Null,
-        }
-    }
-
-    /// The type of the value for an argument of type `of`; `None` for a list.
-    pub fn result(&self, of: Type) -> Option<Type> {
-        match self {
-            Aggregate::Count | Aggregate::CountOf(_) | Aggregate::CountDistinct(_) => Some(Type::Int64),
-            Aggregate::Avg(_) | Aggregate::Variance(_) | Aggregate::Stddev(_) => Some(Type::Float64),
-            Aggregate::Sum(_) => match of {
-                Type::Decimal(_, scale) => Some(Type::Decimal(38, scale)),
-                other => Some(other),
-            },
-            Aggregate::Min(_) | Aggregate::Max(_) | Aggregate::First(_) | Aggregate::Last(_) => Some(of),
-            Aggregate::FirstK { .. } | Aggregate::LastK { .. } | Aggregate::Distinct(_) => None,
-        }
-    }
+fn is_between(value: &Datum, low: f64, high: f64) -> bool {
+    let is_nan = matches!(value, Datum::Float(f) if f.is_nan());
+    let is_above = |bound: f64| value.order(&Datum::Float(bound)) != Ordering::Less;
+    let is_below = |bound: f64| value.order(&Datum::Float(bound)) != Ordering::Greater;
+    !is_nan && is_above(low) && is_below(high)
 }
 
 #[cfg(test)]
@@ -263,5 +271,34 @@ mod tests {
         let beyond_f64 = (1_i64 << 53) + 1;
         assert_eq!(Datum::Int(beyond_f64).order(&Datum::Float((1_i64 << 53) as f64)), Ordering::Greater);
         assert_eq!(Datum::Int(i64::MAX).order(&Datum::Float(f64::INFINITY)), Ordering::Less);
+    }
+
+    #[test]
+    fn answers_accept_what_is_within_their_ranges() {
+        let within = |value: Datum, ranges: &[(f64, f64)]| Answer {
+            accuracy: Accuracy::Within(ranges.to_vec()),
+            ..Answer::exact(value, Status::Present, None)
+        };
+        let median = within(Datum::Float(1.0), &[(0.99, 1.01), (2.97, 3.03)]);
+        for (value, is_right) in [(0.99, true), (1.02, false), (2.0, false), (3.0, true), (f64::NAN, false)] {
+            assert_eq!(median.accepts(&Datum::Float(value)), is_right, "{value}");
+        }
+        assert!(!median.accepts(&Datum::Int(1)) && !median.accepts(&Datum::Null));
+        let infinite = within(Datum::Float(f64::INFINITY), &[(f64::INFINITY, f64::INFINITY)]);
+        assert!(infinite.accepts(&Datum::Float(f64::INFINITY)) && !infinite.accepts(&Datum::Float(f64::MAX)));
+        let distinct = within(Datum::Int(1000), &[(915.0, 1085.0)]);
+        assert!(distinct.accepts(&Datum::Int(915)) && !distinct.accepts(&Datum::Int(914)));
+        assert!(!distinct.accepts(&Datum::Float(1000.0)));
+        let exact = Answer::exact(Datum::Float(1.0), Status::Present, None);
+        assert!(exact.accepts(&Datum::Float(1.0)) && !exact.accepts(&Datum::Float(1.0 + 1e-15)));
+    }
+
+    #[test]
+    fn maps_and_vectors_are_same_by_their_parts() {
+        let map = |value: f64| Datum::Map(vec![(Datum::Text("a".into()), Datum::Float(value))]);
+        assert!(map(1.0).same(&map(1.0)) && !map(0.0).same(&map(-0.0)) && !map(1.0).same(&Datum::Map(Vec::new())));
+        let vector = |elements: &[f32]| Datum::Vector(elements.to_vec());
+        assert!(!vector(&[0.0]).same(&vector(&[-0.0])) && !vector(&[1.0]).same(&vector(&[1.0, 1.0])));
+        assert!(vector(&[-0.0, 1.0]).normalised().same(&vector(&[0.0, 1.0])));
     }
 }

@@ -40,6 +40,16 @@ pub fn compare(a: &Datum, b: &Datum) -> Ordering {
 
 /// The nearest f64, ties to even, subnormals included; `None` beyond the largest finite f64.
 pub fn to_f64(value: &BigRational) -> Option<f64> {
+    nearest(value, 53, -1074, 1024)
+}
+
+/// The same for f32.
+pub fn to_f32(value: &BigRational) -> Option<f32> {
+    nearest(value, 24, -149, 128).map(|exactly_an_f32| exactly_an_f32 as f32)
+}
+
+/// Of the binary floats with so many digits, none below 2^`smallest` in the last one and all below 2^`limit`.
+fn nearest(value: &BigRational, digits: i64, smallest: i64, limit: i64) -> Option<f64> {
     if value.is_zero() {
         return Some(0.0);
     }
@@ -49,16 +59,54 @@ pub fn to_f64(value: &BigRational) -> Option<f64> {
     if size < two_to(exponent) {
         exponent -= 1;
     }
-    // The last bit of an f64 of this size: 52 below the first one, but never below that of the subnormals.
-    let last_bit = (exponent - 52).max(-1074);
+    // The last bit of a float of this size, but never below that of the subnormals.
+    let last_bit = (exponent - digits + 1).max(smallest);
     let mantissa = half_to_even(&(size / two_to(last_bit)));
     let rounded = BigRational::from_integer(mantissa.clone()) * two_to(last_bit);
-    if rounded >= two_to(1024) {
+    if rounded >= two_to(limit) {
         return None;
     }
     let mantissa = mantissa.to_f64().expect("at most 2^53");
     let result = libm::ldexp(mantissa, last_bit as i32);
     Some(if value.is_negative() { -result } else { result })
+}
+
+/// The values as integers over one common denominator: without it, sums of many fractions spend their time on
+/// reducing them.
+pub fn over_one_denominator(values: &[Datum]) -> (Vec<BigInt>, BigInt) {
+    let fractions: Vec<BigRational> = values.iter().map(exact).collect();
+    // Of floats and integers each denominator is a power of two, and the largest is a multiple of all.
+    let common = match &values[0] {
+        Datum::Decimal(_, scale) => ten_to(*scale),
+        _ => fractions.iter().map(|x| x.denom().clone()).max().expect("at least one value"),
+    };
+    let integers = fractions.iter().map(|x| x.numer() * (&common / x.denom())).collect();
+    (integers, common)
+}
+
+/// The root, right to more than 120 bits.
+pub fn root(value: &BigRational) -> BigRational {
+    let size = value.numer().bits() as i64 - value.denom().bits() as i64;
+    let shift = ((256 - size) / 2 + 1).max(0) as u64;
+    let scaled: BigInt = (value.numer() << (2 * shift)) / value.denom();
+    BigRational::new(scaled.sqrt(), BigInt::one() << shift)
+}
+
+/// `(sum of counted + a) / (sum of of + b)`, rounded once; null where the divisor is 0.
+pub fn rate(counted: &[Datum], of: &[Datum], a: &Datum, b: &Datum) -> Outcome {
+    match (infinity_among(counted)?, infinity_among(of)?) {
+        (Some(_), Some(_)) => Err(NotANumber),
+        (None, Some(_)) => Ok(Datum::Float(0.0)),
+        (infinity, None) => {
+            let divisor = total(of) + exact(b);
+            match infinity {
+                _ if divisor.is_zero() => Ok(Datum::Null),
+                Some(infinity) if divisor.is_negative() => Ok(Datum::Float(-infinity)),
+                Some(infinity) => Ok(Datum::Float(infinity)),
+                None => rounded(&((total(counted) + exact(a)) / divisor)),
+            }
+        }
+    }
 }
 
 /// The sum, in the type of its inputs.
@@ -115,7 +163,7 @@ pub fn stddev(values: &[Datum]) -> Outcome {
 }
 
 /// The infinity that a sum becomes; both signs together have no sum.
-fn infinity_among(values: &[Datum]) -> Result<Option<f64>, NotANumber> {
+pub fn infinity_among(values: &[Datum]) -> Result<Option<f64>, NotANumber> {
     let has = |infinity: f64| values.iter().any(|value| matches!(value, Datum::Float(f) if *f == infinity));
     match (has(f64::INFINITY), has(f64::NEG_INFINITY)) {
         (true, true) => Err(NotANumber),
@@ -125,11 +173,11 @@ fn infinity_among(values: &[Datum]) -> Result<Option<f64>, NotANumber> {
     }
 }
 
-fn total(values: &[Datum]) -> BigRational {
+pub fn total(values: &[Datum]) -> BigRational {
     values.iter().map(exact).fold(BigRational::zero(), |sum, value| sum + value)
 }
 
-fn rounded(value: &BigRational) -> Outcome {
+pub fn rounded(value: &BigRational) -> Outcome {
     to_f64(value).map(Datum::Float).ok_or(NotANumber)
 }
 
@@ -145,7 +193,7 @@ fn half_to_even(value: &BigRational) -> BigInt {
     }
 }
 
-fn count(n: usize) -> BigRational {
+pub fn count(n: usize) -> BigRational {
     BigRational::from_integer(BigInt::from(n))
 }
 
@@ -153,7 +201,7 @@ fn ten_to(power: u8) -> BigInt {
     BigInt::from(10).pow(u32::from(power))
 }
 
-fn two_to(power: i64) -> BigRational {
+pub fn two_to(power: i64) -> BigRational {
     let size = BigInt::one() << power.unsigned_abs();
     if power < 0 { BigRational::new(BigInt::one(), size) } else { BigRational::from_integer(size) }
 }
@@ -213,6 +261,38 @@ mod tests {
         check(variance(&floats(&[1e9, 1e9 + 1.0, 1e9 + 2.0])), Some(Datum::Float(1.0)));
         check(stddev(&floats(&[0.0, 2.0])), Some(Datum::Float(2f64.sqrt())));
         check(variance(&floats(&[f64::MAX, -f64::MAX])), None);
+    }
+
+    #[test]
+    fn rates() {
+        let rate = |counted: &[f64], of: &[f64], a: f64, b: f64| {
+            super::rate(&floats(counted), &floats(of), &Datum::Float(a), &Datum::Float(b))
+        };
+        check(rate(&[1.0, 1.0], &[3.0, 1.0], 1.0, 2.0), Some(Datum::Float(0.5)));
+        check(rate(&[0.1; 10], &[1.0; 10], 0.0, 0.0), Some(Datum::Float(0.1)));
+        check(rate(&[1.0], &[-2.0], 0.0, 2.0), Some(Datum::Null));
+        check(rate(&[f64::INFINITY], &[-2.0], 0.0, 2.0), Some(Datum::Null));
+        check(rate(&[f64::INFINITY], &[-2.0], 0.0, 1.0), Some(Datum::Float(f64::NEG_INFINITY)));
+        check(rate(&[1.0], &[f64::NEG_INFINITY], 0.0, 0.0), Some(Datum::Float(0.0)));
+        check(rate(&[f64::INFINITY], &[f64::INFINITY], 0.0, 0.0), None);
+        check(rate(&[f64::INFINITY, f64::NEG_INFINITY], &[0.0], 0.0, 0.0), None);
+        check(rate(&[f64::MAX], &[0.5], 0.0, 0.0), None);
+        // A sum beyond f64 is no overflow as long as the quotient is none.
+        check(rate(&[f64::MAX, f64::MAX], &[2.0], 0.0, 0.0), Some(Datum::Float(f64::MAX)));
+    }
+
+    #[test]
+    fn roots_and_f32() {
+        assert_eq!(to_f64(&root(&exact(&Datum::Int(2)))), Some(2f64.sqrt()));
+        let tiny = BigRational::new(BigInt::one(), BigInt::one() << 3000);
+        assert_eq!(root(&tiny), BigRational::new(BigInt::one(), BigInt::one() << 1500));
+        // Just above half of the last bit of an f32: by way of an f64 it would round to even.
+        let one_and = |power: i64| two_to(0) + two_to(-24) + two_to(power);
+        assert_eq!(to_f32(&one_and(-80)), Some(1.0 + f32::EPSILON));
+        assert_eq!(to_f32(&(two_to(0) + two_to(-24))), Some(1.0));
+        assert_eq!(to_f32(&two_to(-149)), Some(1e-45));
+        assert_eq!(to_f32(&(two_to(128) - two_to(103))), None);
+        assert_eq!(to_f32(&(two_to(128) - two_to(103) - two_to(0))), Some(f32::MAX));
     }
 
     proptest! {

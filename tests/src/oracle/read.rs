@@ -2,13 +2,29 @@
 //! Applied and late events count alike: a late one lies outside every window of a live read, and is
 //! still seen by a read in the past. Duplicates, filtered and keyless events and dead letters never count.
 
+use std::collections::HashMap;
+
 use super::accept::{self, Event, Fate};
-use super::aggregate::aggregate;
-use super::model::{Answer, Datum, Feature, Row, Source, Status, View, Window};
+use super::aggregate::{self, Input};
+use super::expression::Expr;
+use super::model::{Accuracy, Answer, Datum, Feature, Row, Source, Status, View};
+use super::window;
+
+/// The values that a request gives for columns of the source.
+pub type Request = HashMap<String, Datum>;
 
 /// `rows` are all rows of the view's source, in log order. Features in order, then derived ones.
-pub fn read(view: &View, source: &Source, rows: &[Row], key: &[Datum], t: i64) -> Vec<(String, Answer)> {
-    answer(view, source, &events_of(view, source, rows, key), t)
+/// Without a request no row is included, whatever a feature declares.
+pub fn read(
+    view: &View,
+    source: &Source,
+    rows: &[Row],
+    key: &[Datum],
+    t: i64,
+    request: Option<&Request>,
+) -> Vec<(String, Answer)> {
+    let row = request.map(|request| request_row(view, source, key, request, t));
+    answer(view, source, &events_of(view, source, rows, key), t, row.as_ref())
 }
 
 /// The applied and late events of a key, in the total order. For many reads of one key.
@@ -24,42 +40,57 @@ pub fn events_of(view: &View, source: &Source, rows: &[Row], key: &[Datum]) -> V
             events.push(event);
         }
     }
-    events.sort_by(|a, b| {
-        let ids = match (&a.event_id, &b.event_id) {
-            (Some(a), Some(b)) => a.order(b),
-            _ => std::cmp::Ordering::Equal,
-        };
-        let positions = (a.partition, a.offset).cmp(&(b.partition, b.offset));
-        a.event_time.cmp(&b.event_time).then(ids).then(positions)
-    });
+    events.sort_by(accept::total_order);
     events
 }
 
-/// The answers at `t` over the events that `events_of` gave.
-pub fn answer(view: &View, source: &Source, events: &[Event], t: i64) -> Vec<(String, Answer)> {
+/// The request's own row: at T, its key from the read, the rest from the request or null.
+pub fn request_row(view: &View, source: &Source, key: &[Datum], request: &Request, t: i64) -> Event {
+    let column = |name: &String| {
+        let of_key = view.entity_keys.iter().position(|other| other == name).map(|index| key[index].clone());
+        match of_key.or_else(|| request.get(name).cloned()) {
+            _ if *name == source.event_time => Datum::Time(t),
+            value => value.unwrap_or(Datum::Null).normalised(),
+        }
+    };
+    let columns = source.fields.iter().map(|(name, _)| column(name)).collect();
+    Event { event_time: t, event_id: None, arrival: t, partition: 0, offset: 0, columns }
+}
+
+/// The answers at `t` over the events that `events_of` gave and the row that `request_row` gave.
+pub fn answer(view: &View, source: &Source, events: &[Event], t: i64, row: Option<&Event>) -> Vec<(String, Answer)> {
     let is_known = events.iter().any(|event| event.event_time < t);
     let mut answers: Vec<(String, Answer)> = Vec::new();
     for feature in &view.features {
-        answers.push((feature.name.clone(), feature_answer(feature, view, source, events, t, is_known)));
+        let inputs = inputs_of(feature, view, source, events, t, row);
+        answers.push((feature.name.clone(), feature_answer(feature, &inputs, t, is_known)));
     }
     for (name, expression) in &view.derived {
         let find = |input: &str| {
             let found = answers.iter().find(|(name, _)| name == input);
-            &found.unwrap_or_else(|| panic!("no feature {input}")).1
+            found.unwrap_or_else(|| panic!("no feature {input}")).1.clone()
         };
-        let inputs: Vec<&Answer> = expression.columns().into_iter().map(find).collect();
-        let value = expression.eval(&|input| find(input).value.clone());
-        let worst = inputs.iter().map(|input| input.status).max_by_key(|status| status.severity());
-        let status = if value.is_null() { worst.unwrap_or(Status::Present) } else { Status::Present };
-        let newest = inputs.iter().filter_map(|input| input.newest).max();
-        answers.push((name.clone(), Answer { value, status, newest }));
+        answers.push((name.clone(), derived_answer(expression, &find)));
     }
     answers
 }
 
-fn feature_answer(feature: &Feature, view: &View, source: &Source, events: &[Event], t: i64, is_known: bool) -> Answer {
-    let inputs = inputs_of(feature, view, source, events, t);
-    let newest = inputs.iter().map(|(event_time, _)| *event_time).max();
+/// `find` gives the finished answer of each input.
+pub fn derived_answer(expression: &Expr, find: &dyn Fn(&str) -> Answer) -> Answer {
+    let inputs: Vec<Answer> = expression.columns().into_iter().map(find).collect();
+    let value = expression.eval(&|input| find(input).value);
+    let worst = inputs.iter().map(|input| input.status).max_by_key(|status| status.severity());
+    let status = if value.is_null() { worst.unwrap_or(Status::Present) } else { Status::Present };
+    let newest = inputs.iter().filter_map(|input| input.newest).max();
+    // Whether a value is null is certain even where the value is only right within a bound.
+    let is_loose = inputs.iter().any(|input| matches!(input.accuracy, Accuracy::Unknown))
+        || expression.columns_by_value().into_iter().any(|input| !matches!(find(input).accuracy, Accuracy::Exact));
+    let accuracy = if is_loose { Accuracy::Unknown } else { Accuracy::Exact };
+    Answer { value, accuracy, status, newest }
+}
+
+fn feature_answer(feature: &Feature, inputs: &[Input], t: i64, is_known: bool) -> Answer {
+    let newest = inputs.iter().map(|input| input.event_time).max();
     if inputs.is_empty() {
         let status = match (is_known, &feature.default) {
             (false, _) => Status::NotFound,
@@ -67,46 +98,39 @@ fn feature_answer(feature: &Feature, view: &View, source: &Source, events: &[Eve
             (true, None) => Status::Empty,
         };
         let value = feature.default.clone().unwrap_or(feature.aggregate.of_nothing());
-        return Answer { value, status, newest };
+        return Answer::exact(value, status, newest);
     }
-    let values: Vec<Datum> = inputs.into_iter().map(|(_, value)| value).collect();
-    match aggregate(&feature.aggregate, &values) {
-        Ok(value) => Answer { value, status: Status::Present, newest },
-        Err(_) => Answer { value: Datum::Null, status: Status::Error, newest },
+    // A row of the request counts for a key that no event has, but does not make it known.
+    let status = if is_known { Status::Present } else { Status::NotFound };
+    match aggregate::aggregate(&feature.aggregate, inputs, t - feature.offset) {
+        Ok(found) => Answer { value: found.value, accuracy: found.accuracy, status, newest },
+        Err(_) => Answer::exact(Datum::Null, Status::Error, newest),
     }
 }
 
-/// Event time and argument of each contributing event, oldest first: `where`, then window, then nulls.
-fn inputs_of(feature: &Feature, view: &View, source: &Source, events: &[Event], t: i64) -> Vec<(i64, Datum)> {
-    let passing = events.iter().filter(|event| accept::passes(&feature.filter, view, source, event));
-    let in_window = pick(&feature.window, passing.collect(), t - feature.offset);
+/// What each contributing event gives, oldest first: `where`, then window, then nulls.
+fn inputs_of(
+    feature: &Feature,
+    view: &View,
+    source: &Source,
+    events: &[Event],
+    t: i64,
+    row: Option<&Event>,
+) -> Vec<Input> {
+    let passes = |event: &&Event| accept::passes(&feature.filter, view, source, event);
+    let passing: Vec<&Event> = events.iter().filter(passes).collect();
+    let is_included = feature.include_request && feature.offset == 0;
+    let row = row.filter(|row| is_included && accept::passes(&view.filter, view, source, row)).filter(passes);
     let mut inputs = Vec::new();
-    for event in in_window {
-        let argument = match feature.aggregate.argument() {
-            // count() counts events, whatever they hold.
-            None => Datum::Bool(true),
-            Some(x) => x.eval(&|name| accept::column(view, source, event, name)).normalised(),
-        };
-        if !argument.is_null() {
-            inputs.push((event.event_time, argument));
+    for event in window::pick(&feature.window, &passing, t - feature.offset, row) {
+        let value = |x: &Expr| x.eval(&|name| accept::column(view, source, event, name)).normalised();
+        let values: Vec<Datum> = feature.aggregate.arguments().into_iter().map(value).collect();
+        // An aggregate without arguments counts events, whatever they hold.
+        if !values.iter().any(Datum::is_null) {
+            inputs.push(Input { event_time: event.event_time, values });
         }
     }
     inputs
-}
-
-fn pick<'a>(window: &Window, events: Vec<&'a Event>, t: i64) -> Vec<&'a Event> {
-    let (from, to) = match window {
-        Window::Sliding { width, hop: None } | Window::Ttl(width) => (t - width, t),
-        Window::Sliding { width, hop: Some(hop) } => ((t - width).div_euclid(*hop) * hop, t),
-        Window::Tumbling(width) => (t.div_euclid(*width) * width - width, t.div_euclid(*width) * width),
-        Window::Lifetime | Window::LastN(_) => (i64::MIN, t),
-    };
-    let held = |event: &&Event| from <= event.event_time && event.event_time < to;
-    let mut events: Vec<&Event> = events.into_iter().filter(held).collect();
-    if let Window::LastN(n) = window {
-        events.drain(..events.len().saturating_sub(*n));
-    }
-    events
 }
 
 /// By type and value.
@@ -117,7 +141,7 @@ fn same_key(a: &[Datum], b: &[Datum]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::expression::{Expr, Function, Operator};
-    use super::super::model::Aggregate;
+    use super::super::model::{Aggregate, Window};
     use super::super::sample::{SECOND, feature, row, source, view};
     use super::*;
 
@@ -130,7 +154,7 @@ mod tests {
     }
 
     fn of(view: &View, rows: &[Row], t: i64) -> Answer {
-        let answers = read(view, &source(), rows, &[Datum::Text("a".into())], t);
+        let answers = read(view, &source(), rows, &[Datum::Text("a".into())], t, None);
         answers.last().expect("an answer").1.clone()
     }
 
@@ -276,5 +300,90 @@ mod tests {
             assert!(of(&view, &once, 4).same(&of(&view, &twice, 4)));
             assert_eq!(accept::ledger(&view, &source(), &twice).duplicate, 3);
         }
+    }
+
+    fn with_row(view: &View, rows: &[Row], t: i64, x: f64) -> Answer {
+        let request = Request::from([("x".into(), Datum::Float(x)), ("event".into(), Datum::Int(3))]);
+        let answers = read(view, &source(), rows, &[Datum::Text("a".into())], t, Some(&request));
+        answers.last().expect("an answer").1.clone()
+    }
+
+    fn check_with_row(view: &View, rows: &[Row], t: i64, x: f64, expected: (Datum, Status, Option<i64>)) {
+        let found = with_row(view, rows, t, x);
+        assert!(found.same(&Answer::exact(expected.0, expected.1, expected.2)), "at {t}: {found:?}");
+    }
+
+    #[test]
+    fn the_row_of_the_request_counts_where_it_is_included() {
+        let rows = rows(&[(10, 1.0), (20, 2.0)]);
+        let mut view = of_x(Aggregate::Sum, Window::Sliding { width: 10, hop: None });
+        check_with_row(&view, &rows, 20, 7.0, (Datum::Float(1.0), Status::Present, Some(10)));
+        view.features[0].include_request = true;
+        check_with_row(&view, &rows, 20, 7.0, (Datum::Float(8.0), Status::Present, Some(20)));
+        check_with_row(&view, &rows, 20, f64::NAN, (Datum::Float(1.0), Status::Present, Some(10)));
+        check_with_row(&view, &rows, 10, 7.0, (Datum::Float(7.0), Status::NotFound, Some(10)));
+        check_with_row(&view, &rows, 99, f64::NAN, (Datum::Null, Status::Empty, None));
+        check(&view, &rows, 20, Datum::Float(1.0), Status::Present);
+        view.features[0].offset = 1;
+        check_with_row(&view, &rows, 20, 7.0, (Datum::Float(1.0), Status::Present, Some(10)));
+    }
+
+    #[test]
+    fn the_row_of_the_request_must_pass_both_filters() {
+        let positive = || Some(Expr::binary(Operator::Greater, Expr::column("x"), Expr::int(0)));
+        let mut view = count(Window::Lifetime);
+        view.features[0].include_request = true;
+        view.filter = positive();
+        check_with_row(&view, &[], 5, 1.0, (Datum::Int(1), Status::NotFound, Some(5)));
+        check_with_row(&view, &[], 5, 0.0, (Datum::Int(0), Status::NotFound, None));
+        view.features[0].filter = positive();
+        view.filter = None;
+        check_with_row(&view, &[], 5, f64::NAN, (Datum::Int(0), Status::NotFound, None));
+    }
+
+    #[test]
+    fn the_row_takes_a_place_of_the_last_n_and_is_the_newest() {
+        let rows = rows(&[(10, 1.0), (20, 2.0)]);
+        let mut view = of_x(Aggregate::First, Window::LastN(2));
+        view.features[0].include_request = true;
+        check_with_row(&view, &rows, 21, 7.0, (Datum::Float(2.0), Status::Present, Some(21)));
+        check_with_row(&view, &rows, 21, f64::NAN, (Datum::Float(2.0), Status::Present, Some(20)));
+        view.features[0].aggregate = Aggregate::TimeSinceLast;
+        check_with_row(&view, &rows, 21, 7.0, (Datum::Float(0.0), Status::Present, Some(21)));
+        view.features[0].include_request = false;
+        check_with_row(&view, &rows, 1_000_020, 7.0, (Datum::Float(1.0), Status::Present, Some(20)));
+        view.features[0].offset = 500_000;
+        check_with_row(&view, &rows, 1_000_020, 7.0, (Datum::Float(0.5), Status::Present, Some(20)));
+    }
+
+    #[test]
+    fn the_row_has_its_key_and_time_from_the_read() {
+        let mut view = count(Window::Lifetime);
+        view.features[0].aggregate = Aggregate::Last(Expr::column("card"));
+        view.features[0].include_request = true;
+        check_with_row(&view, &[], 5, 1.0, (Datum::Text("a".into()), Status::NotFound, Some(5)));
+        view.features[0].aggregate = Aggregate::Last(Expr::column("happened"));
+        check_with_row(&view, &[], 5, 1.0, (Datum::Time(5), Status::NotFound, Some(5)));
+    }
+
+    #[test]
+    fn a_row_with_one_null_argument_is_skipped() {
+        let rows = rows(&[(1, 1.0), (2, f64::NAN), (3, 4.0)]);
+        let mut view = count(Window::Lifetime);
+        let zero_is_null = Expr::call(Function::NullIf, &[Expr::column("event"), Expr::int(0)]);
+        view.features[0].aggregate = Aggregate::ArgMin { x: Expr::column("x"), by: zero_is_null };
+        check(&view, &rows, 9, Datum::Float(4.0), Status::Present);
+        check(&view, &rows, 3, Datum::Null, Status::Empty);
+    }
+
+    #[test]
+    fn derived_from_a_bounded_value_is_loose_except_for_nulls() {
+        let mut view = of_x(Aggregate::Median, Window::Lifetime);
+        view.derived = vec![("d".into(), Expr::IsNull { x: Box::new(Expr::column("f")), negated: false })];
+        let rows = rows(&[(1, 4.0)]);
+        assert!(!of(&view, &rows, 2).accepts(&Datum::Bool(true)));
+        view.derived[0].1 = Expr::binary(Operator::Add, Expr::column("f"), Expr::column("f"));
+        assert!(of(&view, &rows, 2).accepts(&Datum::Float(7.95)));
+        assert!(!of(&view, &rows, 1).accepts(&Datum::Float(7.95)));
     }
 }

@@ -41,5 +41,5 @@ pub fn view(features: Vec<Feature>) -> View {
 }
 
 pub fn feature(name: &str, aggregate: Aggregate, window: Window) -> Feature {
-    Feature { name: name.into(), aggregate, filter: None, window, offset: 0, default: None }
+    Feature { name: name.into(), aggregate, filter: None, window, offset: 0, default: None, include_request: false }
 }

@@ -2,7 +2,7 @@
 //! A sliding window is `window = "90s"` and the name stays; but a feature named STEM_90s is written as
 //! STEM with `windows = ["90s"]`, which expands to the same name.
 
-use super::model::{Aggregate, Datum, Feature, Source, Type, View, Window};
+use super::model::{Aggregate, Datum, Feature, Period, Source, Type, View, Window};
 
 const UNITS: [(&str, i64); 6] =
     [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1000), ("us", 1)];
@@ -63,6 +63,7 @@ fn type_name(of: Type) -> String {
         Type::Bytes => "bytes".to_string(),
         Type::Time => "timestamp[us]".to_string(),
         Type::Decimal(precision, scale) => format!("decimal({precision},{scale})"),
+        Type::Vector(length) => format!("vector<{length}>"),
     }
 }
 
@@ -112,6 +113,10 @@ fn feature_text(feature: &Feature) -> String {
         Window::Tumbling(width) => {
             keys.push(format!("window = {}", quoted(&format!("tumbling({})", duration(*width)))))
         }
+        Window::Session(gap) => keys.push(format!("window = {}", quoted(&format!("session({})", duration(*gap))))),
+        Window::Calendar(period, zone) => {
+            keys.push(format!("window = {}", quoted(&format!("calendar({}, '{zone}')", period_name(*period)))))
+        }
     }
     if feature.offset != 0 {
         keys.push(format!("offset = {}", quoted(&duration(feature.offset))));
@@ -122,10 +127,21 @@ fn feature_text(feature: &Feature) -> String {
     if let Aggregate::FirstK { distinct: true, .. } | Aggregate::LastK { distinct: true, .. } = feature.aggregate {
         keys.push("distinct = true".to_string());
     }
+    if feature.include_request {
+        keys.push("include_request = true".to_string());
+    }
     if let Some(default) = &feature.default {
         keys.push(format!("default = {}", default_text(default)));
     }
     format!("{name} = {{ {} }}\n", keys.join(", "))
+}
+
+fn period_name(period: Period) -> &'static str {
+    match period {
+        Period::Day => "day",
+        Period::Week => "week",
+        Period::Month => "month",
+    }
 }
 
 fn default_text(value: &Datum) -> String {
@@ -180,6 +196,16 @@ mod tests {
         assert!(feature_text(&one).contains(", window = \"90s\", "));
         let tumbling = feature("n", Aggregate::Count, Window::Tumbling(3_600_000_000));
         assert_eq!(feature_text(&tumbling), "n = { agg = \"count()\", window = \"tumbling(1h)\" }\n");
+    }
+
+    #[test]
+    fn sessions_and_calendars() {
+        let mut one = feature("n", Aggregate::Count, Window::Session(60_000_000));
+        one.include_request = true;
+        assert_eq!(feature_text(&one), "n = { agg = \"count()\", window = \"session(1m)\", include_request = true }\n");
+        one.window = Window::Calendar(Period::Week, "Europe/Berlin".into());
+        assert!(feature_text(&one).contains("window = \"calendar(week, 'Europe/Berlin')\""));
+        assert_eq!(type_name(Type::Vector(3)), "vector<3>");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use tidemill_features::read::{Answer, Status};
 use tidemill_features::stream::EventBatch;
 use tidemill_features::value::Value;
 
-use crate::oracle::model::{self, Datum, Row, Source};
+use crate::oracle::model::{self, Accuracy, Datum, Row, Source};
+use crate::oracle::read::{Request, request_row};
 use crate::oracle::{accept, toml};
 
 /// A datum as the engine's value.
@@ -21,8 +22,8 @@ pub fn value(datum: &Datum) -> Value<'static> {
         Datum::Time(v) => Value::Timestamp(*v),
         Datum::Decimal(v, _) => Value::Decimal(*v),
         Datum::List(items) => Value::List(items.iter().map(value).collect()),
-        // adapted at merge
-        Datum::Map(_) | Datum::Vector(_) => Value::Null,
+        Datum::Map(entries) => Value::Map(entries.iter().map(|(k, v)| (value(k), value(v))).collect()),
+        Datum::Vector(items) => Value::List(items.iter().map(|item| Value::Float64(f64::from(*item))).collect()),
     }
 }
 
@@ -51,7 +52,7 @@ pub fn batch(source: &Source, rows: &[&Row]) -> EventBatch {
     batch
 }
 
-/// Whether both say the same, to the bit.
+/// Whether both say the same: to the bit, or within the stated bound of sketches and transcendental functions.
 pub fn same(engine: &Answer, oracle: &model::Answer) -> bool {
     let status = match oracle.status {
         model::Status::Present => Status::Present,
@@ -60,5 +61,21 @@ pub fn same(engine: &Answer, oracle: &model::Answer) -> bool {
         model::Status::NotFound => Status::NotFound,
         model::Status::Error => Status::Error,
     };
-    engine.status == status && engine.newest == oracle.newest && engine.value.same(&value(&oracle.value))
+    let fits = match (&oracle.accuracy, &engine.value) {
+        (Accuracy::Exact, engine) => engine.same(&value(&oracle.value)),
+        (_, Value::Null) => oracle.accepts(&Datum::Null),
+        (_, Value::Float64(v)) => oracle.accepts(&Datum::Float(*v)),
+        (_, Value::Int64(v)) => oracle.accepts(&Datum::Int(*v)),
+        // Computed from something that is only right within a bound.
+        _ => matches!(oracle.accuracy, Accuracy::Unknown),
+    };
+    let unknown = matches!(oracle.accuracy, Accuracy::Unknown);
+    (engine.status == status || unknown) && engine.newest == oracle.newest && fits
+}
+
+/// The request's row of a read as the engine's server would hand it on: one event at T, newest of all.
+pub fn request_batch(view: &model::View, source: &Source, key: &[Datum], request: &Request, t: i64) -> EventBatch {
+    let row = request_row(view, source, key, request, t);
+    let columns = row.columns.iter().map(|datum| Column::Values(vec![value(datum)])).collect();
+    EventBatch { columns, times: vec![t], arrivals: vec![t], partition: u32::MAX, offsets: vec![u64::MAX] }
 }

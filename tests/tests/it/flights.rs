@@ -58,7 +58,15 @@ fn datum(value: &Value<'_>) -> Datum {
 }
 
 fn feature(name: &str, aggregate: Aggregate, window: Window) -> Feature {
-    Feature { name: name.to_string(), aggregate, filter: None, window, offset: 0, default: None }
+    Feature {
+        name: name.to_string(),
+        aggregate,
+        filter: None,
+        window,
+        offset: 0,
+        default: None,
+        include_request: false,
+    }
 }
 
 fn view(name: &str, keys: &[&str], source: &str, features: Vec<Feature>) -> View {
@@ -237,7 +245,7 @@ async fn a_thousand_moments_of_the_flights() {
             let rows: Vec<Row> = rows.iter().filter(of_key).cloned().collect();
             events_of(view, source, &rows, &key)
         });
-        let expected = answer(view, source, events, t);
+        let expected = answer(view, source, events, t, None);
         let answers = served(&client, view, &key, t).await;
         for ((name, expected), column) in expected.iter().zip(&answers.columns) {
             let got = first(column);

@@ -9,9 +9,9 @@ use tidemill_features::definitions::{Registry, View};
 use tidemill_features::read::{Answer, Context, History, ReadError, Stored, read_view};
 use tidemill_features::record::{Fate, Incoming, NodeId, Nodes, apply};
 use tidemill_features::stream::{EventBatch, Prepared, encode_key};
-use tidemill_tests::bridge::{batch, registry, same, value};
+use tidemill_tests::bridge::{batch, registry, request_batch, same, value};
 use tidemill_tests::oracle::accept::{self, Ledger};
-use tidemill_tests::oracle::generate::{Case, case};
+use tidemill_tests::oracle::generate::{Case, Question, case};
 use tidemill_tests::oracle::model::Row;
 use tidemill_tests::oracle::read::read;
 
@@ -93,7 +93,15 @@ fn ingest(case: &Case, registry: &Registry, view: usize, size: usize) -> (Record
 }
 
 /// What the log says, for reads that the record cannot answer.
-fn from_log(case: &Case, registry: &Registry, view: usize, key: &[u8], features: &[usize], time: i64) -> Vec<Answer> {
+fn from_log(
+    case: &Case,
+    registry: &Registry,
+    view: usize,
+    key: &[u8],
+    context: &Context<'_>,
+    features: &[usize],
+    time: i64,
+) -> Vec<Answer> {
     let view = &registry.views[view];
     let stream = view.stream.as_ref().unwrap();
     let batches: Vec<EventBatch> =
@@ -106,7 +114,7 @@ fn from_log(case: &Case, registry: &Registry, view: usize, key: &[u8], features:
             history.push(&prepared.incoming(row)).unwrap();
         }
     }
-    history.read(&Context::default(), features, time).unwrap()
+    history.read(context, features, time).unwrap()
 }
 
 /// The registry of a case, its records laid out as ladders of small leaves where `leaf_max` says so.
@@ -128,9 +136,15 @@ fn check(case: &Case, size: usize, leaf_max: usize) -> Result<(), TestCaseError>
         let all = |l: &Ledger| (l.applied, l.filtered, l.keyless, l.late, l.duplicate);
         prop_assert_eq!(all(ledger), all(&expected), "ledger of {}", view.name);
     }
-    for (view, key, time) in &case.reads {
+    for Question { view, key, t: time, request } in &case.reads {
         let definition = &case.views[*view];
-        let expected = read(definition, case.source_of(definition), &case.rows_of(&definition.source), key, *time);
+        let source = case.source_of(definition);
+        let expected = read(definition, source, &case.rows_of(&definition.source), key, *time, Some(request));
+        let row = request_batch(definition, source, key, request, *time);
+        let (checked, stream) = (&registry.views[*view], registry.views[*view].stream.as_ref().unwrap());
+        let prepared = Prepared::new(checked, stream, &registry.sources[stream.source], &row);
+        let incoming = prepared.incoming(0);
+        let context = Context { request: incoming.passes.then_some((*time, incoming.body)), ..Context::default() };
         let records = &ingested[*view].0;
         let plan = &registry.views[*view].plan;
         let features: Vec<usize> = (0..plan.features.len()).collect();
@@ -139,9 +153,11 @@ fn check(case: &Case, size: usize, leaf_max: usize) -> Result<(), TestCaseError>
         let mut answers = Vec::new();
         let nodes = Of(records, &key);
         let stored = Stored { record, nodes: &nodes };
-        match read_view(plan, stored, &Context::default(), &features, *time, &mut answers) {
+        match read_view(plan, stored, &context, &features, *time, &mut answers) {
             Ok(()) => {}
-            Err(ReadError::BeyondRecord) => answers = from_log(case, &registry, *view, &key, &features, *time),
+            Err(ReadError::BeyondRecord) => {
+                answers = from_log(case, &registry, *view, &key, &context, &features, *time)
+            }
             Err(error) => return Err(TestCaseError::fail(error.to_string())),
         }
         for (feature, answer) in plan.features.iter().zip(&answers) {

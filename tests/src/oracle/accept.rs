@@ -47,6 +47,8 @@ pub struct Event {
     pub offset: u64,
     /// By field order, NaN as null and -0.0 as 0.0.
     pub columns: Vec<Datum>,
+    /// What `joins` adds, by full name.
+    pub joined: Vec<(String, Datum)>,
 }
 
 /// The event of a row, or `None` for a dead letter.
@@ -69,7 +71,15 @@ pub fn accept(source: &Source, row: &Row) -> Option<Event> {
     if ahead > i128::from(source.max_future_skew) {
         return None;
     }
-    Some(Event { event_time, event_id, arrival, partition: row.partition, offset: row.offset, columns })
+    Some(Event {
+        event_time,
+        event_id,
+        arrival,
+        partition: row.partition,
+        offset: row.offset,
+        columns,
+        joined: Vec::new(),
+    })
 }
 
 /// A vector that is missing, of a wrong length or with a null or NaN element makes its row a dead letter.
@@ -135,7 +145,7 @@ pub fn fates(view: &View, source: &Source, rows: &[Row]) -> Vec<Fate> {
             fates.push(Fate::Duplicate);
             continue;
         }
-        if !passes(&view.filter, view, source, &event) {
+        if !is_delete(source, &event) && !passes(&view.filter, view, source, &event) {
             fates.push(Fate::Filtered);
             continue;
         }
@@ -157,16 +167,27 @@ pub fn key_of(view: &View, source: &Source, event: &Event) -> Vec<Datum> {
     view.entity_keys.iter().map(|name| column(view, source, event, name).normalised()).collect()
 }
 
-/// A column of the view's events: the `select` columns come first, then the fields.
+/// A column of the view's events: the `select` columns come first, then joined ones and fields.
 pub fn column(view: &View, source: &Source, event: &Event, name: &str) -> Datum {
-    let field = |name: &str| {
-        let index = source.field_index(name).unwrap_or_else(|| panic!("no column {name}"));
-        event.columns[index].clone()
+    let field = |name: &str| match event.joined.iter().find(|(joined, _)| joined == name) {
+        Some((_, value)) => value.clone(),
+        None => field(source, event, name),
     };
     match view.select.iter().find(|(selected, _)| selected == name) {
         Some((_, expression)) => expression.eval(&field),
         None => field(name),
     }
+}
+
+pub fn field(source: &Source, event: &Event, name: &str) -> Datum {
+    let index = source.field_index(name).unwrap_or_else(|| panic!("no column {name}"));
+    event.columns[index].clone()
+}
+
+/// Whether a row of a table says that its key is no more.
+pub fn is_delete(source: &Source, event: &Event) -> bool {
+    let says_so = |when: &Expr| matches!(when.eval(&|name| field(source, event, name)), Datum::Bool(true));
+    source.table && source.delete_when.as_ref().is_some_and(says_so)
 }
 
 /// A `where`: only true passes, neither false nor null.

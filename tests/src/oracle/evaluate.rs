@@ -39,6 +39,7 @@ impl Expr {
             Expr::Call(function, arguments) => {
                 call(*function, &arguments.iter().map(|argument| argument.eval(lookup)).collect::<Vec<_>>())
             }
+            Expr::Lookup { .. } => panic!("{} stands where no lookup may", self.sql()),
         };
         match value {
             Datum::Float(x) if x.is_nan() => Datum::Null,

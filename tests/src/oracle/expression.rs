@@ -39,6 +39,12 @@ pub enum Expr {
         quietly: bool,
     },
     Call(Function, Vec<Expr>),
+    /// The feature of another key; only in derived features, where `derived` replaces it before evaluation.
+    Lookup {
+        view: String,
+        feature: String,
+        key: Box<Expr>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +134,7 @@ impl Expr {
                 format!("{}({} AS {})", if *quietly { "TRY_CAST" } else { "CAST" }, x.sql(), to.sql())
             }
             Expr::Call(function, arguments) => format!("{}({})", function.sql(), comma_separated(arguments)),
+            Expr::Lookup { view, feature, key } => format!("lookup('{view}:{feature}', {})", key.sql()),
         }
     }
 
@@ -148,11 +155,39 @@ impl Expr {
         }
     }
 
+    /// The same with each lookup replaced, the inner ones first: `replace` gets view, feature and key.
+    pub fn without_lookups(&self, replace: &mut dyn FnMut(&str, &str, Expr) -> Expr) -> Expr {
+        let mut on = |x: &Expr| x.without_lookups(replace);
+        match self {
+            Expr::Column(_) | Expr::Literal(_) => self.clone(),
+            Expr::Negate(x) => Expr::Negate(Box::new(on(x))),
+            Expr::Not(x) => Expr::Not(Box::new(on(x))),
+            Expr::Binary(operator, left, right) => Expr::binary(*operator, on(left), on(right)),
+            Expr::IsNull { x, negated } => Expr::IsNull { x: Box::new(on(x)), negated: *negated },
+            Expr::Case { branches, otherwise } => Expr::Case {
+                branches: branches.iter().map(|(when, then)| (on(when), on(then))).collect(),
+                otherwise: otherwise.as_ref().map(|x| Box::new(on(x))),
+            },
+            Expr::In { x, list } => Expr::In { x: Box::new(on(x)), list: list.iter().map(on).collect() },
+            Expr::Between { x, low, high } => {
+                Expr::Between { x: Box::new(on(x)), low: Box::new(on(low)), high: Box::new(on(high)) }
+            }
+            Expr::Like { x, pattern } => Expr::Like { x: Box::new(on(x)), pattern: pattern.clone() },
+            Expr::Cast { x, to, quietly } => Expr::Cast { x: Box::new(on(x)), to: *to, quietly: *quietly },
+            Expr::Call(function, arguments) => Expr::Call(*function, arguments.iter().map(on).collect()),
+            Expr::Lookup { view, feature, key } => {
+                let key = on(key);
+                replace(view, feature, key)
+            }
+        }
+    }
+
     fn children(&self) -> Vec<&Expr> {
         match self {
             Expr::Column(_) | Expr::Literal(_) => Vec::new(),
             Expr::Negate(x) | Expr::Not(x) => vec![x],
             Expr::IsNull { x, .. } | Expr::Like { x, .. } | Expr::Cast { x, .. } => vec![x],
+            Expr::Lookup { key, .. } => vec![key],
             Expr::Binary(_, left, right) => vec![left, right],
             Expr::Between { x, low, high } => vec![x, low, high],
             Expr::In { x, list } => std::iter::once(&**x).chain(list).collect(),

@@ -5,12 +5,13 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::calendar;
-use super::generate_definitions;
+use super::generate_derived::{self, Draft};
 use super::generate_log::{self, Indices, KEYS, Recipe};
 use super::generate_sql::VECTOR_COLUMN;
 use super::model::{Datum, Row, Source, View, Window};
 use super::read::Request;
+use super::service::{Keys, Project};
+use super::{calendar, generate_definitions};
 
 const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -30,9 +31,12 @@ pub struct Case {
 pub struct Question {
     /// The index of a view.
     pub view: usize,
+    /// Its key.
     pub key: Vec<Datum>,
+    /// A value for every key column of any view; `key` is made of them.
+    pub keys: Keys,
     pub t: i64,
-    /// A value for each column of the source, but for the key and the event time.
+    /// A value for each column but the event time; for key columns that of `keys`.
     pub request: Request,
 }
 
@@ -46,37 +50,86 @@ impl Case {
     pub fn source_of(&self, view: &View) -> &Source {
         self.sources.iter().find(|source| source.name == view.source).expect("a view of a source of the case")
     }
+
+    /// What `read_service` takes.
+    pub fn project(&self) -> Project<'_> {
+        Project { sources: &self.sources, views: &self.views, rows: &self.rows }
+    }
 }
 
+/// Views of streams, each for itself: no table, no join, and no derived feature over another view.
 /// One to 400 rows, in clusters, so that shrinking drops many at once. A test does well to allow 20,000
 /// shrinking steps (`max_shrink_iters`).
 pub fn case() -> impl Strategy<Value = Case> {
-    let start = select(vec![1_700_000_000 * SECOND, 0, -3000 * SECOND, 951_782_400 * SECOND]);
-    let clusters = prop::collection::vec(prop::collection::vec(generate_log::recipe(), 1..=20), 1..=20);
-    let reads = prop::collection::vec(draw(), 1..=40);
-    let definitions = (generate_definitions::sources(), generate_definitions::views());
-    (clusters, reads, definitions, start, 1..=4_u8).prop_map(|(clusters, reads, (sources, views), start, keys)| {
-        assemble(sources, views, start, keys, &clusters.concat(), &reads)
-    })
+    let definitions = (generate_definitions::streams(), generate_definitions::views());
+    let log = (clusters(), start(), 1..=4_u8);
+    (definitions, log, prop::collection::vec(draw(), 1..=40)).prop_map(
+        |((sources, drafts), (clusters, start, keys), reads)| {
+            assemble(sources, drafts, &Log { start, keys, recipes: clusters.concat() }, &reads)
+        },
+    )
 }
 
-fn assemble(
-    sources: Vec<Source>,
-    views: Vec<(View, u8)>,
+/// The same with all that needs more than one source or view: a table as the last source, views of it and views
+/// that join it, derived features over other views and other keys.
+pub fn service_case() -> impl Strategy<Value = Case> {
+    let definitions =
+        (generate_definitions::streams(), generate_definitions::table(), generate_definitions::views_with_joins());
+    let across = prop::collection::vec(any::<(u8, (u8, u8, u8))>(), 0..=5);
+    let log = (clusters(), start(), 1..=4_u8);
+    (definitions, across, log, prop::collection::vec(draw(), 1..=40)).prop_map(
+        |((mut sources, table, mut drafts), across, (clusters, start, keys), reads)| {
+            sources.push(table);
+            for draft in &mut drafts {
+                keep_rows_of_requests_to_streams(draft, &sources);
+            }
+            generate_derived::across(&mut drafts, &across);
+            assemble(sources, drafts, &Log { start, keys, recipes: clusters.concat() }, &reads)
+        },
+    )
+}
+
+fn clusters() -> impl Strategy<Value = Vec<Vec<Recipe>>> {
+    prop::collection::vec(prop::collection::vec(generate_log::recipe(), 1..=20), 1..=20)
+}
+
+fn start() -> impl Strategy<Value = i64> {
+    select(vec![1_700_000_000 * SECOND, 0, -3000 * SECOND, 951_782_400 * SECOND])
+}
+
+struct Log {
     start: i64,
     keys: u8,
-    recipes: &[Recipe],
-    reads: &[Read],
-) -> Case {
-    let of_source = |(mut view, index): (View, u8)| {
-        view.source = sources[usize::from(index) % sources.len()].name.clone();
-        view
-    };
-    let views: Vec<View> = views.into_iter().map(of_source).collect();
-    let rows = generate_log::log(&sources, &views, start, keys, recipes);
+    recipes: Vec<Recipe>,
+}
+
+fn assemble(sources: Vec<Source>, drafts: Vec<Draft>, log: &Log, reads: &[Read]) -> Case {
+    let with_source = |draft: Draft| View { source: source_of_draft(&draft, &sources), ..draft.view };
+    let views: Vec<View> = drafts.into_iter().map(with_source).collect();
+    let rows = generate_log::log(&sources, &views, log.start, log.keys, &log.recipes);
     let mut case = Case { sources, views, rows, reads: Vec::new() };
-    case.reads = reads.iter().map(|read| case.read(read, start)).collect();
+    case.reads = reads.iter().map(|read| case.read(read, log.start)).collect();
     case
+}
+
+/// Events join a table, not rows of the table itself.
+fn source_of_draft(draft: &Draft, sources: &[Source]) -> String {
+    let fits = |source: &&Source| draft.view.joins.is_empty() || !source.table;
+    let fitting: Vec<&Source> = sources.iter().filter(fits).collect();
+    fitting[usize::from(draft.source) % fitting.len()].name.clone()
+}
+
+/// The page does not say what a request's row is beside the one row of a table.
+fn keep_rows_of_requests_to_streams(draft: &mut Draft, sources: &[Source]) {
+    let source = source_of_draft(draft, sources);
+    if sources.iter().any(|other| other.name == source && other.table) {
+        for feature in &mut draft.view.features {
+            feature.include_request = false;
+        }
+        for output in &mut draft.outputs {
+            output.is_of_key_alone = true;
+        }
+    }
 }
 
 /// How one read comes about: beside the edge of a feature's window around one of the rows.
@@ -111,24 +164,25 @@ impl Case {
             _ => start,
         };
         let t = edge(&feature.window, feature.offset, anchor, read.edge) + read.distance;
-        let key = match row {
-            // Mostly the key of that very row, if it has one.
-            Some(row) if read.key < 200 => key_of(view, self.source_of(view), row),
-            _ => None,
+        // Mostly the key of that very row, where it has one.
+        let keys = match row {
+            Some(row) if read.key < 200 => keys_of(self.source_of(view), row, read.key),
+            _ => keys_number(usize::from(read.key)),
         };
-        let key = key.unwrap_or_else(|| key_number(view, usize::from(read.key)));
-        Question { view: view_index, key, t, request: request(view, self.source_of(view), &read.values) }
+        let request = request(self.source_of(view), &keys, &read.values);
+        Question { view: view_index, key: key_of(view, &keys), keys, t, request }
     }
 }
 
-fn request(view: &View, source: &Source, indices: &Indices) -> Request {
+fn request(source: &Source, keys: &Keys, indices: &Indices) -> Request {
     let mut values = generate_log::values(indices, 0, 0);
     let vector = source.field_index(VECTOR_COLUMN.0).expect("a field of every source");
     // A broken one would make the whole request invalid, which is no matter of values.
     values[vector] = generate_log::vector(indices[15]);
-    let fields = source.fields.iter().map(|(name, _)| name.clone()).zip(values);
-    let is_given = |name: &String| *name != source.event_time && !view.entity_keys.contains(name);
-    fields.filter(|(name, _)| is_given(name)).collect()
+    let mut request: Request = source.fields.iter().map(|(name, _)| name.clone()).zip(values).collect();
+    request.remove(&source.event_time);
+    request.extend(keys.clone());
+    request
 }
 
 /// The moment at which the event at `anchor` enters or leaves the window, or another telling one.
@@ -156,123 +210,32 @@ fn edge(window: &Window, offset: i64, anchor: i64, edge: u8) -> i64 {
     }
 }
 
-fn key_of(view: &View, source: &Source, row: &Row) -> Option<Vec<Datum>> {
-    let column = |name: &String| row.columns[source.field_index(name).expect("a declared field")].clone();
-    let key: Vec<Datum> = view.entity_keys.iter().map(column).collect();
-    if key.iter().any(Datum::is_null) { None } else { Some(key) }
+/// Of a view, from those of all.
+fn key_of(view: &View, keys: &Keys) -> Vec<Datum> {
+    view.entity_keys.iter().map(|name| keys[name].clone()).collect()
+}
+
+/// Those of a row; another one for each that is null.
+fn keys_of(source: &Source, row: &Row, otherwise: u8) -> Keys {
+    let mut keys = keys_number(usize::from(otherwise));
+    for (name, key) in &mut keys {
+        let found = &row.columns[source.field_index(name).expect("a declared field")];
+        if !found.is_null() {
+            *key = found.clone();
+        }
+    }
+    keys
 }
 
 /// The last of them is of no row.
-fn key_number(view: &View, index: usize) -> Vec<Datum> {
+fn keys_number(index: usize) -> Keys {
     let (text, int, more) = KEYS.get(index % (KEYS.len() + 1)).copied().unwrap_or(("nobody", 99, "none"));
-    let value = |name: &String| match name.as_str() {
-        "key_text" => Datum::Text(text.into()),
-        "key_int" => Datum::Int(int),
-        _ => Datum::Text(more.into()),
-    };
-    view.entity_keys.iter().map(value).collect()
+    Keys::from([
+        ("key_text".to_string(), Datum::Text(text.into())),
+        ("key_int".to_string(), Datum::Int(int)),
+        ("key_more".to_string(), Datum::Text(more.into())),
+    ])
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::strategy::ValueTree;
-    use proptest::test_runner::{Config, TestRng, TestRunner};
-
-    use super::super::model::Status;
-    use super::super::{accept, read, toml};
-    use super::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        /// Whatever is drawn is well typed, and the ledger adds up.
-        #[test]
-        fn cases_can_be_read(case in case()) {
-            for view in &case.views {
-                let source = case.source_of(view);
-                let rows = case.rows_of(&source.name);
-                let ledger = accept::ledger(view, source, &rows);
-                let sum = ledger.applied + ledger.filtered + ledger.keyless + ledger.late + ledger.duplicate;
-                prop_assert_eq!(sum, accept::source_ledger(source, &rows).accepted);
-            }
-            for Question { view, key, t, request } in &case.reads {
-                let view = &case.views[*view];
-                let source = case.source_of(view);
-                let rows = case.rows_of(&source.name);
-                let answers = read::read(view, source, &rows, key, *t, None);
-                prop_assert_eq!(answers.len(), view.features.len() + view.derived.len());
-                prop_assert!(answers.iter().all(|(_, answer)| answer.newest.is_none_or(|newest| newest < *t)));
-                let answers = read::read(view, source, &rows, key, *t, Some(request));
-                prop_assert!(answers.iter().all(|(_, answer)| answer.newest.is_none_or(|newest| newest <= *t)));
-                prop_assert!(answers.iter().all(|(_, answer)| answer.accepts(&answer.value)));
-            }
-            prop_assert!(toml::project(&case.sources, &case.views).ends_with("]\n"));
-        }
-
-        /// Late is only a count: what the record may forget lies outside every window of a live read.
-        #[test]
-        fn forgetting_late_events_changes_no_live_read(case in case()) {
-            for view in &case.views {
-                let source = case.source_of(view);
-                let rows = case.rows_of(&source.name);
-                let fates = accept::fates(view, source, &rows);
-                let kept = rows.iter().zip(&fates).filter(|(_, fate)| **fate == accept::Fate::Applied);
-                let kept: Vec<Row> = kept.map(|(row, _)| row.clone()).collect();
-                let accepted = rows.iter().filter_map(|row| accept::accept(source, row));
-                let now = accepted.map(|event| event.event_time).max().unwrap_or(0) + 1;
-                for index in 0..KEYS.len() {
-                    let key = key_number(view, index);
-                    let all = read::read(view, source, &rows, &key, now, None);
-                    let without_late = read::read(view, source, &kept, &key, now, None);
-                    for ((name, a), (_, b)) in all.iter().zip(&without_late) {
-                        prop_assert!(a.same(b), "{}: {:?} is not {:?}", name, a, b);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Prints what 200 cases hold; fails when something that they exist for does not occur at all.
-    #[test]
-    fn cases_hit_what_they_aim_at() {
-        let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(Default::default()));
-        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        for _ in 0..200 {
-            let case = case().new_tree(&mut runner).expect("a case").current();
-            for view in &case.views {
-                let source = case.source_of(view);
-                for fate in accept::fates(view, source, &case.rows_of(&source.name)) {
-                    *seen.entry(format!("{fate:?}")).or_default() += 1;
-                }
-            }
-            for Question { view, key, t, request } in &case.reads {
-                let view = &case.views[*view];
-                let source = case.source_of(view);
-                let answers = read::read(view, source, &case.rows_of(&source.name), key, *t, Some(request));
-                for (i, (_, answer)) in answers.iter().enumerate() {
-                    *seen.entry(format!("{:?}", answer.status)).or_default() += 1;
-                    if let (Some(feature), false) = (view.features.get(i), answer.value.is_null()) {
-                        let sql = feature.aggregate.sql();
-                        *seen.entry(sql.split('(').next().unwrap_or_default().to_string()).or_default() += 1;
-                    }
-                }
-            }
-        }
-        println!("{seen:#?}");
-        for fate in ["DeadLetter", "Keyless", "Duplicate", "Filtered", "Late", "Applied"] {
-            assert!(seen.contains_key(fate), "no {fate}");
-        }
-        for status in [Status::Present, Status::Defaulted, Status::Empty, Status::NotFound, Status::Error] {
-            assert!(seen.contains_key(&format!("{status:?}")), "no {status:?}");
-        }
-        let kinds = "count sum avg min max variance stddev first last first_k last_k distinct count_distinct quantile \
-            median histogram top_k bottom_k mode skewness kurtosis any all arg_max arg_min rate decayed_sum \
-            decayed_count count_by sum_by avg_by entropy time_since_last mean_gap max_gap trend vector_sum vector_avg \
-            vector_last";
-        for kind in kinds.split_whitespace() {
-            assert!(seen.contains_key(kind), "no value of {kind}");
-        }
-    }
-}
+mod tests;

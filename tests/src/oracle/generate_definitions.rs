@@ -4,12 +4,13 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::expression::{Expr, Function, Operator};
+use super::expression::{Expr, Operator};
 use super::generate_aggregates;
+use super::generate_derived::{self, Draft, Output};
 use super::generate_sql::{
-    self, CATEGORY_COLUMN, Expressions, PLAIN_COLUMNS, SELECTED_FLAG, SELECTED_INT, VECTOR_COLUMN,
+    self, CATEGORY_COLUMN, Expressions, JOIN, PLAIN_COLUMNS, SELECTED_FLAG, SELECTED_INT, VECTOR_COLUMN,
 };
-use super::model::{Aggregate, Datum, Feature, Period, Source, Type, View, Window};
+use super::model::{Datum, Feature, Join, Period, Source, Type, View, Window};
 
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -50,13 +51,37 @@ pub fn fields() -> Vec<(String, Type)> {
     fields.into_iter().map(|(name, of)| (name.to_string(), of)).collect()
 }
 
-/// One or two sources, named by their index.
-pub fn sources() -> impl Strategy<Value = Vec<Source>> {
+/// One or two streams, named by their index.
+pub fn streams() -> impl Strategy<Value = Vec<Source>> {
+    prop::collection::vec(source(), 1..=2).prop_map(|mut sources| {
+        for (i, source) in sources.iter_mut().enumerate() {
+            source.name = format!("source_{i}");
+        }
+        sources
+    })
+}
+
+pub const TABLE: &str = "table";
+
+/// The table that views of many sources may see or join.
+pub fn table() -> impl Strategy<Value = Source> {
+    let red = Expr::binary(Operator::Equal, Expr::column("c"), Expr::text("red"));
+    let above = Expr::binary(Operator::Greater, Expr::column("a"), Expr::int(2));
+    let delete_when = select(vec![Some(Expr::column("flag")), Some(red), Some(above), None]);
+    (source(), delete_when).prop_map(|(source, delete_when)| Source {
+        name: TABLE.into(),
+        table: true,
+        delete_when,
+        ..source
+    })
+}
+
+fn source() -> impl Strategy<Value = Source> {
     let event_id = select(vec![None, Some("id_int"), Some("id_text"), Some("id_int")]);
     let arrival_time = select(vec![None, Some("known_at")]);
     let horizon = select(vec![HOUR, 1, SECOND, 10 * MINUTE, 30 * DAY]);
     let skew = select(vec![5 * MINUTE, 1, SECOND, 2 * HOUR]);
-    let source = (event_id, arrival_time, horizon, skew).prop_map(|(event_id, arrival_time, horizon, skew)| Source {
+    (event_id, arrival_time, horizon, skew).prop_map(|(event_id, arrival_time, horizon, skew)| Source {
         name: String::new(),
         fields: fields(),
         event_time: "happened_at".into(),
@@ -65,51 +90,68 @@ pub fn sources() -> impl Strategy<Value = Vec<Source>> {
         dedup_horizon: horizon,
         max_future_skew: skew,
         assumed_delay: 0,
-    });
-    prop::collection::vec(source, 1..=2).prop_map(|mut sources| {
-        for (i, source) in sources.iter_mut().enumerate() {
-            source.name = format!("source_{i}");
-        }
-        sources
+        table: false,
+        delete_when: None,
     })
 }
 
-/// One to three views, named by their index, of `source_0` unless the second number of the pair is odd.
-pub fn views() -> impl Strategy<Value = Vec<(View, u8)>> {
-    let view = prop_oneof![2 => view(false), 1 => view(true)];
-    prop::collection::vec((view, any::<u8>()), 1..=3).prop_map(|mut views| {
-        for (i, (view, _)) in views.iter_mut().enumerate() {
-            view.name = format!("view_{i}");
+/// One to three views, named by their index; their sources are a number.
+pub fn views() -> impl Strategy<Value = Vec<Draft>> {
+    let view = prop_oneof![2 => view(false, false), 1 => view(true, false)];
+    numbered(prop::collection::vec(view, 1..=3))
+}
+
+/// The same, and some of them join the table.
+pub fn views_with_joins() -> impl Strategy<Value = Vec<Draft>> {
+    let view =
+        prop_oneof![2 => view(false, false), 1 => view(true, false), 2 => view(false, true), 1 => view(true, true)];
+    numbered(prop::collection::vec(view, 1..=3))
+}
+
+fn numbered(drafts: impl Strategy<Value = Vec<Draft>>) -> impl Strategy<Value = Vec<Draft>> {
+    drafts.prop_map(|mut drafts| {
+        for (i, draft) in drafts.iter_mut().enumerate() {
+            draft.view.name = format!("view_{i}");
         }
-        views
+        drafts
     })
 }
 
-fn view(selected: bool) -> impl Strategy<Value = View> {
-    let plain = generate_sql::expressions(2, false);
-    let visible = generate_sql::expressions(2, selected);
+fn view(selected: bool, joined: bool) -> impl Strategy<Value = Draft> {
+    let plain = generate_sql::expressions(2, false, joined);
+    let visible = generate_sql::expressions(2, selected, joined);
+    // A view's own `where` sees nothing of a table, not by way of a select either.
+    let unjoined = generate_sql::expressions(2, selected && !joined, false);
     let entity_keys =
         select(vec![vec!["key_text"], vec!["key_int"], vec!["key_text", "key_more"], vec!["key_int", "key_text"]]);
-    let filter = prop::option::weighted(0.25, filter(&visible));
+    let filter = prop::option::weighted(0.25, filter(&unjoined));
     let selects = (plain.ints, plain.bools);
     let features = prop::collection::vec(feature(&visible), 1..=5);
     let derived = prop::collection::vec(any::<(u8, u8, u8)>(), 0..=3);
-    (entity_keys, filter, selects, features, derived).prop_map(move |(keys, filter, (int, flag), features, derived)| {
-        let mut features = features;
-        for (i, (feature, _)) in features.iter_mut().enumerate() {
-            feature.name = feature.name.replacen("NAME", &format!("f{i}"), 1);
-        }
-        let chosen = [(SELECTED_INT.to_string(), int), (SELECTED_FLAG.to_string(), flag)];
-        View {
-            name: String::new(),
-            entity_keys: keys.into_iter().map(str::to_string).collect(),
-            source: String::new(),
-            filter,
-            select: if selected { chosen.to_vec() } else { Vec::new() },
-            derived: derived_features(&features, &derived),
-            features: features.into_iter().map(|(feature, _)| feature).collect(),
-        }
-    })
+    let places = (any::<u8>(), select(vec!["key_text", "key_int", "c"]), entity_keys);
+    (places, filter, selects, features, derived).prop_map(
+        move |(places, filter, (int, flag), mut features, derived)| {
+            let (source, on, keys) = places;
+            for (i, (feature, _)) in features.iter_mut().enumerate() {
+                feature.name = feature.name.replacen("NAME", &format!("f{i}"), 1);
+            }
+            let chosen = [(SELECTED_INT.to_string(), int), (SELECTED_FLAG.to_string(), flag)];
+            let join = Join { name: JOIN.into(), source: TABLE.into(), on: on.into() };
+            let mut outputs: Vec<Output> =
+                features.iter().map(|(feature, of)| Output::of_feature(feature, *of)).collect();
+            let view = View {
+                name: String::new(),
+                entity_keys: keys.into_iter().map(str::to_string).collect(),
+                source: String::new(),
+                filter,
+                select: if selected { chosen.to_vec() } else { Vec::new() },
+                joins: if joined { vec![join] } else { Vec::new() },
+                derived: generate_derived::local(&mut outputs, &derived),
+                features: features.into_iter().map(|(feature, _)| feature).collect(),
+            };
+            Draft { view, outputs, source }
+        },
+    )
 }
 
 /// With the type of its value, `None` for a list or a map.
@@ -168,47 +210,5 @@ fn default_of(result: Option<Type>, index: u8) -> Option<Datum> {
         Type::Text => Some(Datum::Text(if second { "" } else { "it's unknown" }.into())),
         Type::Bool => Some(Datum::Bool(second)),
         Type::Bytes | Type::Time | Type::Decimal(..) | Type::Vector(_) => None,
-    }
-}
-
-/// Each draw is a shape and two features; only scalars are named, and only exact ones in more than IS NULL.
-fn derived_features(features: &[(Feature, Option<Type>)], draws: &[(u8, u8, u8)]) -> Vec<(String, Expr)> {
-    let is_scalar = |of: &Option<Type>| !matches!(of, None | Some(Type::Vector(_)));
-    let scalars: Vec<&Feature> = features.iter().filter(|(_, of)| is_scalar(of)).map(|(feature, _)| feature).collect();
-    let is_number = |(feature, of): &&(Feature, Option<Type>)| {
-        // As good as always exact: few logs hold more than 256 different values.
-        let is_exact = feature.aggregate.is_exact() || matches!(feature.aggregate, Aggregate::CountDistinct(_));
-        is_exact && matches!(of, Some(Type::Int64 | Type::Float64))
-    };
-    let numbers: Vec<&(Feature, Option<Type>)> = features.iter().filter(is_number).collect();
-    let mut derived = Vec::new();
-    for (i, (shape, left, right)) in draws.iter().enumerate() {
-        let expression = if numbers.is_empty() || shape % 6 == 0 {
-            let Some(x) = scalars.get(usize::from(*left) % scalars.len().max(1)) else { continue };
-            Expr::IsNull { x: Box::new(Expr::column(&x.name)), negated: shape % 12 == 0 }
-        } else {
-            let number = |index: u8| numbers[usize::from(index) % numbers.len()];
-            derived_number(shape % 6, number(*left), number(*right))
-        };
-        derived.push((format!("d{i}"), expression));
-    }
-    derived
-}
-
-fn derived_number(shape: u8, left: &(Feature, Option<Type>), right: &(Feature, Option<Type>)) -> Expr {
-    let (x, y) = (Expr::column(&left.0.name), Expr::column(&right.0.name));
-    let zero = if left.1 == Some(Type::Int64) { Expr::int(0) } else { Expr::float(0.0) };
-    match shape {
-        1 => Expr::binary(Operator::Divide, x, Expr::call(Function::NullIf, &[y, Expr::int(0)])),
-        2 => Expr::binary(Operator::Subtract, Expr::call(Function::Coalesce, &[x, zero]), y),
-        3 => Expr::binary(Operator::Greater, x, y),
-        4 => Expr::binary(Operator::Multiply, x, y),
-        _ => {
-            let doubled = Expr::binary(Operator::Add, x.clone(), x.clone());
-            Expr::Case {
-                branches: vec![(Expr::binary(Operator::Less, x, y), doubled)],
-                otherwise: Some(Box::new(zero)),
-            }
-        }
     }
 }

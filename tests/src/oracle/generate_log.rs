@@ -49,10 +49,11 @@ enum Time {
     FromArrival(i64),
     /// This far from the last moment that is not yet too far in the future.
     FromSkew(i64),
-    /// Beside an earlier event.
+    /// Beside an earlier event, of any source or of the same.
     Beside {
         back: u8,
         distance: i64,
+        of_any: bool,
     },
     /// This far from the last moment that is not late for the view.
     FromLate {
@@ -71,7 +72,8 @@ pub const KEYS: [(&str, i64, &str); 5] =
 pub fn recipe() -> impl Strategy<Value = Recipe> {
     let step = select(vec![0, 0, 1, 1000, SECOND, 61 * SECOND, 601 * SECOND, HOUR, 25 * HOUR, 30 * DAY]);
     let jitter = select(vec![0, 0, 0, -1, SECOND, -SECOND, -HOUR, -2 * DAY]);
-    let places = (0..2_u8, 0..2_u8, 0..4_u8);
+    // Six can be shared out evenly among one, two or three sources.
+    let places = (0..6_u8, 0..2_u8, 0..4_u8);
     (places, step, id(), time(), jitter, values_of_columns()).prop_map(
         |((source, partition, key), step, id, time, jitter, values)| Recipe {
             source,
@@ -109,7 +111,8 @@ fn time() -> impl Strategy<Value = Time> {
         40 => near.prop_map(Time::FromArrival),
         8 => far.prop_map(Time::FromArrival),
         6 => edge().prop_map(Time::FromSkew),
-        30 => (0..10_u8, edge()).prop_map(|(back, distance)| Time::Beside { back, distance }),
+        30 => (0..10_u8, edge(), any::<bool>())
+            .prop_map(|(back, distance, of_any)| Time::Beside { back, distance, of_any }),
         12 => (0..3_u8, edge()).prop_map(|(view, distance)| Time::FromLate { view, distance }),
         1 => Just(Time::Spoiler),
         1 => Just(Time::Null),
@@ -182,8 +185,9 @@ impl Log<'_> {
             Time::Spoiler => YEAR_2099,
             Time::FromArrival(distance) => arrival + distance,
             Time::FromSkew(distance) => arrival + source.max_future_skew + distance,
-            Time::Beside { back, distance } => {
-                let earlier = self.earlier(index, back).and_then(|row| time_of(&row.columns[0]));
+            Time::Beside { back, distance, of_any } => {
+                let of_any = self.rows.iter().rev().nth(usize::from(back)).map(|(_, row)| row).filter(|_| of_any);
+                let earlier = of_any.or(self.earlier(index, back)).and_then(|row| time_of(&row.columns[0]));
                 earlier.unwrap_or(arrival) + distance
             }
             Time::FromLate { view, distance } => {

@@ -32,9 +32,13 @@ pub const VECTOR_COLUMN: (&str, Type) = ("v", Type::Vector(3));
 pub const SELECTED_INT: &str = "selected_int";
 pub const SELECTED_FLAG: &str = "selected_flag";
 
-/// Expressions of at most `depth` levels; `selected` ones may also name the select columns.
-pub fn expressions(depth: usize, selected: bool) -> Expressions {
-    let mut level = leaves(selected);
+/// The name under which views join the table.
+pub const JOIN: &str = "j";
+
+/// Expressions of at most `depth` levels; `selected` ones may also name the select columns, `joined` ones those of
+/// the table.
+pub fn expressions(depth: usize, selected: bool, joined: bool) -> Expressions {
+    let mut level = leaves(selected, joined);
     for _ in 0..depth {
         // Two choices only, so that shrinking steps from any compound straight to the simpler level.
         level = Expressions {
@@ -47,20 +51,27 @@ pub fn expressions(depth: usize, selected: bool) -> Expressions {
     level
 }
 
-fn leaves(selected: bool) -> Expressions {
+fn leaves(selected: bool, joined: bool) -> Expressions {
     let mut int_columns = INT_COLUMNS.to_vec();
     let mut bool_columns = vec!["flag"];
     if selected {
         int_columns.insert(0, SELECTED_INT);
         bool_columns.insert(0, SELECTED_FLAG);
     }
+    let (mut float_columns, mut text_columns) = (FLOAT_COLUMNS.to_vec(), TEXT_COLUMNS.to_vec());
+    if joined {
+        int_columns.splice(0..0, ["j.a", "j.b"]);
+        float_columns.splice(0..0, ["j.x", "j.y"]);
+        text_columns.splice(0..0, ["j.s", "j.c"]);
+        bool_columns.insert(0, "j.flag");
+    }
     let int_literals = select(vec![0, 1, -1, 2, 10, i64::MAX, i64::MIN]).prop_map(Expr::int);
     let float_literals = select(vec![0.0, 1.0, -1.5, 0.1, 2.5, 1e308, 5e-324]).prop_map(Expr::float);
     let text_literals = select(vec!["", "a", "Z", "12", "it's", "😀", " pad "]).prop_map(Expr::text);
     Expressions {
         ints: prop_oneof![4 => columns(&int_columns), 1 => int_literals].boxed(),
-        floats: prop_oneof![4 => columns(&FLOAT_COLUMNS), 1 => float_literals].boxed(),
-        texts: prop_oneof![4 => columns(&TEXT_COLUMNS), 1 => text_literals].boxed(),
+        floats: prop_oneof![4 => columns(&float_columns), 1 => float_literals].boxed(),
+        texts: prop_oneof![4 => columns(&text_columns), 1 => text_literals].boxed(),
         bools: columns(&bool_columns).boxed(),
     }
 }

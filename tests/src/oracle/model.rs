@@ -52,6 +52,10 @@ pub struct Source {
     pub max_future_skew: i64,
     /// Only written to the definition: a push source takes the server's clock, not this.
     pub assumed_delay: i64,
+    /// Its rows are states of their keys and not events: the newest one counts, unless it is a delete.
+    pub table: bool,
+    /// Of a table; sees the fields only.
+    pub delete_when: Option<Expr>,
 }
 
 #[derive(Clone, Debug)]
@@ -71,8 +75,20 @@ pub struct View {
     pub source: String,
     pub filter: Option<Expr>,
     pub select: Vec<(String, Expr)>,
+    pub joins: Vec<Join>,
     pub features: Vec<Feature>,
+    /// Over features and derived ones of this view (`name`) and of others (`view.name`).
     pub derived: Vec<(String, Expr)>,
+}
+
+/// The columns of a table as of each event, named `name.column`.
+#[derive(Clone, Debug)]
+pub struct Join {
+    pub name: String,
+    /// A table source.
+    pub source: String,
+    /// A field of both sources.
+    pub on: String,
 }
 
 #[derive(Clone, Debug)]

@@ -20,6 +20,8 @@ pub fn source() -> Source {
         dedup_horizon: 3600 * SECOND,
         max_future_skew: 300 * SECOND,
         assumed_delay: 0,
+        table: false,
+        delete_when: None,
     }
 }
 
@@ -35,6 +37,7 @@ pub fn view(features: Vec<Feature>) -> View {
         source: "payments".into(),
         filter: None,
         select: Vec::new(),
+        joins: Vec::new(),
         features,
         derived: Vec::new(),
     }

@@ -35,6 +35,12 @@ pub fn duration(microseconds: i64) -> String {
 
 fn source_text(source: &Source) -> String {
     let mut text = format!("[source.{}]\nconnector = \"push\"\n", source.name);
+    if source.table {
+        text += "kind = \"table\"\n";
+    }
+    if let Some(delete_when) = &source.delete_when {
+        text += &format!("delete_when = {}\n", quoted(&delete_when.sql()));
+    }
     text += &format!("event_time = {}\n", quoted(&source.event_time));
     if let Some(event_id) = &source.event_id {
         text += &format!("event_id = {}\n", quoted(event_id));
@@ -78,6 +84,10 @@ fn view_text(view: &View) -> String {
         for (column, expression) in &view.select {
             text += &format!("{column} = {}\n", quoted(&expression.sql()));
         }
+    }
+    for join in &view.joins {
+        let (source, on) = (quoted(&join.source), quoted(&join.on));
+        text += &format!("[view.{name}.join.{}]\nsource = {source}\non = {on}\n", join.name);
     }
     text += &format!("[view.{name}.features]\n");
     for feature in &view.features {
@@ -175,6 +185,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::expression::Expr;
+    use super::super::model::Join;
     use super::super::sample::{feature, source, view};
     use super::*;
 
@@ -216,6 +227,19 @@ mod tests {
         }
         assert!(text.contains("features = [\"cards:*\"]"));
         assert!(text.contains("happened = \"timestamp[us]\""));
+    }
+
+    #[test]
+    fn tables_and_joins() {
+        let table = Source { table: true, delete_when: Some(Expr::column("gone")), ..source() };
+        assert!(source_text(&table).contains("\nkind = \"table\"\ndelete_when = \"gone\"\n"));
+        let mut view = view(Vec::new());
+        view.joins = vec![Join { name: "p".into(), source: "people".into(), on: "card".into() }];
+        let expected = "[view.cards.join.p]\nsource = \"people\"\non = \"card\"\n[view.cards.features]\n";
+        assert!(view_text(&view).contains(expected));
+        let lookup = Expr::Lookup { view: "v".into(), feature: "f".into(), key: Box::new(Expr::text("k")) };
+        view.derived = vec![("d".into(), lookup)];
+        assert!(view_text(&view).contains("d = \"lookup('v:f', 'k')\""));
     }
 
     #[test]

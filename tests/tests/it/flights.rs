@@ -32,6 +32,8 @@ fn source(name: &str, fields: &[(&str, Type)], arrival: &str) -> (Source, Vec<Ro
         dedup_horizon: HOUR,
         max_future_skew: 300_000_000,
         assumed_delay: 0,
+        table: false,
+        delete_when: None,
     };
     let mut rows = Vec::new();
     let mut file = ParquetFile::open(&project().join(format!("data/{name}.parquet")), 0).unwrap();
@@ -72,7 +74,16 @@ fn feature(name: &str, aggregate: Aggregate, window: Window) -> Feature {
 fn view(name: &str, keys: &[&str], source: &str, features: Vec<Feature>) -> View {
     let entity_keys = keys.iter().map(|key| key.to_string()).collect();
     let (filter, select, derived) = (None, Vec::new(), Vec::new());
-    View { name: name.to_string(), entity_keys, source: source.to_string(), filter, select, features, derived }
+    View {
+        name: name.to_string(),
+        entity_keys,
+        source: source.to_string(),
+        filter,
+        joins: Vec::new(),
+        select,
+        features,
+        derived,
+    }
 }
 
 /// The project's views once more, in the oracle's words.

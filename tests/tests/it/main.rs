@@ -1,5 +1,6 @@
 //! The one test binary: every end-to-end, parity and crash test of the project, and the house rules.
 
+mod across;
 mod crash;
 mod flights;
 mod hard_cases;

@@ -136,7 +136,7 @@ fn check(case: &Case, size: usize, leaf_max: usize) -> Result<(), TestCaseError>
         let all = |l: &Ledger| (l.applied, l.filtered, l.keyless, l.late, l.duplicate);
         prop_assert_eq!(all(ledger), all(&expected), "ledger of {}", view.name);
     }
-    for Question { view, key, t: time, request } in &case.reads {
+    for Question { view, key, t: time, request, .. } in &case.reads {
         let definition = &case.views[*view];
         let source = case.source_of(definition);
         let expected = read(definition, source, &case.rows_of(&definition.source), key, *time, Some(request));
@@ -174,11 +174,11 @@ fn check(case: &Case, size: usize, leaf_max: usize) -> Result<(), TestCaseError>
 }
 
 /// As many cases as `TIDEMILL_CASES` says; 10,000 by default.
-fn cases() -> u32 {
+pub fn cases() -> u32 {
     std::env::var("TIDEMILL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000)
 }
 
-fn run<S: Strategy>(name: &str, strategy: S, cases: u32, test: impl Fn(&S::Value) -> Result<(), TestCaseError>) {
+pub fn run<S: Strategy>(name: &str, strategy: S, cases: u32, test: impl Fn(&S::Value) -> Result<(), TestCaseError>) {
     let config =
         ProptestConfig { cases, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() };
     let mut seed = [0u8; 32];

@@ -141,6 +141,7 @@ impl<'a> Value<'a> {
         match self {
             Value::Float64(v) if v.is_nan() => Value::Null,
             Value::Float64(v) => Value::Float64(v + 0.0),
+            Value::List(items) => Value::List(items.into_iter().map(Value::settled).collect()),
             other => other,
         }
     }

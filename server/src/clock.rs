@@ -7,17 +7,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Debug, Default)]
 pub struct Clock {
     latest: AtomicI64,
+    /// the time at which it stands still
+    standing: Option<i64>,
 }
 
 impl Clock {
     /// A clock that starts no earlier than `at_least`, the latest time that the log has seen.
     pub fn starting_at(at_least: i64) -> Self {
-        Clock { latest: AtomicI64::new(at_least) }
+        Clock { latest: AtomicI64::new(at_least), standing: None }
+    }
+
+    /// A clock that stands still: for tests of definitions, whose values must not depend on the day.
+    pub fn standing_at(time: i64) -> Self {
+        Clock { latest: AtomicI64::new(time), standing: Some(time) }
     }
 
     /// The time now.
     #[allow(clippy::disallowed_methods)]
     pub fn now(&self) -> i64 {
+        if let Some(time) = self.standing {
+            return time;
+        }
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
         self.latest.fetch_max(wall, Ordering::Relaxed).max(wall)

@@ -53,11 +53,20 @@ pub fn load_project(folder: &Path) -> Result<Registry, Failure> {
 impl Server {
     /// Recovers what the data directory holds and starts ingest.
     pub fn open(registry: Registry, data_dir: &Path) -> Result<(Arc<Server>, IngestThreads), Failure> {
+        Server::open_at(registry, data_dir, Clock::default())
+    }
+
+    /// The same with a clock of one's own.
+    pub fn open_at(
+        registry: Registry,
+        data_dir: &Path,
+        clock: Clock,
+    ) -> Result<(Arc<Server>, IngestThreads), Failure> {
         let named = |e: std::io::Error| Failure::invalid("E5011", format!("{}: {e}", data_dir.display()));
         std::fs::create_dir_all(data_dir).map_err(named)?;
         let registry = Arc::new(registry);
         let memory = Arc::new(Memory::new(registry.sources.len(), registry.views.len()));
-        let clock = Arc::new(Clock::default());
+        let clock = Arc::new(clock);
         let recovered = recover(data_dir, &registry, &memory, &clock)?;
         let log_folder = data_dir.join("log");
         let past = Past::new(registry.clone(), log_folder.clone());

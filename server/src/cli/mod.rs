@@ -10,6 +10,8 @@ mod offline;
 mod output;
 mod push;
 pub mod serve;
+mod templates;
+mod test;
 
 use std::path::PathBuf;
 
@@ -45,7 +47,7 @@ enum Verb {
     },
     /// Makes a project that runs at once
     Init {
-        /// the template (empty), or the folder
+        /// the template (fraud, recommendations, empty), or the folder
         first: String,
         /// the folder, behind a template
         dir: Option<PathBuf>,
@@ -55,6 +57,8 @@ enum Verb {
         #[arg(default_value = ".")]
         dir: PathBuf,
     },
+    /// Runs a project's fixtures: events in, values expected
+    Test(test::TestArguments),
     /// Lays definition files out canonically
     Fmt {
         #[arg(default_value = ".")]
@@ -201,8 +205,9 @@ pub fn run() -> u8 {
 fn verb(arguments: Arguments, style: Style) -> Result<(), Ended> {
     match arguments.verb {
         Verb::Demo { dir } => runtime()?.block_on(demo::run(dir, style)),
-        Verb::Init { first, dir } => offline::init(&first, dir, style),
+        Verb::Init { first, dir } => templates::init(&first, dir, style),
         Verb::Check { dir } => offline::check(&dir, style),
+        Verb::Test(test) => runtime()?.block_on(test::run(test, style)),
         Verb::Fmt { dir, check } => offline::format(&dir, check, style),
         Verb::Schema => offline::schema(),
         Verb::Serve(serve) => runtime()?.block_on(serve::run(serve, style)),

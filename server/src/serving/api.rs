@@ -97,6 +97,15 @@ pub async fn push(server: Arc<Server>, request: v1::PushRequest) -> Result<v1::P
     enqueue(server, request).await?.await
 }
 
+/// Events of a fixture into a source of any connector, readable when this returns.
+pub async fn feed(server: Arc<Server>, source: &str, rows: Rows) -> Result<v1::PushResponse, Failure> {
+    let source = source_of(&server, source)?;
+    let now = server.clock.now();
+    let decoded = tokio::task::block_in_place(|| decode(&server, source, &rows, now))?;
+    let receipt = server.ingest.enqueue(source, 0, now, decoded, Wait::Readable).await?.await?;
+    Ok(push_response(&server, source, receipt, now))
+}
+
 fn push_response(server: &Server, source: usize, receipt: Receipt, now: i64) -> v1::PushResponse {
     let name = &server.registry.sources[source].name;
     let letters = receipt.dead.iter().take(SHOWN_DEAD_LETTERS).map(|dead| v1::DeadLetter {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use tidemill_features::definitions::{Connector, Source};
+use tidemill_features::definitions::{Connector, FieldType, Source};
 use tidemill_features::stream::{EventBatch, KEY_BYTES_MAX};
-use tidemill_features::value::Value;
+use tidemill_features::value::{DataType, Value};
 
 use super::scalar::shortened;
 use crate::columns::ColumnsBuilder;
@@ -46,6 +46,8 @@ pub struct Decoder {
     source: Arc<Source>,
     /// columns of entity keys, for each entity that the source feeds
     keys: Arc<Vec<Vec<usize>>>,
+    /// columns of vectors with their lengths
+    vectors: Vec<(usize, u32)>,
     now: i64,
     rows_max: u64,
     letters_bytes: usize,
@@ -62,7 +64,12 @@ impl Decoder {
     pub fn new(source: Arc<Source>, keys: Arc<Vec<Vec<usize>>>, now: i64) -> Self {
         let columns = ColumnsBuilder::new(source.fields.iter().map(|(_, field)| &field.data_type));
         let (decoded, current) = (Decoded::default(), EventBatch::default());
-        Decoder { source, keys, now, rows_max: u64::MAX, letters_bytes: 0, decoded, columns, current }
+        let dims = |(at, (_, field)): (usize, &(String, FieldType))| match field.data_type {
+            DataType::Vector(dims) => Some((at, dims)),
+            _ => None,
+        };
+        let vectors = source.fields.iter().enumerate().filter_map(dims).collect();
+        Decoder { source, keys, vectors, now, rows_max: u64::MAX, letters_bytes: 0, decoded, columns, current }
     }
 
     /// The source whose rows these are.
@@ -119,6 +126,9 @@ impl Decoder {
         if let Some(at) = source.event_id.filter(|at| values[*at].is_null()) {
             return Err(("E1003", format!("event_id `{}` is null or missing", source.fields[at].0)));
         }
+        for (at, dims) in &self.vectors {
+            whole_vector(&values[*at], *dims).map_err(|reason| wrong_value(&source.fields[*at].0, &reason))?;
+        }
         let from_file = matches!(source.connector, Connector::File { .. });
         // Where a file declares no arrival, the clock of the load decides what lies in the future.
         let (arrival, known) = match source.arrival_time {
@@ -158,6 +168,20 @@ impl Decoder {
     pub fn finish(mut self) -> Decoded {
         self.cut();
         self.decoded
+    }
+}
+
+/// A vector is there with all of its numbers: sums and means of vectors have no place for a hole.
+fn whole_vector(value: &Value<'_>, dims: u32) -> Result<(), String> {
+    match value {
+        Value::List(items) if items.len() != dims as usize => {
+            Err(format!("a vector of {} numbers, not {dims}", items.len()))
+        }
+        Value::List(items) if items.iter().any(Value::is_null) => {
+            Err("a vector without one of its numbers".to_string())
+        }
+        Value::List(_) => Ok(()),
+        _ => Err("a vector is null or missing".to_string()),
     }
 }
 

@@ -23,7 +23,8 @@ fn time_from_number(number: i64, per_second: i64) -> Result<Value<'static>, Stri
 pub(super) fn from_int(number: i64, field: &FieldType) -> Result<Value<'static>, String> {
     match (&field.data_type, field.unit) {
         (DataType::Int64, _) => Ok(Value::Int64(number)),
-        (DataType::Float64 | DataType::Float32, _) => Ok(Value::Float64(number as f64)),
+        (DataType::Float64, _) => Ok(Value::Float64(number as f64)),
+        (DataType::Float32, _) => single(number as f64),
         (DataType::Timestamp, TimeUnit::PerSecond(per_second)) => time_from_number(number, per_second),
         (DataType::Timestamp, TimeUnit::Text) => Err("a timestamp without a unit is RFC 3339 text".to_string()),
         (DataType::Decimal { precision, scale }, _) => decimal(&number.to_string(), *precision, *scale),
@@ -31,10 +32,20 @@ pub(super) fn from_int(number: i64, field: &FieldType) -> Result<Value<'static>,
     }
 }
 
+/// A number as the nearest 32-bit float.
+fn single(number: f64) -> Result<Value<'static>, String> {
+    let nearest = number as f32;
+    if nearest.is_infinite() && number.is_finite() {
+        return Err(format!("{number} is out of the range of float32"));
+    }
+    Ok(Value::Float64(f64::from(nearest)).settled())
+}
+
 /// An integer beyond int64.
 pub(super) fn from_large(number: u64, field: &FieldType) -> Result<Value<'static>, String> {
     match &field.data_type {
-        DataType::Float64 | DataType::Float32 => Ok(Value::Float64(number as f64)),
+        DataType::Float64 => Ok(Value::Float64(number as f64)),
+        DataType::Float32 => single(number as f64),
         DataType::Decimal { precision, scale } => decimal(&number.to_string(), *precision, *scale),
         other => Err(format!("{number} is out of the range of {other}")),
     }
@@ -44,7 +55,7 @@ pub(super) fn from_large(number: u64, field: &FieldType) -> Result<Value<'static
 pub(super) fn from_float(number: f64, field: &FieldType) -> Result<Value<'static>, String> {
     match &field.data_type {
         DataType::Float64 => Ok(Value::Float64(number).settled()),
-        DataType::Float32 => Ok(Value::Float64(f64::from(number as f32)).settled()),
+        DataType::Float32 => single(number),
         // JSON writers may spell an integer zero so.
         DataType::Int64 if number == 0.0 && number.is_sign_negative() => Ok(Value::Int64(0)),
         DataType::Decimal { precision, scale } => {
@@ -142,10 +153,13 @@ pub fn fit<'v>(value: Value<'v>, field: &FieldType, scale: u8) -> Result<Value<'
         }
         (Value::List(items), DataType::List(of)) => list(items, of, scale),
         (Value::List(items), DataType::Vector(dims)) if items.len() == *dims as usize => {
-            if items.iter().any(Value::is_null) {
-                return Err("a vector without one of its numbers".to_string());
+            let fitted = list(items, &DataType::Float32, scale)?;
+            match &fitted {
+                Value::List(items) if items.iter().any(Value::is_null) => {
+                    Err("a vector without one of its numbers".to_string())
+                }
+                _ => Ok(fitted),
             }
-            list(items, &DataType::Float32, scale)
         }
         (Value::List(items), DataType::Vector(dims)) => Err(format!("a vector of {} numbers, not {dims}", items.len())),
         (_, other) => Err(format!("the column's values are not {other}")),

@@ -1,8 +1,9 @@
 //! Plans: a checked view, ready to run. What a record keeps and how a value is read follows from the plan alone.
 //!
-//! `window` says which events a feature looks at, `join` what of an event is only known at read. Columns, filters and
+//! `window` says which events a feature looks at, `join` what of an event is only known at read, `estimate` what it costs. Columns, filters and
 //! aggregates that several features share appear once.
 
+pub mod estimate;
 pub mod join;
 pub mod window;
 

@@ -1,9 +1,12 @@
 //! Verbs that need no server: check, fmt, schema, config.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use serde_json::json;
-use tidemill_features::definitions::{format_text, json_schema};
+use serde_json::{Value as Json, json};
+use tidemill_features::definitions::{View, format_text, json_schema};
+use tidemill_features::plan::estimate::USUAL_EVENTS;
+use tidemill_features::problem::Problem;
 
 use super::output::table;
 use super::{Ended, Style};
@@ -17,17 +20,28 @@ pub(super) fn check(dir: &Path, style: Style) -> Result<(), Ended> {
         Ok(registry) => (&[][..], registry.not_ready.as_slice()),
         Err(problems) => (problems.as_slice(), &[][..]),
     };
+    let views: Vec<_> = checked.iter().flat_map(|registry| &registry.views).filter(|v| v.stream.is_some()).collect();
+    let warnings: Vec<String> = views
+        .iter()
+        .flat_map(|view| view.plan.warnings().into_iter().map(|warning| format!("view `{}`: {warning}", view.name)))
+        .collect();
     if style.json {
-        let problem = |p: &tidemill_features::problem::Problem| json!({ "code": p.code, "file": p.file, "line": p.line, "column": p.column, "message": p.message, "near": p.near });
+        let problem = |p: &Problem| json!({ "code": p.code, "file": p.file, "line": p.line, "column": p.column, "message": p.message, "near": p.near });
         let list: Vec<_> = problems.iter().map(problem).collect();
-        println!("{}", json!({ "ok": list.is_empty(), "problems": list, "not_ready": not_ready }));
+        let costs: serde_json::Map<String, Json> = views.iter().map(|view| (view.name.clone(), cost_json(view))).collect();
+        println!(
+            "{}",
+            json!({ "ok": list.is_empty(), "problems": list, "not_ready": not_ready, "warnings": warnings, "views": costs })
+        );
     } else {
         problems.iter().for_each(|problem| eprintln!("{problem}\n"));
         match (&checked, style.quiet) {
             (Ok(registry), false) => {
-                let views = registry.views.iter().filter(|view| view.is_declared()).count();
-                let services = registry.services.len();
-                println!("ok: {} sources, {views} views, {services} services", registry.sources.len());
+                let declared = registry.views.iter().filter(|view| view.is_declared()).count();
+                let (sources, services) = (registry.sources.len(), registry.services.len());
+                println!("ok: {sources} sources, {declared} views, {services} services");
+                print_costs(&views);
+                warnings.iter().for_each(|warning| println!("warning: {warning}"));
                 not_ready.iter().for_each(|reason| println!("note: {reason}"));
             }
             (Err(_), _) => eprintln!("{} problems", problems.len()),
@@ -35,6 +49,31 @@ pub(super) fn check(dir: &Path, style: Style) -> Result<(), Ended> {
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Ended::Said(2)) }
+}
+
+fn cost_json(view: &View) -> Json {
+    let cost = view.plan.estimate();
+    json!({ "bytes_per_event": cost.bytes_per_event, "bytes_per_entity": cost.bytes_per_entity,
+            "bytes_of_busy_record": cost.bytes_of_busy_record, "rows_read": cost.rows_read,
+            "tiles_read": cost.tiles_read })
+}
+
+/// What each view costs, by estimate.
+fn print_costs(views: &[&Arc<View>]) {
+    let row = |view: &&Arc<View>| {
+        let cost = view.plan.estimate();
+        vec![
+            view.name.clone(),
+            view.plan.features.len().to_string(),
+            cost.bytes_per_event.to_string(),
+            cost.bytes_per_entity.to_string(),
+            cost.bytes_of_busy_record.to_string(),
+            format!("{} rows, {} tiles", cost.rows_read, cost.tiles_read),
+        ]
+    };
+    let usual = format!("entity of {USUAL_EVENTS}");
+    let headers = ["estimate, bytes", "features", "event", &usual, "busy record", "read at most"];
+    println!("{}", table(&headers, views.iter().map(row).collect()));
 }
 
 pub(super) fn format(dir: &Path, only_check: bool, style: Style) -> Result<(), Ended> {

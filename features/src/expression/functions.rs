@@ -34,49 +34,53 @@ pub struct Signature {
     takes: &'static [Takes],
     /// arguments and result in one line
     pub says: &'static str,
+    /// a call for the reference page
+    pub example: &'static str,
 }
 
 const MANY: usize = 64;
 
 macro_rules! functions {
-    ($($name:literal $from:tt .. $to:tt ($($takes:ident),*) $says:literal;)*) => {
+    ($($name:literal $from:tt .. $to:tt ($($takes:ident),*) $says:literal, $example:literal;)*) => {
         /// Every function of the expression language.
         pub const FUNCTIONS: &[Signature] = &[
-            $(Signature { name: $name, arity: ($from, $to), takes: &[$(Takes::$takes),*], says: $says },)*
+            $(Signature {
+                name: $name, arity: ($from, $to), takes: &[$(Takes::$takes),*], says: $says, example: $example,
+            },)*
         ];
     };
 }
 
 functions! {
-    "abs" 1..1 (Number) "abs(x): magnitude; the type stays";
-    "ceil" 1..1 (Number) "ceil(x): smallest whole number not below x";
-    "coalesce" 1..MANY (Any) "coalesce(a, b, …): the first that is not null";
-    "concat" 1..MANY (Any) "concat(a, b, …): texts in a row, nulls skipped";
-    "contains" 2..2 (Any) "contains(list, x): whether x is among the elements";
-    "date_trunc" 2..3 (Any) "date_trunc('day', t [, 'Zone']): start of the unit that holds t";
-    "div" 2..2 (Int) "div(a, b): integer division, toward zero";
-    "element" 2..2 (Any) "element(list, i): the i-th element, from 1";
-    "exp" 1..1 (Number) "exp(x)";
-    "extract" 2..3 (Any) "extract('hour', t [, 'Zone']): a field of the local time";
-    "floor" 1..1 (Number) "floor(x): greatest whole number not above x";
-    "greatest" 1..MANY (Any) "greatest(a, b, …): nulls skipped";
-    "hash64" 1..1 (Text) "hash64(text): XXH3-64 as int64";
-    "haversine" 4..4 (Number) "haversine(lat1, lon1, lat2, lon2): kilometres";
-    "least" 1..MANY (Any) "least(a, b, …): nulls skipped";
-    "length" 1..1 (ListOrText) "length(text or list): characters or elements";
-    "ln" 1..1 (Number) "ln(x): natural logarithm";
-    "lower" 1..1 (Text) "lower(text)";
-    "now" 0..0 () "now(): the time of the read";
-    "nullif" 2..2 (Any) "nullif(a, b): null where both are equal, else a";
-    "power" 2..2 (Number) "power(x, y)";
-    "regexp_like" 2..2 (Text) "regexp_like(text, 'pattern')";
-    "round" 1..2 (Number, Int) "round(x [, digits]): half away from zero";
-    "split_part" 3..3 (Text, Text, Int) "split_part(text, separator, n): the n-th part, from 1";
-    "sqrt" 1..1 (Number) "sqrt(x)";
-    "starts_with" 2..2 (Text) "starts_with(text, prefix)";
-    "substr" 2..3 (Text, Int, Int) "substr(text, start [, count]): from 1, in characters";
-    "trim" 1..1 (Text) "trim(text): without spaces at both ends";
-    "upper" 1..1 (Text) "upper(text)";
+    "abs" 1..1 (Number) "abs(x): magnitude; the type stays", "abs(-2.5)";
+    "ceil" 1..1 (Number) "ceil(x): smallest whole number not below x", "ceil(1.2)";
+    "coalesce" 1..MANY (Any) "coalesce(a, b, …): the first that is not null", "coalesce(NULL, 'b', 'c')";
+    "concat" 1..MANY (Any) "concat(a, b, …): texts in a row, nulls skipped", "concat('a', NULL, 'b')";
+    "contains" 2..2 (Any) "contains(list, x): whether x is among the elements", "contains(ARRAY[1, 2], 2)";
+    "date_trunc" 2..3 (Any) "date_trunc('day', t [, 'Zone']): start of the unit that holds t", "date_trunc('day', TIMESTAMP '2026-03-29T12:00:00Z', 'Europe/Berlin')";
+    "div" 2..2 (Int) "div(a, b): integer division, toward zero", "div(-7, 2)";
+    "element" 2..2 (Any) "element(list, i): the i-th element, from 1", "element(ARRAY['a', 'b'], 2)";
+    "exp" 1..1 (Number) "exp(x)", "exp(1)";
+    "extract" 2..3 (Any) "extract('hour', t [, 'Zone']): a field of the local time", "extract('hour', TIMESTAMP '2026-03-29T12:00:00Z', 'Europe/Berlin')";
+    "floor" 1..1 (Number) "floor(x): greatest whole number not above x", "floor(-1.2)";
+    "greatest" 1..MANY (Any) "greatest(a, b, …): nulls skipped", "greatest(1, NULL, 3)";
+    "hash64" 1..1 (Text) "hash64(text): XXH3-64 as int64", "hash64('tidemill')";
+    "haversine" 4..4 (Number) "haversine(lat1, lon1, lat2, lon2): kilometres", "haversine(52.52, 13.405, 48.1372, 11.5756)";
+    "least" 1..MANY (Any) "least(a, b, …): nulls skipped", "least(2, 1, NULL)";
+    "length" 1..1 (ListOrText) "length(text or list): characters or elements", "length('häuser')";
+    "ln" 1..1 (Number) "ln(x): natural logarithm", "ln(2)";
+    "lower" 1..1 (Text) "lower(text)", "lower('ÄB')";
+    "now" 0..0 () "now(): the time of the read", "now()";
+    "nullif" 2..2 (Any) "nullif(a, b): null where both are equal, else a", "nullif(0, 0)";
+    "power" 2..2 (Number) "power(x, y)", "power(2, 10)";
+    "regexp_like" 2..2 (Text) "regexp_like(text, 'pattern')", "regexp_like('abc', '^a.c$')";
+    "round" 1..2 (Number, Int) "round(x [, digits]): half away from zero", "round(2.345, 2)";
+    "split_part" 3..3 (Text, Text, Int) "split_part(text, separator, n): the n-th part, from 1", "split_part('a/b/c', '/', 2)";
+    "sqrt" 1..1 (Number) "sqrt(x)", "sqrt(2)";
+    "starts_with" 2..2 (Text) "starts_with(text, prefix)", "starts_with('tidemill', 'tide')";
+    "substr" 2..3 (Text, Int, Int) "substr(text, start [, count]): from 1, in characters", "substr('tidemill', 5, 2)";
+    "trim" 1..1 (Text) "trim(text): without spaces at both ends", "trim('  a ')";
+    "upper" 1..1 (Text) "upper(text)", "upper('ab')";
 }
 
 fn check(signature: &Signature, arguments: &[Typed], at: Location) -> Result<(), Fault> {

@@ -125,6 +125,8 @@ fn size_of_cell(aggregate: &Aggregate) -> usize {
         Kind::Quantile(_) => 32 * 4,
         Kind::TopK(_) | Kind::BottomK(_) | Kind::Mode | Kind::Entropy | Kind::CountBy => 32 * (of_input + 2),
         Kind::SumBy | Kind::AvgBy => 32 * (of_second + 12),
-        Kind::VectorSum | Kind::VectorAvg => 12 * if let Some(DataType::Vector(dims)) = aggregate.input { dims as usize } else { 1 },
+        Kind::VectorSum | Kind::VectorAvg => {
+            12 * if let Some(DataType::Vector(dims)) = aggregate.input { dims as usize } else { 1 }
+        }
     }
 }

@@ -69,6 +69,8 @@ enum Verb {
     },
     /// Prints the JSON Schema of definition files
     Schema,
+    /// Prints the reference of windows, aggregates and functions
+    Reference,
     /// Runs the server of a project
     Serve(serve::ServeArguments),
     /// Sends events to a source
@@ -210,6 +212,7 @@ fn verb(arguments: Arguments, style: Style) -> Result<(), Ended> {
         Verb::Test(test) => runtime()?.block_on(test::run(test, style)),
         Verb::Fmt { dir, check } => offline::format(&dir, check, style),
         Verb::Schema => offline::schema(),
+        Verb::Reference => offline::reference(),
         Verb::Serve(serve) => runtime()?.block_on(serve::run(serve, style)),
         Verb::Config { action: ConfigAction::Show { dir } } => offline::config(&dir, style),
         Verb::Push(push) => runtime()?.block_on(push::run(&arguments.server, push, style)),

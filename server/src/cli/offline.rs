@@ -1,4 +1,4 @@
-//! Verbs that need no server: check, fmt, schema, config.
+//! Verbs that need no server: check, fmt, schema, reference, config.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ pub(super) fn check(dir: &Path, style: Style) -> Result<(), Ended> {
     if style.json {
         let problem = |p: &Problem| json!({ "code": p.code, "file": p.file, "line": p.line, "column": p.column, "message": p.message, "near": p.near });
         let list: Vec<_> = problems.iter().map(problem).collect();
-        let costs: serde_json::Map<String, Json> = views.iter().map(|view| (view.name.clone(), cost_json(view))).collect();
+        let costs: serde_json::Map<String, Json> =
+            views.iter().map(|view| (view.name.clone(), cost_json(view))).collect();
         println!(
             "{}",
             json!({ "ok": list.is_empty(), "problems": list, "not_ready": not_ready, "warnings": warnings, "views": costs })
@@ -104,6 +105,12 @@ pub(super) fn format(dir: &Path, only_check: bool, style: Style) -> Result<(), E
 pub(super) fn schema() -> Result<(), Ended> {
     let text = serde_json::to_string_pretty(&json_schema()).map_err(|e| Failure::internal("E5017", e.to_string()))?;
     println!("{text}");
+    Ok(())
+}
+
+pub(super) fn reference() -> Result<(), Ended> {
+    let page = tidemill_features::reference::page().map_err(|e| Failure::internal("E5017", e))?;
+    print!("{page}");
     Ok(())
 }
 

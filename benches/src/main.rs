@@ -1,20 +1,27 @@
 //! Speed, as ratios against a floor in the same run. `cargo run --release -p tidemill-benches`
 //!
 //! Servers run as processes of their own, so that their CPU time (user and system, from /proc) can be told from the client's:
-//! on shared machines CPU time per request lasts, wall time does not. Each bench prints the question that it answers.
+//! on shared machines CPU time per request lasts, wall time does not. Each bench prints the question that it answers. `… -- vocabulary`
+//! runs the table of aggregates alone.
 
 mod apply;
 mod echo;
 mod processes;
 mod reads;
+mod vocabulary;
 mod whole_path;
 
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    if std::env::args().nth(1).as_deref() == Some("echo-server") {
+    let only = std::env::args().nth(1);
+    if only.as_deref() == Some("echo-server") {
         return runtime.block_on(echo::serve());
     }
     println!("| question | figure | bar |\n|---|---|---|");
+    vocabulary::run()?;
+    if only.as_deref() == Some("vocabulary") {
+        return Ok(());
+    }
     apply::run()?;
     runtime.block_on(reads::run())?;
     runtime.block_on(whole_path::run())

@@ -89,3 +89,10 @@ pub fn project(definitions: &str) -> Result<tempfile::TempDir> {
     std::fs::write(folder.path().join("features/bench.toml"), definitions)?;
     Ok(folder)
 }
+
+/// CPU seconds of this thread so far, to the nanosecond.
+pub fn own_cpu_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanos: f64 = stat.split_whitespace().next().unwrap_or_default().parse()?;
+    Ok(nanos / 1e9)
+}

@@ -285,3 +285,73 @@ fn halves_every_half_life() {
     assert!((at(15) - 8.0 * 0.5f64.sqrt()).abs() < 1e-14);
     assert_eq!(at(1_000_000_000_000), 0.0);
 }
+
+/// Numbers of five shapes, the same at every run.
+fn distributions() -> Vec<(&'static str, Vec<f64>)> {
+    let mut state = 7u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    };
+    let count = 20_000;
+    let normal: Vec<f64> = (0..count)
+        .map(|_| libm::sqrt(-2.0 * libm::log(uniform())) * libm::cos(6.283185307179586 * uniform()))
+        .collect();
+    vec![
+        ("uniform", (0..count).map(|_| uniform()).collect()),
+        ("log-normal", normal.iter().map(|x| libm::exp(3.0 * x)).collect()),
+        ("pareto", (0..count).map(|_| libm::pow(uniform(), -1.0 / 0.7)).collect()),
+        ("two hills around zero", normal.iter().map(|x| if *x > 0.0 { x + 50.0 } else { x - 1e-3 }).collect()),
+        ("few values", (0..count).map(|_| libm::floor(uniform() * 40.0) - 10.0).collect()),
+    ]
+}
+
+/// Within 1 % of an element between the two ranks, on every distribution, whatever the order and the grouping.
+#[test]
+fn quantiles_stay_within_their_bound() {
+    for (name, numbers) in distributions() {
+        let mut sorted = numbers.clone();
+        sorted.sort_by(f64::total_cmp);
+        for q in [0.0, 0.001, 0.25, 0.5, 0.9, 0.95, 0.99, 0.9999, 1.0] {
+            let aggregate = aggregate(Kind::Quantile(Real::new(q)), DataType::Float64);
+            let cell_of = |numbers: &mut dyn Iterator<Item = &f64>| {
+                let mut cell = Cell::new(&aggregate);
+                numbers.for_each(|x| cell.update(&aggregate, 0, EventOrder::default, Terms::of(&Value::Float64(*x))));
+                cell
+            };
+            let whole = cell_of(&mut numbers.iter());
+            let mut parts = cell_of(&mut numbers.iter().rev().step_by(2));
+            parts.merge(&cell_of(&mut numbers.iter().rev().skip(1).step_by(2)));
+            assert_eq!(bytes(&whole), bytes(&parts), "{name} {q}");
+            let Ok(Value::Float64(found)) = whole.finish(&aggregate, 0) else { panic!("{name} {q}") };
+            let rank = q * (numbers.len() - 1) as f64;
+            let between = &sorted[rank.floor() as usize..=rank.ceil() as usize];
+            assert!(
+                between.iter().any(|x| (found - x).abs() <= 0.01 * x.abs()),
+                "{name} {q}: {found}, not {between:?}"
+            );
+        }
+    }
+}
+
+/// Beyond the exact cap, on values of five shapes, and the same bytes in another order and grouping.
+#[test]
+fn distinct_counts_stay_within_their_bound() {
+    let aggregate = aggregate(Kind::CountDistinct, DataType::Float64);
+    for (name, numbers) in distributions() {
+        let exact = numbers.iter().map(|x| x.to_bits()).collect::<std::collections::BTreeSet<_>>().len();
+        let fill = |numbers: &mut dyn Iterator<Item = &f64>| {
+            let mut cell = Cell::new(&aggregate);
+            numbers.for_each(|x| cell.update(&aggregate, 0, EventOrder::default, Terms::of(&Value::Float64(*x))));
+            cell
+        };
+        let whole = fill(&mut numbers.iter());
+        let mut parts = fill(&mut numbers[..100].iter());
+        parts.merge(&fill(&mut numbers[100..].iter().rev()));
+        assert_eq!(bytes(&whole), bytes(&parts), "{name}");
+        let Ok(Value::Int64(found)) = whole.finish(&aggregate, 0) else { panic!("{name}") };
+        let error = (found as f64 - exact as f64).abs() / exact as f64;
+        let allowed = if exact <= EXACT_MAX { 0.0 } else { 4.0 * 0.017 };
+        assert!(error <= allowed, "{name}: {found}, not {exact}");
+    }
+}

@@ -149,4 +149,55 @@ mod tests {
         // Midnight of this day came twice (clocks went back from 01:00 to 00:00): the first.
         assert_eq!(start("America/Havana", CalendarUnit::Day, "2018-11-04T12:00:00Z"), "2018-11-04T04:00:00.000000Z");
     }
+
+    /// Both changes of a year in three zones; Lord Howe moves its clocks by half an hour.
+    #[test]
+    fn days_weeks_and_months_over_both_changes() {
+        let start = |zone_name: &str, unit, at: &str| {
+            let zone = zone(zone_name).unwrap();
+            crate::time::rfc3339(local_start(unit, &zone, parse_rfc3339(at).unwrap()))
+        };
+        use CalendarUnit::{Day, Month, Week};
+        let cases = [
+            ("Europe/Berlin", Day, "2026-03-29T23:59:59+02:00", "2026-03-28T23:00:00.000000Z"),
+            ("Europe/Berlin", Day, "2026-03-30T00:00:00+02:00", "2026-03-29T22:00:00.000000Z"),
+            ("Europe/Berlin", Week, "2026-03-29T12:00:00+02:00", "2026-03-22T23:00:00.000000Z"),
+            ("Europe/Berlin", Month, "2026-03-31T12:00:00+02:00", "2026-02-28T23:00:00.000000Z"),
+            ("Europe/Berlin", Day, "2026-10-25T23:00:00+01:00", "2026-10-24T22:00:00.000000Z"),
+            ("Europe/Berlin", Day, "2026-10-26T00:00:00+01:00", "2026-10-25T23:00:00.000000Z"),
+            ("Europe/Berlin", Month, "2026-10-31T12:00:00+01:00", "2026-09-30T22:00:00.000000Z"),
+            ("America/New_York", Day, "2026-03-08T12:00:00-04:00", "2026-03-08T05:00:00.000000Z"),
+            ("America/New_York", Day, "2026-03-09T12:00:00-04:00", "2026-03-09T04:00:00.000000Z"),
+            ("America/New_York", Week, "2026-03-08T12:00:00-04:00", "2026-03-02T05:00:00.000000Z"),
+            ("America/New_York", Day, "2026-11-01T01:30:00-05:00", "2026-11-01T04:00:00.000000Z"),
+            ("America/New_York", Month, "2026-11-30T12:00:00-05:00", "2026-11-01T04:00:00.000000Z"),
+            ("Australia/Lord_Howe", Day, "2026-04-05T12:00:00+10:30", "2026-04-04T13:00:00.000000Z"),
+            ("Australia/Lord_Howe", Day, "2026-04-06T12:00:00+10:30", "2026-04-05T13:30:00.000000Z"),
+            ("Australia/Lord_Howe", Day, "2026-10-04T12:00:00+11:00", "2026-10-03T13:30:00.000000Z"),
+            ("Australia/Lord_Howe", Week, "2026-10-05T12:00:00+11:00", "2026-10-04T13:00:00.000000Z"),
+            ("Australia/Lord_Howe", Month, "2026-10-05T12:00:00+11:00", "2026-09-30T13:30:00.000000Z"),
+        ];
+        for (zone_name, unit, at, expected) in cases {
+            assert_eq!(start(zone_name, unit, at), expected, "{zone_name} {unit:?} {at}");
+        }
+    }
+
+    /// The start never lies ahead, and every moment before the next start has the same one, whatever the clocks do.
+    #[test]
+    fn starts_hold_for_the_whole_day() {
+        for zone_name in ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Toronto", "Pacific/Apia"]
+        {
+            let zone = zone(zone_name).unwrap();
+            let mut time = parse_rfc3339("2011-12-20T00:00:00Z").unwrap();
+            let mut starts = Vec::new();
+            while time < parse_rfc3339("2012-12-31T00:00:00Z").unwrap() {
+                let start = local_start(CalendarUnit::Day, &zone, time);
+                assert!(start <= time && time - start <= 25 * HOUR, "{zone_name} {time}");
+                assert_eq!(local_start(CalendarUnit::Day, &zone, start), start, "{zone_name} {time}");
+                starts.push(start);
+                time += HOUR / 2;
+            }
+            assert!(starts.is_sorted(), "{zone_name}");
+        }
+    }
 }

@@ -8,3 +8,4 @@ mod parity;
 mod readme;
 mod serving;
 mod tidy;
+mod vocabulary;

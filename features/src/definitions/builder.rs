@@ -24,8 +24,8 @@ pub(super) struct Builder {
     pub filters: Vec<Expression>,
     pub features: Vec<FeaturePlan>,
     pub types: Vec<DataType>,
-    /// source columns that a request must give
-    pub request_fields: BTreeSet<usize>,
+    /// by feature: source columns that a request must give
+    pub request_fields: Vec<BTreeSet<usize>>,
     id_type: Option<DataType>,
     where_fields: BTreeSet<usize>,
     cells: Vec<CellPlan>,
@@ -91,7 +91,12 @@ impl Builder {
                 return None;
             }
         };
-        let include_request = self.check_request(files, &feature, &needs, source);
+        let include_request = check_request(files, &feature, source);
+        let mut request_fields = BTreeSet::new();
+        if include_request {
+            request_fields.extend(needs.fields.union(&self.where_fields));
+        }
+        let text = call.text();
         let data_type = aggregate.output();
         let default = check_default(files, &feature, &data_type);
         let cell = self.cell(aggregate, filter, call, arguments, &needs);
@@ -103,25 +108,12 @@ impl Builder {
                 files.report("E0013", place, format!("feature `{name}` is there already"), None);
             }
             let offset = feature.duration("offset").unwrap_or(0);
-            let default = default.clone();
-            self.features.push(FeaturePlan { name, cell, window, offset, default, include_request });
+            let (default, text) = (default.clone(), text.clone());
+            self.features.push(FeaturePlan { name, text, cell, window, offset, default, include_request });
+            self.request_fields.push(request_fields.clone());
             self.types.push(data_type.clone());
         }
         Some(())
-    }
-
-    /// Whether the request's row counts; its columns then come from the request.
-    fn check_request(&mut self, files: &Files<'_>, feature: &Definition<'_>, needs: &Needs, source: &Source) -> bool {
-        let include_request = feature.flag("include_request");
-        if include_request && source.is_table {
-            let message = "`include_request` has no meaning on a table: a request is an event, not a row";
-            files.report("E0018", feature.key_place("include_request"), message, None);
-        }
-        if include_request {
-            self.request_fields.extend(&needs.fields);
-            self.request_fields.extend(&self.where_fields);
-        }
-        include_request
     }
 
     fn cell(
@@ -282,6 +274,16 @@ impl Builder {
             format!("{FUNCTIONS_VERSION} {keys:?} {stream:?} {declared} {inputs:?} {filters:?} {plan:?}").as_bytes(),
         )
     }
+}
+
+/// Whether the request's row counts.
+fn check_request(files: &Files<'_>, feature: &Definition<'_>, source: &Source) -> bool {
+    let include_request = feature.flag("include_request");
+    if include_request && source.is_table {
+        let message = "`include_request` has no meaning on a table: a request is an event, not a row";
+        files.report("E0018", feature.key_place("include_request"), message, None);
+    }
+    include_request
 }
 
 fn shared(list: &mut Vec<Expression>, expression: Expression) -> usize {

@@ -81,7 +81,11 @@ pub(super) fn check_view(
         feature_types: builder.types,
         derived: Vec::new(),
         request,
-        request_fields: builder.request_fields.into_iter().filter(known).collect(),
+        request_fields: builder
+            .request_fields
+            .into_iter()
+            .map(|fields| fields.into_iter().filter(known).collect())
+            .collect(),
         stream: Some(Stream {
             source: source_index,
             key_columns,

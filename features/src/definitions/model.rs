@@ -102,8 +102,8 @@ pub struct View {
     pub derived: Vec<Derived>,
     /// what the request must give, by name
     pub request: Vec<(String, DataType)>,
-    /// columns of the source that the request must give too, because its row counts in some feature
-    pub request_fields: Vec<usize>,
+    /// by feature of the plan: columns of the source that the request must give, because its row counts there
+    pub request_fields: Vec<Vec<usize>>,
 }
 
 /// What is computed from each event of a view's source.

@@ -154,7 +154,9 @@ impl Compiler<'_> {
                 cast::compile(self.expression(expr)?, data_type, quiet, at)
             }
             Expr::Extract { field, expr, .. } => {
-                let field = Typed::constant(Some(DataType::Text), Value::Text(field.to_string().to_lowercase().into()));
+                // `extract('day', t)` comes with its quotes, `extract(DAY FROM t)` without.
+                let name = field.to_string().trim_matches('\'').to_lowercase();
+                let field = Typed::constant(Some(DataType::Text), Value::Text(name.into()));
                 calendar::extract(vec![field, self.expression(expr)?], at)
             }
             _ => self.call(expr, at),
@@ -278,6 +280,14 @@ pub struct Call {
     pub name: String,
     /// in order
     pub arguments: Vec<Argument>,
+}
+
+impl Call {
+    /// The call in canonical form.
+    pub fn text(&self) -> String {
+        let arguments: Vec<&str> = self.arguments.iter().map(|argument| argument.expression.text.as_str()).collect();
+        format!("{}({})", self.name, arguments.join(", "))
+    }
 }
 
 /// An argument of an aggregate.

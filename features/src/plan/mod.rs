@@ -73,6 +73,8 @@ pub struct CellPlan {
 pub struct FeaturePlan {
     /// expanded with its window
     pub name: String,
+    /// the aggregate as declared, in canonical form
+    pub text: String,
     /// index of its cell
     pub cell: usize,
     /// which events

@@ -7,15 +7,21 @@ use tidemill_features::problem::nearest;
 use super::{Ended, Style};
 use crate::failure::Failure;
 
-/// Templates: name, then files of the project.
-const TEMPLATES: [(&str, &[(&str, &str)]); 1] = [(
-    "empty",
-    &[
-        ("tidemill.toml", include_str!("../../../features/definitions/empty/tidemill.toml")),
-        ("features/example.toml", include_str!("../../../features/definitions/empty/features/example.toml")),
-        ("events.ndjson", include_str!("../../../features/definitions/empty/events.ndjson")),
-    ],
-)];
+macro_rules! template {
+    ($name:literal: $($path:literal),* $(,)?) => {
+        ($name, &[$(($path, include_str!(concat!("../../../features/definitions/", $name, "/", $path)))),*])
+    };
+}
+
+/// Files of a project: path, text.
+type Files = &'static [(&'static str, &'static str)];
+
+/// Templates by name.
+const TEMPLATES: [(&str, Files); 3] = [
+    template!("fraud": "README.md", "generate.py", "tidemill.toml", "features/cards.toml", "features/merchants.toml", "features/scoring.toml", "features/sources.toml", "tests/cards.toml", "tests/merchants.toml", "tests/scoring.toml", "tests/tables.toml"),
+    template!("recommendations": "README.md", "generate.py", "tidemill.toml", "features/home.toml", "features/items.toml", "features/sources.toml", "features/users.toml", "tests/items.toml", "tests/users.toml"),
+    template!("empty": "events.ndjson", "generate.py", "tidemill.toml", "features/example.toml", "tests/clicks.toml"),
+];
 
 pub(super) fn init(first: &str, dir: Option<PathBuf>, style: Style) -> Result<(), Ended> {
     let (template, dir) = match dir {
@@ -40,9 +46,14 @@ pub(super) fn init(first: &str, dir: Option<PathBuf>, style: Style) -> Result<()
     }
     if !style.quiet {
         println!("made {}; next:", dir.display());
+        println!("  tidemill test {}", dir.display());
         println!("  tidemill serve {}", dir.display());
-        println!("  tidemill push clicks {}/events.ndjson --wait      (in another terminal)", dir.display());
-        println!("  tidemill get example_v1 user_id=ada");
+        if template == "empty" {
+            println!("  tidemill push clicks {}/events.ndjson --wait      (in another terminal)", dir.display());
+            println!("  tidemill get example_v1 user_id=ada");
+        } else {
+            println!("and as {} says", dir.join("README.md").display());
+        }
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use tidemill_features::definitions::{OutputId, Registry};
-use tidemill_features::expression::Expression;
 use tidemill_features::plan::{FeaturePlan, Plan, Window};
 use tidemill_features::read::{Answer, Context, EventSet, History, ReadError};
 use tidemill_features::record::{Fate, Incoming, Outline};
@@ -249,24 +248,15 @@ fn merged_tiles(reader: &Reader, id: OutputId, key: &[u8], time: i64) -> u64 {
     counted.unwrap_or(0)
 }
 
+/// The aggregate and its filter, as declared.
 fn arithmetic(registry: &Registry, plan: &Plan, feature: &FeaturePlan) -> String {
     let cell = &plan.cells[feature.cell];
     let view = registry.views.iter().find(|view| std::ptr::eq(&*view.plan, plan));
     let stream = view.and_then(|view| view.stream.as_ref());
-    let text = |list: Option<&Vec<Expression>>, at: Option<usize>| {
-        list.zip(at).and_then(|(list, at)| list.get(at)).map(|e| e.text.clone())
+    let filter = match (&plan.joins, cell.joined) {
+        (Some(joins), Some(at)) => joins.cells[at].filter.as_ref(),
+        _ => stream.zip(cell.filter).and_then(|(stream, at)| stream.filters.get(at)),
     };
-    let (first, second, filter) = match (&plan.joins, cell.joined) {
-        (Some(joins), Some(at)) => {
-            let of = |e: &Option<Expression>| e.as_ref().map(|e| e.text.clone());
-            (of(&joins.cells[at].input), of(&joins.cells[at].second), of(&joins.cells[at].filter))
-        }
-        _ => {
-            let inputs = stream.map(|s| &s.inputs);
-            (text(inputs, cell.input), text(inputs, cell.second), text(stream.map(|s| &s.filters), cell.filter))
-        }
-    };
-    let arguments: Vec<String> = first.into_iter().chain(second).collect();
-    let filter = filter.map(|f| format!(" where {f}")).unwrap_or_default();
-    format!("{:?}({}){filter}", cell.aggregate.kind, arguments.join(", ")).to_lowercase()
+    let filter = filter.map(|filter| format!(" where {}", filter.text)).unwrap_or_default();
+    format!("{}{filter}", feature.text)
 }

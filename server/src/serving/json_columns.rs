@@ -7,11 +7,23 @@ use tidemill_proto::v1;
 use super::wire::values_to_wire;
 use crate::failure::Failure;
 
-/// A JSON value or list as a column; the values that are not null decide its type, integers beside floats are floats.
+/// A single JSON value as a column of one row.
+pub fn column_of_one(name: &str, json: &Json) -> Result<v1::Column, Failure> {
+    column_of(name, &Json::Array(vec![json.clone()]))
+}
+
+/// A JSON value or list as a column; a list of lists of numbers is a column of vectors. Elements that are not null decide the
+/// type, integers beside floats are floats.
 pub fn column_of(name: &str, json: &Json) -> Result<v1::Column, Failure> {
     let single = std::slice::from_ref(json);
     let list = json.as_array().map_or(single, Vec::as_slice);
-    let wrong = || Failure::field("E2009", name, format!("`{name}` is a list of texts, numbers or bools of one type"));
+    let wrong = || {
+        Failure::field(
+            "E2009",
+            name,
+            format!("`{name}` is a list of texts, numbers, bools or vectors, all of one type"),
+        )
+    };
     let mut data_type: Option<DataType> = None;
     let mut values: Vec<Value<'_>> = Vec::with_capacity(list.len());
     for item in list {
@@ -24,7 +36,11 @@ pub fn column_of(name: &str, json: &Json) -> Result<v1::Column, Failure> {
                 (None, Some(v)) => (Value::Float64(v), Some(DataType::Float64)),
                 _ => return Err(wrong()),
             },
-            _ => return Err(wrong()),
+            Json::Array(items) => {
+                let numbers: Option<Vec<Value<'_>>> = items.iter().map(|n| n.as_f64().map(Value::Float64)).collect();
+                (Value::List(numbers.ok_or_else(wrong)?), Some(DataType::List(Box::new(DataType::Float64))))
+            }
+            Json::Object(_) => return Err(wrong()),
         };
         values.push(value);
         data_type = match (data_type, own) {

@@ -177,8 +177,11 @@ impl Builder<'_> {
             };
             self.plan.views[at].features.push(id.output);
             self.plan.views[at].slots.push(slot);
-            if view.plan.features[id.output].include_request && self.plan.views[at].request.is_none() {
-                self.plan.views[at].request = Some(self.request_row(&view)?);
+            if view.plan.features[id.output].include_request {
+                let origins = self.request_row(&view, id.output)?;
+                let known = self.plan.views[at].request.get_or_insert_default();
+                let new = origins.into_iter().filter(|(at, _)| !known.iter().any(|(other, _)| other == at));
+                known.extend(new.collect::<Vec<_>>());
             }
             return Ok(slot);
         };
@@ -213,15 +216,16 @@ impl Builder<'_> {
         }
     }
 
-    /// Where each column of the request's row comes from: keys by their names, the rest from the request's values.
-    fn request_row(&mut self, view: &View) -> Result<Vec<(usize, Origin)>, Failure> {
+    /// Where each column of the request's row comes from that a feature needs: keys by their names, the rest from the
+    /// request's values.
+    fn request_row(&mut self, view: &View, feature: usize) -> Result<Vec<(usize, Origin)>, Failure> {
         let Some(stream) = &view.stream else { return Ok(Vec::new()) };
         let source = &self.registry.sources[stream.source];
         let mut origins = Vec::new();
         for (at, (name, data_type)) in stream.key_columns.iter().zip(&view.keys) {
             origins.push((*at, Origin::Key(named(&mut self.plan.keys, name, data_type.clone())?)));
         }
-        for at in &view.request_fields {
+        for at in &view.request_fields[feature] {
             let (name, field) = &source.fields[*at];
             origins.push((*at, Origin::Request(named(&mut self.plan.request, name, field.data_type.clone())?)));
         }

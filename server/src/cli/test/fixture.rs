@@ -32,9 +32,9 @@ pub(super) struct Test {
     pub name: Spanned<String>,
     /// the time of the server's clock, and T of every read that names none
     pub at: Spanned<toml::Value>,
-    /// rows by source
+    /// rows by source; sources are fed in the order of the file
     #[serde(default)]
-    pub events: BTreeMap<String, Vec<toml::Table>>,
+    pub events: toml::Table,
     /// how many of them are bad, by source
     #[serde(default)]
     pub dead_letters: BTreeMap<String, u64>,
@@ -92,6 +92,23 @@ fn load_one(project: &Path, path: &Path) -> Result<FixtureFile, Failure> {
     let tests: Tests = toml::from_str(&text)
         .map_err(|e| Failure::invalid("E5021", format!("{shown}: {}", e.to_string().trim_end())))?;
     Ok(FixtureFile { path: shown, text, tests: tests.test })
+}
+
+impl Test {
+    /// The rows of each source.
+    pub(super) fn rows(&self) -> Result<Vec<(&String, Vec<&toml::Table>)>, Failure> {
+        let wrong = |source: &String| {
+            let message = format!("test `{}`: `events.{source}` is a list of tables", self.name.get_ref());
+            Failure::invalid("E5021", message)
+        };
+        let mut sources = Vec::with_capacity(self.events.len());
+        for (source, rows) in &self.events {
+            let rows = rows.as_array().ok_or_else(|| wrong(source))?;
+            let tables: Option<Vec<&toml::Table>> = rows.iter().map(toml::Value::as_table).collect();
+            sources.push((source, tables.ok_or_else(|| wrong(source))?));
+        }
+        Ok(sources)
+    }
 }
 
 impl FixtureFile {

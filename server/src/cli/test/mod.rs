@@ -13,7 +13,7 @@ use tidemill_features::definitions::Registry;
 
 use self::fixture::FixtureFile;
 use self::run::{Difference, run_test};
-use super::{Ended, Style};
+use super::{Ended, Style, output};
 use crate::catalog::project;
 use crate::failure::Failure;
 
@@ -34,7 +34,7 @@ pub struct TestArguments {
 /// Runs all tests of a project. Exit code 1: some value was not the expected one.
 pub(super) async fn run(arguments: TestArguments, style: Style) -> Result<(), Ended> {
     let files = fixture::load(&arguments.dir)?;
-    let (mut passed, mut failed) = (0, 0);
+    let (mut passed, mut failed, mut wrong) = (0, 0, 0);
     for file in &files {
         let mut differences = Vec::new();
         for (at, test) in file.tests.iter().enumerate() {
@@ -43,7 +43,15 @@ pub(super) async fn run(arguments: TestArguments, style: Style) -> Result<(), En
             }
             // A server of its own for each test: no test sees the events of another.
             let registry = load(&arguments.dir)?;
-            let found = run_test(registry, file, test, arguments.update).await?;
+            let found = match run_test(registry, file, test, arguments.update).await {
+                Ok(found) => found,
+                // A mistake in one test says nothing about the others.
+                Err(failure) => {
+                    output::error(style, failure.code, &failure.message, failure.near.first().map(String::as_str));
+                    wrong += 1;
+                    continue;
+                }
+            };
             if found.is_empty() {
                 passed += 1
             } else {
@@ -56,13 +64,17 @@ pub(super) async fn run(arguments: TestArguments, style: Style) -> Result<(), En
             update::rewrite(&arguments.dir, file, &differences)?;
         }
     }
-    if passed + failed == 0 {
+    if passed + failed + wrong == 0 {
         let message = format!("no test in {} has a name with `{}`", arguments.dir.display(), arguments.only);
         return Err(Failure::invalid("E5021", message).into());
     }
     if !style.json && !style.quiet {
         let rest = if arguments.update { "updated" } else { "failed" };
-        println!("{passed} passed, {failed} {rest}");
+        let mistakes = if wrong > 0 { format!(", {wrong} cannot run") } else { String::new() };
+        println!("{passed} passed, {failed} {rest}{mistakes}");
+    }
+    if wrong > 0 {
+        return Err(Ended::Said(2));
     }
     if failed == 0 || arguments.update { Ok(()) } else { Err(Ended::Said(1)) }
 }

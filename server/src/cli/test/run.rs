@@ -18,7 +18,7 @@ use crate::components::Server;
 use crate::failure::Failure;
 use crate::serving::explain::{Explained, explain};
 use crate::serving::get::Keys;
-use crate::serving::json_columns::column_of;
+use crate::serving::json_columns::column_of_one;
 use crate::serving::{api, wire};
 
 /// Events of an explanation that a difference shows.
@@ -69,8 +69,22 @@ async fn send_and_read(
     now: i64,
 ) -> Result<Vec<Difference>, Failure> {
     let place = |line: usize| format!("{}:{line}", file.path);
-    for (source, rows) in &test.events {
-        let lines: Vec<String> = rows.iter().map(|row| json!(row_json(row)).to_string()).collect();
+    let declared = |name: &str| server.registry.source(name).map(|at| &server.registry.sources[at]);
+    for source in test.dead_letters.keys().filter(|source| !test.events.contains_key(*source)) {
+        let message = format!("test `{}`: `dead_letters.{source}` has no events", test.name.get_ref());
+        return Err(Failure::invalid("E5021", message));
+    }
+    for (source, rows) in test.rows()? {
+        let fields = declared(source).map(|source| source.fields.as_slice()).unwrap_or_default();
+        let unknown =
+            rows.iter().flat_map(|row| row.keys()).find(|name| !fields.iter().any(|(known, _)| known == *name));
+        if let (Some(unknown), Some(_)) = (unknown, declared(source)) {
+            // A stream ignores columns that it does not know; in a test such a column is a mistake.
+            let near = nearest(unknown, fields.iter().map(|(known, _)| known.as_str()));
+            let message = format!("test `{}`: source `{source}` has no column `{unknown}`", test.name.get_ref());
+            return Err(Failure { near: near.into_iter().collect(), ..Failure::invalid("E5021", message) });
+        }
+        let lines: Vec<String> = rows.into_iter().map(|row| json!(row_json(row)).to_string()).collect();
         let body = Rows::Ndjson(lines.join("\n").into_bytes().into());
         let receipt = api::feed(server.clone(), source, body).await?;
         let wanted = test.dead_letters.get(source).copied().unwrap_or(0);
@@ -105,6 +119,12 @@ fn read(server: &Server, expect: &Expect, time: i64, all: bool) -> Result<Vec<Di
         Some(service) => server.reader.plan(service, &[])?,
         None => server.reader.plan("", &named)?,
     };
+    const STATUSES: [&str; 5] = ["PRESENT", "DEFAULTED", "EMPTY", "NOT_FOUND", "ERROR"];
+    if let Some(wrong) = expect.statuses.values().find(|status| !STATUSES.contains(&status.as_str())) {
+        let near = nearest(&wrong.to_uppercase(), STATUSES);
+        let message = format!("`{wrong}` is not a status; those are {}", STATUSES.join(", "));
+        return Err(Failure { near: near.into_iter().collect(), ..Failure::invalid("E5021", message) });
+    }
     for name in &named {
         if !plan.columns.iter().any(|(known, _)| known == name) {
             let near = nearest(name, plan.columns.iter().map(|(known, _)| known.as_str()));
@@ -135,7 +155,7 @@ fn read(server: &Server, expect: &Expect, time: i64, all: bool) -> Result<Vec<Di
 }
 
 fn columns(table: &toml::Table) -> Result<HashMap<String, v1::Column>, Failure> {
-    table.iter().map(|(name, value)| Ok((name.clone(), column_of(name, &json_of(value))?))).collect()
+    table.iter().map(|(name, value)| Ok((name.clone(), column_of_one(name, &json_of(value))?))).collect()
 }
 
 /// The keys and request values that a plan wants, out of those that the read names.

@@ -47,7 +47,10 @@ fn parquet_files() {
             .set_created_by("t".to_string())
             .build();
         for (part, columns) in columns.chunks(3).enumerate() {
-            let rows = RecordBatch::try_from_iter([("id", id.clone()), ("at", at.clone())].into_iter().chain(columns.iter().cloned())).expect("equal lengths");
+            let rows = RecordBatch::try_from_iter(
+                [("id", id.clone()), ("at", at.clone())].into_iter().chain(columns.iter().cloned()),
+            )
+            .expect("equal lengths");
             let mut bytes = Vec::new();
             let mut writer =
                 ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties.clone())).expect("the schema is fine");

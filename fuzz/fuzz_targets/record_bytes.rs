@@ -4,9 +4,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidemill_fuzz::stored::{Kept, Target};
 use tidemill_features::time::{MAX_TIME, MIN_TIME};
 use tidemill_fuzz::rows::NOW;
+use tidemill_fuzz::stored::{Kept, Target};
 
 /// One byte chooses the view, two say how long the record is, two how long each chunk is.
 fn parts(data: &[u8]) -> Option<(u8, Kept)> {

@@ -46,7 +46,11 @@ fn run(u: &mut Unstructured<'_>) -> Result<()> {
         let Ok(read) = kept.read(target.plan(), None, time) else { continue };
         let log = history.read(&Context::default(), &features, time).expect("the log is not damaged");
         for ((feature, read), log) in target.plan().features.iter().zip(&read).zip(&log) {
-            assert!(same(read, log), "{} at {time}: {read:?}, but {log:?} out of the log; late: {any_late}", feature.name);
+            assert!(
+                same(read, log),
+                "{} at {time}: {read:?}, but {log:?} out of the log; late: {any_late}",
+                feature.name
+            );
         }
     }
     for (at, mask) in flips {

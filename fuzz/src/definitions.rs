@@ -47,7 +47,12 @@ const WINDOWS: [&[&str]; 3] = [
         r#"window = "calendar(day, 'Europe/Berlin')""#,
         r#"window = "calendar(month, 'Asia/Kathmandu')", offset = "1h""#,
     ],
-    &[r#"window = "lifetime""#, "last_n = 3", r#"windows = ["1h"], where = "foreign""#, r#"last_n = 1, where = "foreign""#],
+    &[
+        r#"window = "lifetime""#,
+        "last_n = 3",
+        r#"windows = ["1h"], where = "foreign""#,
+        r#"last_n = 1, where = "foreign""#,
+    ],
     &[r#"window = "session(30m)""#, r#"window = "session(1s)", where = "amount > 0""#],
 ];
 
@@ -72,7 +77,11 @@ pub fn project() -> String {
                 if group == 1 && window.contains("lifetime") && call.contains("_gap") {
                     continue;
                 }
-                let distinct = if call.contains("_k(country, 2)") && call.starts_with(['f', 'l']) { ", distinct = true" } else { "" };
+                let distinct = if call.contains("_k(country, 2)") && call.starts_with(['f', 'l']) {
+                    ", distinct = true"
+                } else {
+                    ""
+                };
                 let default = if *call == "count()" { ", default = 7" } else { "" };
                 add(format!("f{at} = {{ agg = \"{call}\", {window}{distinct}{default} }}"));
             }
@@ -89,7 +98,8 @@ near = "upper(request.country) = ids_1.f48"
 [service.all]
 features = ["ids_0:*", "asked:*"]
 [service.few]
-features = ["ids_1:f0", "ids_2:f0"]"#.to_string());
+features = ["ids_1:f0", "ids_2:f0"]"#
+        .to_string());
     text
 }
 

@@ -18,10 +18,11 @@ pub fn edges(data_type: &DataType) -> Vec<Value<'static>> {
     match data_type {
         DataType::Bool => values.extend([true, false].map(Value::Bool)),
         DataType::Int64 => values.extend([0, 1, -1, 13, i64::MIN, i64::MAX].map(Value::Int64)),
-        DataType::Float64 | DataType::Float32 => values.extend(
-            [0.0, -0.0, 2.5, -1e308, f64::MAX, 5e-324, f64::INFINITY, f64::NEG_INFINITY].map(Value::Float64),
-        ),
-        DataType::Text => values.extend(["", "a", "Grüße, 👋", "%_\\", "2026-01-01T00:00:00Z", "-12.50"].map(Value::text)),
+        DataType::Float64 | DataType::Float32 => values
+            .extend([0.0, -0.0, 2.5, -1e308, f64::MAX, 5e-324, f64::INFINITY, f64::NEG_INFINITY].map(Value::Float64)),
+        DataType::Text => {
+            values.extend(["", "a", "Grüße, 👋", "%_\\", "2026-01-01T00:00:00Z", "-12.50"].map(Value::text))
+        }
         DataType::Bytes => values.extend([&b""[..], b"\xff\0"].map(|bytes| Value::Bytes(bytes.into()))),
         DataType::Timestamp => {
             values.extend([0, -1, NOW, MIN_TIME, MAX_TIME].map(Value::Timestamp));
@@ -92,7 +93,11 @@ pub fn batch(source: &Source, u: &mut Unstructured<'_>, first_offset: u64) -> Re
             break;
         }
         let step = *u.choose(&STEPS)? * i64::from(u.int_in_range(-2..=4i8)?);
-        time = if u.ratio(1u8, 64u8)? { *u.choose(&[MIN_TIME, MAX_TIME])? } else { (time + step).clamp(MIN_TIME, MAX_TIME) };
+        time = if u.ratio(1u8, 64u8)? {
+            *u.choose(&[MIN_TIME, MAX_TIME])?
+        } else {
+            (time + step).clamp(MIN_TIME, MAX_TIME)
+        };
         for (at, (_, field)) in source.fields.iter().enumerate() {
             let value = match at {
                 _ if at == source.event_time => Value::Timestamp(time),
@@ -102,7 +107,7 @@ pub fn batch(source: &Source, u: &mut Unstructured<'_>, first_offset: u64) -> Re
             columns[at].push(value);
         }
         batch.times.push(time);
-        batch.arrivals.push(NOW + i64::from(row) * 60 * SECOND);
+        batch.arrivals.push(NOW + (first_offset as i64 + i64::from(row)) * 60 * SECOND);
         batch.offsets.push(first_offset + u64::from(row));
     }
     batch.columns = columns.into_iter().map(Column::Values).collect();

@@ -51,11 +51,8 @@ impl Running {
         let running = Running { server, threads, folder, pushes: 0 };
         let rows = Some(v1::push_request::Rows::Ndjson(EVENTS.into()));
         for source in ["s", "plain"] {
-            let request = v1::PushRequest {
-                source: source.to_string(),
-                rows: rows.clone(),
-                wait: v1::Wait::Readable as i32,
-            };
+            let request =
+                v1::PushRequest { source: source.to_string(), rows: rows.clone(), wait: v1::Wait::Readable as i32 };
             let answer = runtime.block_on(api::push(running.server.clone(), request)).expect("these events are right");
             assert!(answer.accepted > 0, "no event of the corpus is good");
         }

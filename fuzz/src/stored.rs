@@ -1,5 +1,6 @@
 //! A store of records and chunks that holds whatever it is given, and the views whose records they are.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
@@ -23,12 +24,22 @@ pub struct Kept {
     pub chunks: BTreeMap<NodeId, Arc<[u8]>>,
     /// given where a chunk is asked for that is not there
     pub stray: Vec<Arc<[u8]>>,
+    /// how many of those were given
+    pub given: Cell<usize>,
 }
+
+/// Stray chunks that are given at most.
+const STRAY_MAX: usize = 64;
 
 impl Nodes for Kept {
     fn get(&self, id: NodeId) -> Option<Arc<[u8]>> {
-        let stray = || self.stray.get((id.slot as usize).wrapping_add(id.level.into()) % self.stray.len().max(1));
-        self.chunks.get(&id).or_else(stray).cloned()
+        if let Some(chunk) = self.chunks.get(&id) {
+            return Some(chunk.clone());
+        }
+        // One stray chunk stands for many: a few of them would be a tree that nobody could have stored.
+        self.given.set(self.given.get() + 1);
+        let at = (id.slot as usize).wrapping_add(id.level.into()) % self.stray.len().max(1);
+        self.stray.get(at).filter(|_| self.given.get() <= STRAY_MAX).cloned()
     }
 }
 

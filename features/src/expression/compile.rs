@@ -87,10 +87,7 @@ impl<'s> Compiler<'s> {
 
     fn expression(&self, expr: &Expr) -> Result<Typed, Fault> {
         let at = expr.span().start;
-        self.nodes.set(self.nodes.get() + 1);
-        if self.nodes.get() > NODES_MAX {
-            return Err(fault(at, "the expression repeats itself too often: BETWEEN or CASE inside of one another"));
-        }
+        self.count_node(at)?;
         match expr {
             Expr::Identifier(ident) => self.name(std::slice::from_ref(ident)),
             Expr::CompoundIdentifier(path) => self.name(path),
@@ -157,6 +154,14 @@ impl<'s> Compiler<'s> {
                 calendar::extract(vec![field, self.expression(expr)?], at)
             }
             _ => self.call(expr, at),
+        }
+    }
+
+    fn count_node(&self, at: Location) -> Result<(), Fault> {
+        self.nodes.set(self.nodes.get() + 1);
+        match self.nodes.get() {
+            0..=NODES_MAX => Ok(()),
+            _ => Err(fault(at, "the expression repeats itself too often: BETWEEN or CASE inside of one another")),
         }
     }
 

@@ -105,6 +105,12 @@ pub fn put_optional(out: &mut Vec<u8>, value: &Value<'_>) {
     }
 }
 
+/// Far more events than an entity can have, and so few that adding up the counts of many tiles cannot overflow.
+const COUNT_MAX: u64 = 1 << 48;
+
+/// Beyond every event and arrival time, and so near that the distance of two times cannot overflow.
+const TIME_MAX: u64 = 1 << 60;
+
 /// Walks over stored bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'a> {
@@ -183,6 +189,11 @@ impl<'a> Cursor<'a> {
         if length > self.rest.len() { Err(Damaged) } else { Ok(length) }
     }
 
+    /// A number of events.
+    pub fn count(&mut self) -> Result<u64, Damaged> {
+        self.varint().and_then(|count| if count > COUNT_MAX { Err(Damaged) } else { Ok(count) })
+    }
+
     /// Bytes behind their length.
     pub fn bytes(&mut self) -> Result<&'a [u8], Damaged> {
         let length = self.length()?;
@@ -210,6 +221,13 @@ impl<'a> Cursor<'a> {
         let zigzag = tagged >> 2;
         let amount = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
         amount.checked_mul(DELTA_UNITS[(tagged & 3) as usize]).ok_or(Damaged)
+    }
+
+    /// The time of an event, kept as its distance to the one before.
+    #[inline]
+    pub fn time_after(&mut self, before: i64) -> Result<i64, Damaged> {
+        let time = before.checked_add(self.delta()?);
+        time.filter(|time| time.unsigned_abs() <= TIME_MAX).ok_or(Damaged)
     }
 
     /// A value of a type that is not null.
@@ -284,6 +302,18 @@ mod tests {
                 let _ = Cursor::new(&bytes).value(&data_type);
             }
         }
+    }
+
+    #[test]
+    fn numbers_that_no_record_has_are_damage() {
+        let mut out = Vec::new();
+        put_varint(&mut out, COUNT_MAX);
+        put_varint(&mut out, COUNT_MAX + 1);
+        put_delta(&mut out, 1 << 60);
+        put_delta(&mut out, 1);
+        let mut cursor = Cursor::new(&out);
+        assert_eq!((cursor.count(), cursor.count()), (Ok(COUNT_MAX), Err(Damaged)));
+        assert_eq!((cursor.time_after(0), cursor.time_after(1 << 60)), (Ok(1 << 60), Err(Damaged)));
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl CountBy {
     }
 
     pub(super) fn decode(cursor: &mut Cursor<'_>, of: &DataType) -> Result<CountBy, Damaged> {
-        Ok(CountBy { counts: Capped::decode(cursor, CATEGORIES_MAX, of, Cursor::varint)? })
+        Ok(CountBy { counts: Capped::decode(cursor, CATEGORIES_MAX, of, Cursor::count)? })
     }
 }
 

@@ -283,7 +283,7 @@ impl Cell {
         let (input, second, id_type) = (aggregate.input_type(), aggregate.second_type(), aggregate.id_type.as_ref());
         let arg_extreme = |cursor: &mut Cursor<'_>, wins| ArgExtreme::decode(cursor, wins, (input, second), id_type);
         let partial = match &aggregate.kind {
-            Kind::Count | Kind::TimeSinceLast => Partial::Count(cursor.varint()?),
+            Kind::Count | Kind::TimeSinceLast => Partial::Count(cursor.count()?),
             Kind::Sum | Kind::Avg => Partial::Sum(Sum::decode(cursor)?),
             Kind::Min => Partial::Extreme(Extreme::decode(cursor, input, Ordering::Less)?),
             Kind::Max => Partial::Extreme(Extreme::decode(cursor, input, Ordering::Greater)?),

@@ -125,6 +125,6 @@ impl Decayed {
             }
             groups.insert(group, Exact::decode(cursor)?);
         }
-        Ok(Decayed { groups, infinities: [cursor.varint()?, cursor.varint()?] })
+        Ok(Decayed { groups, infinities: [cursor.count()?, cursor.count()?] })
     }
 }

@@ -79,6 +79,9 @@ impl AtEdge {
         id_type: Option<&DataType>,
     ) -> Result<AtEdge, Damaged> {
         let count = cursor.length()?;
+        if count > edge.k {
+            return Err(Damaged);
+        }
         let mut kept = Vec::with_capacity(count);
         for _ in 0..count {
             let order = EventOrder::decode(cursor, id_type)?;

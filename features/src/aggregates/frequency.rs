@@ -62,6 +62,6 @@ impl Frequencies {
     }
 
     pub(super) fn decode(cursor: &mut Cursor<'_>, of: &DataType) -> Result<Frequencies, Damaged> {
-        Ok(Frequencies { counts: Capped::decode(cursor, DISTINCT_MAX, of, Cursor::varint)? })
+        Ok(Frequencies { counts: Capped::decode(cursor, DISTINCT_MAX, of, Cursor::count)? })
     }
 }

@@ -51,7 +51,7 @@ impl Ends {
     }
 
     pub(super) fn decode(cursor: &mut Cursor<'_>) -> Result<Ends, Damaged> {
-        let events = cursor.varint()?;
+        let events = cursor.count()?;
         let ends = if events > 0 { Some((cursor.signed()?, cursor.signed()?)) } else { None };
         Ok(Ends { events, ends })
     }
@@ -79,8 +79,8 @@ impl Run {
             (own, None) => own,
             (None, other) => other,
             (Some((a, b, gap)), Some((c, d, other_gap))) => {
-                debug_assert!(b <= c || d <= a, "runs of events that overlap");
-                let between = if b <= c { c.abs_diff(b) } else { a.abs_diff(d) };
+                // One of the two is negative, or both where damaged bytes say that they overlap.
+                let between = c.saturating_sub(b).max(a.saturating_sub(d)).max(0).unsigned_abs();
                 Some((a.min(c), b.max(d), gap.max(other_gap).max(between)))
             }
         };
@@ -104,7 +104,7 @@ impl Run {
     }
 
     pub(super) fn decode(cursor: &mut Cursor<'_>) -> Result<Run, Damaged> {
-        let events = cursor.varint()?;
+        let events = cursor.count()?;
         let run = if events > 0 { Some((cursor.signed()?, cursor.signed()?, cursor.varint()?)) } else { None };
         Ok(Run { run, events })
     }

@@ -38,7 +38,7 @@ impl Histogram {
     }
 
     pub(super) fn decode(cursor: &mut Cursor<'_>, edges: &[Real]) -> Result<Histogram, Damaged> {
-        Ok(Histogram { counts: (0..=edges.len()).map(|_| cursor.varint()).collect::<Result<_, _>>()? })
+        Ok(Histogram { counts: (0..=edges.len()).map(|_| cursor.count()).collect::<Result<_, _>>()? })
     }
 }
 

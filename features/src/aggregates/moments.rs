@@ -105,8 +105,8 @@ impl Moments {
     }
 
     pub(super) fn decode(cursor: &mut Cursor<'_>, highest: usize) -> Result<Moments, Damaged> {
-        let terms = cursor.varint()?;
+        let terms = cursor.count()?;
         let powers = (0..highest).map(|_| Exact::decode(cursor)).collect::<Result<_, _>>()?;
-        Ok(Moments { terms, powers, infinities: cursor.varint()? })
+        Ok(Moments { terms, powers, infinities: cursor.count()? })
     }
 }

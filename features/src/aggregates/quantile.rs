@@ -18,6 +18,8 @@ const DROPPED_BITS: u32 = 52 - MANTISSA_BITS;
 const SUBNORMAL_SHIFT: i32 = 64;
 /// Keeps the numbers of positive buckets above zero.
 const LOWEST: i32 = SUBNORMAL_SHIFT << MANTISSA_BITS;
+/// The number of infinity.
+const GREATEST: i32 = (0x7ff << MANTISSA_BITS) + LOWEST;
 
 /// How many elements each bucket holds; buckets ascend with their values.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +67,8 @@ impl Sketch {
         let (mut buckets, mut before) = (BTreeMap::new(), 0i64);
         for _ in 0..count {
             before = before.checked_add(cursor.signed()?).ok_or(Damaged)?;
-            buckets.insert(i32::try_from(before).map_err(|_| Damaged)?, cursor.varint()?);
+            let bucket = i32::try_from(before).ok().filter(|bucket| (-GREATEST..=GREATEST).contains(bucket));
+            buckets.insert(bucket.ok_or(Damaged)?, cursor.count()?);
         }
         Ok(Sketch { buckets })
     }

@@ -97,9 +97,9 @@ impl Sum {
 
     pub(super) fn decode(cursor: &mut Cursor<'_>) -> Result<Sum, Damaged> {
         Ok(Sum {
-            terms: cursor.varint()?,
+            terms: cursor.count()?,
             exact: Exact::decode(cursor)?,
-            infinities: [cursor.varint()?, cursor.varint()?],
+            infinities: [cursor.count()?, cursor.count()?],
         })
     }
 }

@@ -82,12 +82,12 @@ impl Trend {
 
     pub(super) fn decode(cursor: &mut Cursor<'_>) -> Result<Trend, Damaged> {
         Ok(Trend {
-            terms: cursor.varint()?,
+            terms: cursor.count()?,
             times: Exact::decode(cursor)?,
             time_squares: Exact::decode(cursor)?,
             values: Exact::decode(cursor)?,
             products: Exact::decode(cursor)?,
-            infinities: cursor.varint()?,
+            infinities: cursor.count()?,
         })
     }
 }

@@ -55,7 +55,10 @@ impl Variance {
         let low = squares_exponent.min(2 * sum_exponent);
         let numerator = ((squares * BigInt::from(self.terms)) << (squares_exponent - low) as usize)
             - ((&sum * &sum) << (2 * sum_exponent - low) as usize);
-        debug_assert!(!numerator.is_negative());
+        // No numbers have such sums: they come out of damaged bytes.
+        if numerator.is_negative() {
+            return Err(NoValue::Undefined);
+        }
         let denominator = BigUint::from(self.terms) * BigUint::from(self.terms - 1);
         round_ratio(&numerator, &denominator, low).map(Value::Float64).ok_or(NoValue::Overflow)
     }
@@ -76,10 +79,23 @@ impl Variance {
 
     pub(super) fn decode(cursor: &mut Cursor<'_>) -> Result<Variance, Damaged> {
         Ok(Variance {
-            terms: cursor.varint()?,
+            terms: cursor.count()?,
             sum: Exact::decode(cursor)?,
             squares: Exact::decode(cursor)?,
-            infinities: cursor.varint()?,
+            infinities: cursor.count()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_that_no_numbers_have_are_no_variance() {
+        let mut sum = Exact::default();
+        sum.add(10, 0);
+        let variance = Variance { terms: 2, sum, ..Variance::default() };
+        assert_eq!(variance.finish().map(|_| ()), Err(NoValue::Undefined));
     }
 }

@@ -17,8 +17,10 @@ impl VectorSum {
     }
 
     pub(super) fn update(&mut self, value: &Value<'_>) {
+        // Decode lets no vector in that lacks a number; damaged bytes may have one all the same.
         if let Value::List(items) = value {
-            self.elements.iter_mut().zip(items).for_each(|(sum, item)| sum.update(item));
+            let numbers = self.elements.iter_mut().zip(items).filter(|(_, item)| !item.is_null());
+            numbers.for_each(|(sum, item)| sum.update(item));
         }
     }
 

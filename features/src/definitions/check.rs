@@ -127,7 +127,8 @@ fn project_hash(views: &[Arc<super::View>], services: &[Service]) -> u64 {
 fn definitions<'d>(files: &Files<'_>, trees: &'d [Vec<(Key, Item)>], section: &str) -> Vec<Definition<'d>> {
     let mut found: Vec<Definition<'d>> = Vec::new();
     let tables = trees.iter().flatten().filter(|(key, _)| key.name == section);
-    for (key, item) in tables.flat_map(|(_, item)| item.table().unwrap_or(&[])) {
+    let tables = tables.flat_map(|(_, item)| item.table().unwrap_or(&[]));
+    for (key, item) in tables.take_while(|_| !files.is_full()) {
         if found.len() >= DEFINITIONS_MAX {
             files.report("E0017", &key.place, format!("more than {DEFINITIONS_MAX} definitions of {section}"), None);
             break;
@@ -163,7 +164,7 @@ fn shortened(name: &str) -> String {
 }
 
 fn check_shapes(files: &Files<'_>, trees: &[Vec<(Key, Item)>]) {
-    for (key, item) in trees.iter().flatten() {
+    for (key, item) in trees.iter().flatten().take_while(|_| !files.is_full()) {
         let Some((section, fields)) = SECTIONS.iter().find(|(section, _)| *section == key.name) else {
             let near = nearest(&key.name, SECTIONS.iter().map(|(section, _)| *section));
             files.report("E0002", &key.place, format!("unknown section `{}`", shortened(&key.name)), near);

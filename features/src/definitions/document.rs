@@ -78,7 +78,15 @@ impl<'f> Files<'f> {
         self.report_at(code, place.file, place.span.start, message.into(), near);
     }
 
+    /// Whether there are as many problems as are told: what would be reported from here on need not be looked for.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.borrow().len() >= PROBLEMS_MAX
+    }
+
     fn report_at(&self, code: &'static str, file: usize, offset: usize, message: String, near: Option<String>) {
+        if self.is_full() {
+            return;
+        }
         let DefinitionFile { path, text } = &self.files[file];
         let before = text.get(..offset.min(text.len())).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -93,7 +101,7 @@ impl<'f> Files<'f> {
             source_line: rest.lines().next().unwrap_or("").chars().take(300).collect(),
         };
         let mut problems = self.problems.borrow_mut();
-        if problems.len() < PROBLEMS_MAX && !problems.contains(&problem) {
+        if !problems.contains(&problem) {
             problems.push(problem);
         }
     }
@@ -106,8 +114,12 @@ impl<'f> Files<'f> {
 
     /// The place in the file of a character of a text value: behind its quotes and escapes.
     fn offset_in_text(&self, item: &Item, line: u64, column: u64) -> usize {
-        let raw = &self.files[item.place.file].text[item.place.span.clone()];
-        let quote = raw.chars().next().unwrap_or('"');
+        let raw = self.files[item.place.file].text.get(item.place.span.clone()).unwrap_or("");
+        let quote = raw.chars().next().unwrap_or(' ');
+        // A text without its quotes is broken TOML, read all the same so that it can be named.
+        if quote != '"' && quote != '\'' {
+            return item.place.span.start;
+        }
         let quotes = if raw.starts_with("\"\"\"") || raw.starts_with("'''") { 3 } else { 1 };
         let mut at = quotes;
         if quotes == 3 {

@@ -64,6 +64,9 @@ pub(super) fn check_view(
         if builder.add(files, key, item, &columns, source).is_none() {
             broken.features.push((definition.name.to_string(), key.name.clone()));
         }
+        if builder.features.len() > FEATURES_MAX || files.is_full() {
+            break;
+        }
     }
     if builder.features.len() > FEATURES_MAX {
         files.report("E0017", definition.key_place("features"), format!("more than {FEATURES_MAX} features"), None);

@@ -191,7 +191,7 @@ fn check_duration(files: &Files<'_>, item: &Item, text: &str) {
 
 /// Reports unknown and missing keys of a table, and values of the wrong kind.
 pub(super) fn check_table(files: &Files<'_>, fields: &[Field], place: &Place, name: &str, entries: &[(Key, Item)]) {
-    for (key, item) in entries {
+    for (key, item) in entries.iter().take_while(|_| !files.is_full()) {
         match fields.iter().find(|field| field.name == key.name) {
             Some(field) => field.kind.check(files, key, item),
             None => {

@@ -124,6 +124,28 @@ fn nothing_panics_on_garbage() {
     }
 }
 
+/// A word without quotes is no TOML, and the place inside of it cannot be pointed at.
+#[test]
+fn texts_without_quotes_are_named() {
+    for word in ["\u{7a6}count()", "ä", "x y"] {
+        let text = format!("{HEAD}[view.v.features]\na = {{ agg = {word}\", windows = ['1h'] }}\n");
+        let problems = check(&file(&text)).unwrap_err();
+        assert_eq!(problems[0].code, "E0001", "{problems:?}");
+    }
+}
+
+/// Problems beyond those that are told are not looked for: each costs a walk over the file, so this would take minutes.
+#[test]
+fn a_file_full_of_mistakes_is_done_at_once() {
+    let keys = |count: usize| (0..count).map(|i| format!("k{i} = 1\n")).collect::<String>();
+    for text in [keys(50_000), format!("[source.s]\n{}", keys(50_000)), keys(50_000).replace(" = 1", " = {}")] {
+        assert_eq!(check(&file(&text)).unwrap_err().len(), 1000);
+    }
+    let features = (0..20_000).map(|i| format!("f{i} = {{ agg = 'sum(x + {i})', windows = ['1h'] }}\n"));
+    let text = format!("{HEAD}[view.v.features]\n{}", features.collect::<String>());
+    assert!(check(&file(&text)).unwrap_err()[0].message.contains("more than 2000 features"));
+}
+
 #[test]
 fn the_schema_names_every_section() {
     let schema = json_schema();

@@ -1,22 +1,26 @@
 //! From text to closures: parses with `sqlparser`, resolves names, checks types, builds one closure a node.
 
+use std::cell::Cell;
+
 use sqlparser::ast::{
     BinaryOperator, CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Spanned,
     UnaryOperator, Value as Literal,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use sqlparser::tokenizer::{Location, Token};
 
+use super::words::{WORDS_MAX, words};
 use super::{Expression, Fault, Typed, arithmetic, calendar, cast, compare, functions, lists, logic, text};
 use crate::value::{DataType, Value};
 
 /// Longest expression text, in bytes: far above what a person writes, far below what would cost memory.
 const TEXT_MAX: usize = 64 * 1024;
-/// Most words; the compiler recurses along chains of operators.
-const TOKENS_MAX: usize = 800;
 /// Deepest nesting; the compiler recurses.
 const DEPTH_MAX: usize = 64;
+/// Most nodes of a compiled expression. Each is the work of a row; without BETWEEN and CASE x WHEN, whose operand is compiled
+/// once for each comparison, there cannot be more than words.
+const NODES_MAX: usize = 4 * WORDS_MAX;
 
 /// What the names of an expression mean.
 pub trait Scope {
@@ -40,35 +44,21 @@ pub fn compile(text: &str, scope: &dyn Scope) -> Result<Expression, Fault> {
         return Err(fault(start, format!("an expression of {} bytes is longer than {TEXT_MAX}", text.len())));
     }
     let dialect = GenericDialect {};
-    let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens(text)?);
+    let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(words(text)?);
     let parsed = parser.parse_expr().map_err(parse_fault)?;
     let next = parser.peek_token();
     if next.token != Token::EOF {
         return Err(fault(next.span.start, format!("expected the end of the expression, found `{}`", next.token)));
     }
-    let typed = Compiler { scope }.expression(&parsed)?;
+    let typed = Compiler::new(scope).expression(&parsed)?;
     Ok(Expression { text: text.to_string(), data_type: typed.data_type, evaluate: typed.evaluate })
-}
-
-/// The words of an expression. There are few enough that no chain of operators can exhaust the stack.
-fn tokens(text: &str) -> Result<Vec<TokenWithSpan>, Fault> {
-    let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location();
-    let tokens = tokens.map_err(|e| parse_fault(ParserError::TokenizerError(e.to_string())))?;
-    let words = tokens.iter().filter(|t| !matches!(t.token, Token::Whitespace(_)));
-    match words.clone().nth(TOKENS_MAX) {
-        None => Ok(tokens),
-        Some(beyond) => {
-            let message = format!("an expression of {} words is longer than {TOKENS_MAX}", words.count());
-            Err(fault(beyond.span.start, message))
-        }
-    }
 }
 
 pub(super) fn fault(at: Location, message: impl Into<String>) -> Fault {
     Fault { line: at.line.max(1), column: at.column.max(1), message: message.into(), near: None }
 }
 
-fn parse_fault(error: ParserError) -> Fault {
+pub(super) fn parse_fault(error: ParserError) -> Fault {
     let message = match error {
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
         ParserError::RecursionLimitExceeded => return fault(Location::empty(), "the expression is nested too deeply"),
@@ -87,11 +77,17 @@ fn parse_fault(error: ParserError) -> Fault {
 
 pub(super) struct Compiler<'s> {
     scope: &'s dyn Scope,
+    nodes: Cell<usize>,
 }
 
-impl Compiler<'_> {
+impl<'s> Compiler<'s> {
+    fn new(scope: &'s dyn Scope) -> Self {
+        Compiler { scope, nodes: Cell::new(0) }
+    }
+
     fn expression(&self, expr: &Expr) -> Result<Typed, Fault> {
         let at = expr.span().start;
+        self.count_node(at)?;
         match expr {
             Expr::Identifier(ident) => self.name(std::slice::from_ref(ident)),
             Expr::CompoundIdentifier(path) => self.name(path),
@@ -160,6 +156,14 @@ impl Compiler<'_> {
                 calendar::extract(vec![field, self.expression(expr)?], at)
             }
             _ => self.call(expr, at),
+        }
+    }
+
+    fn count_node(&self, at: Location) -> Result<(), Fault> {
+        self.nodes.set(self.nodes.get() + 1);
+        match self.nodes.get() {
+            0..=NODES_MAX => Ok(()),
+            _ => Err(fault(at, "the expression repeats itself too often: BETWEEN or CASE inside of one another")),
         }
     }
 
@@ -307,7 +311,7 @@ pub fn compile_call(text: &str, scope: &dyn Scope) -> Result<Call, Fault> {
         return Err(fault(start, format!("an expression of {} bytes is longer than {TEXT_MAX}", text.len())));
     }
     let dialect = GenericDialect {};
-    let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(tokens(text)?);
+    let mut parser = Parser::new(&dialect).with_recursion_limit(DEPTH_MAX).with_tokens_with_locations(words(text)?);
     let parsed = parser.parse_expr().map_err(parse_fault)?;
     let next = parser.peek_token();
     if next.token != Token::EOF {
@@ -327,13 +331,14 @@ pub fn compile_call(text: &str, scope: &dyn Scope) -> Result<Call, Fault> {
     {
         return Err(fault(start, format!("`{name}` takes plain arguments only")));
     }
+    let compiler = Compiler::new(scope);
     let mut arguments = Vec::with_capacity(list.args.len());
     for argument in &list.args {
         let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = argument else {
             return Err(fault(start, format!("`{argument}` is not a value; write count() without an argument")));
         };
         let at = expr.span().start;
-        let typed = Compiler { scope }.expression(expr)?;
+        let typed = compiler.expression(expr)?;
         let expression = Expression { text: expr.to_string(), data_type: typed.data_type, evaluate: typed.evaluate };
         arguments.push(Argument { expression, literal: typed.literal, place: (at.line.max(1), at.column.max(1)) });
     }

@@ -16,6 +16,7 @@ mod lists;
 mod logic;
 mod math;
 mod text;
+mod words;
 
 use std::fmt;
 

@@ -191,6 +191,37 @@ fn faults_name_their_place() {
 }
 
 #[test]
+fn what_repeats_its_operand_stays_small() {
+    let nested =
+        |inner: &str, depth: usize, wrap: fn(&str) -> String| (0..depth).fold(inner.to_string(), |e, _| wrap(&e));
+    let case = |e: &str| format!("CASE {e} WHEN 1 THEN 1 WHEN 2 THEN 2 END");
+    let between = |e: &str| format!("({e}) BETWEEN false AND true");
+    for deep in [nested("i", 40, case), nested("b", 40, between)] {
+        let fault = compile(&deep, &Names).unwrap_err();
+        assert!(fault.message.contains("repeats itself"), "{fault:?}");
+    }
+    assert!(compile(&nested("i", 6, case), &Names).is_ok() && compile(&nested("b", 6, between), &Names).is_ok());
+}
+
+/// The parser's work doubles with each level of such words: without their limit this would not end.
+#[test]
+fn broken_words_inside_of_one_another_end_at_once() {
+    for word in
+        ["floor(", "CAST(", "array[", "substring(", "position(", "interval ", "not(", "case(", "i in (", "- ceil("]
+    {
+        for end in ["", "i i", "i !"] {
+            let text = format!("{}{end}", word.repeat(40));
+            let fault = compile(&text, &Names).unwrap_err();
+            assert!(fault.message.contains("nested too deeply"), "{text}: {fault:?}");
+        }
+    }
+    let fits = format!("{}f{}", "floor(".repeat(8), ")".repeat(8));
+    assert!(compile(&fits, &Names).is_ok());
+    let flat = vec!["cast(floor(f) AS BIGINT)"; 20].join(" + ");
+    assert!(compile(&flat, &Names).is_ok());
+}
+
+#[test]
 fn arguments_have_places() {
     let call = compile_call("sum(s)", &Names).unwrap();
     assert_eq!(call.arguments[0].place, (1, 5));

@@ -137,7 +137,7 @@ impl<'a> Span<'a> {
     fn below(&self, plan: &Plan, nodes: &'a dyn Nodes) -> Result<&EventSet<'a>, Damaged> {
         if self.below.get().is_none() {
             let chunk = nodes.get(self.branch.id).ok_or(Damaged)?;
-            let shape = match Node::parse(&chunk)? {
+            let shape = match Node::parse_chunk(&chunk, self.branch.id)? {
                 Node::Leaf { count, bytes } => Shape::Rows(Node::rows(plan, count, bytes)?.into_owned()),
                 Node::Ladder { branches, .. } => {
                     let mut spans = Vec::with_capacity(branches.len());

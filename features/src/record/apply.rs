@@ -172,6 +172,7 @@ fn changed_node(
         Node::Leaf { count, bytes }
             if plan.table.is_none()
                 && count > 0
+                && before != i64::MIN
                 && count + rows.len() <= plan.leaf_max
                 && rows.first().is_some_and(newer) =>
         {

@@ -49,7 +49,7 @@ impl Page {
         let mut arrival = 0i64;
         for _ in 0..self.count {
             let id = cursor.bytes()?;
-            arrival = arrival.checked_add(cursor.delta()?).ok_or(Damaged)?;
+            arrival = cursor.time_after(arrival)?;
             visit(id, arrival);
         }
         self.added.iter().for_each(|(id, arrival)| visit(id, *arrival));
@@ -65,7 +65,7 @@ impl Page {
         let mut arrival = 0i64;
         for _ in 0..self.count {
             let id = cursor.bytes()?;
-            arrival = arrival.checked_add(cursor.delta()?).ok_or(Damaged)?;
+            arrival = cursor.time_after(arrival)?;
             if id == wanted {
                 return Ok(Some(arrival));
             }

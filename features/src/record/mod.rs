@@ -20,6 +20,7 @@ pub use self::node::{Branch, LEAF_MAX, Node, NodeId, Nodes, Tile};
 pub use self::row::{Row, Rows, encode_body, sort_numbered, sort_rows};
 
 use crate::codec::{Cursor, Damaged, put_bytes, put_signed};
+use crate::time::{MAX_TIME, MIN_TIME};
 
 /// A record, parsed as far as its parts.
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +45,15 @@ impl<'a> Outline<'a> {
     pub fn parse(record: &'a [u8]) -> Result<Self, Damaged> {
         let mut cursor = Cursor::new(record);
         let parts = cursor.byte()?;
+        let (newest, oldest) = (cursor.signed()?, cursor.signed()?);
+        let is_time = |time: i64| (MIN_TIME..=MAX_TIME).contains(&time);
+        // Where no event was applied there is no newest one.
+        if !(is_time(newest) || newest == i64::MIN) || !(is_time(oldest) || oldest == i64::MAX) {
+            return Err(Damaged);
+        }
         Ok(Outline {
-            newest: cursor.signed()?,
-            oldest: cursor.signed()?,
+            newest,
+            oldest,
             ids: if parts & HAS_IDS != 0 { Some(cursor.bytes()?) } else { None },
             base: if parts & HAS_BASE != 0 { Some(cursor.bytes()?) } else { None },
             node: cursor.rest(),

@@ -123,12 +123,20 @@ impl<'a> Node<'a> {
                 let mut branches = Vec::with_capacity(count);
                 for _ in 0..count {
                     let id = NodeId { level, slot: cursor.varint()? };
-                    let count = cursor.varint()?;
+                    let count = cursor.count()?;
                     branches.push(Branch { id, count, tile: Tile::Stored(cursor.bytes()?) });
                 }
                 Ok(Node::Ladder { level, branches })
             }
             _ => Err(Damaged),
+        }
+    }
+
+    /// Parses the chunk of a span. A ladder in it has finer spans: damaged bytes must not lead around in a circle.
+    pub fn parse_chunk(bytes: &'a [u8], id: NodeId) -> Result<Node<'a>, Damaged> {
+        match Node::parse(bytes)? {
+            Node::Ladder { level, .. } if level >= id.level => Err(Damaged),
+            node => Ok(node),
         }
     }
 
@@ -225,6 +233,14 @@ pub fn add_rows(plan: &Plan, cells: &mut [Cell], rows: &[Row<'_>]) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ladders_lead_down() {
+        let mut ladder = Vec::new();
+        put_ladder(3, &[], &mut ladder);
+        assert!(Node::parse_chunk(&ladder, NodeId { level: 4, slot: 0 }).is_ok());
+        assert!(Node::parse_chunk(&ladder, NodeId { level: 3, slot: 0 }).is_err());
+    }
 
     #[test]
     fn spans_hold_their_times() {

@@ -204,7 +204,7 @@ pub fn split_rows<'a>(plan: &Plan, count: usize, mut cursor: Cursor<'a>) -> Resu
     let mut rows = Vec::with_capacity(count.min(cursor.rest().len()));
     let mut time = 0i64;
     for _ in 0..count {
-        time = time.checked_add(cursor.delta()?).ok_or(Damaged)?;
+        time = cursor.time_after(time)?;
         let start = cursor.rest();
         skip_body(plan, &mut cursor)?;
         rows.push(Row { time, body: &start[..start.len() - cursor.rest().len()] });
@@ -220,7 +220,7 @@ pub fn read_rows<'a>(plan: &Plan, count: usize, mut cursor: Cursor<'a>) -> Resul
     rows.values.reserve(count * plan.inputs.len());
     let mut time = 0i64;
     for _ in 0..count {
-        time = time.checked_add(cursor.delta()?).ok_or(Damaged)?;
+        time = cursor.time_after(time)?;
         rows.read(plan, time, &mut cursor)?;
     }
     Ok(rows)

@@ -26,10 +26,12 @@ impl<'s> Chunks<'s> {
     }
 
     fn get(&self, id: NodeId) -> Result<Arc<[u8]>, Damaged> {
-        match self.changed.get(&id) {
-            Some(changed) => changed.clone().ok_or(Damaged),
-            None => self.stored.get(id).ok_or(Damaged),
-        }
+        let node = match self.changed.get(&id) {
+            Some(changed) => changed.clone().ok_or(Damaged)?,
+            None => self.stored.get(id).ok_or(Damaged)?,
+        };
+        Node::parse_chunk(&node, id)?;
+        Ok(node)
     }
 
     pub(super) fn remove(&mut self, id: NodeId) {

@@ -158,11 +158,34 @@ impl<'a> Visitor<'a> for Slot<'_> {
             Some(dims) if dims != values.len() => {
                 Err(self.wrong(format!("a vector of {} numbers, not {dims}", values.len())))
             }
+            Some(_) if values.iter().any(Value::is_null) => Err(self.wrong("a vector without one of its numbers")),
             _ => Ok(Value::List(values)),
         }
     }
 
     fn visit_map<M: MapAccess<'a>>(self, _: M) -> Result<Value<'a>, M::Error> {
         Err(self.wrong(format!("an object is not {}", self.field.data_type)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemill_features::definitions::{DefinitionFile, check};
+
+    use super::*;
+
+    #[test]
+    fn a_vector_has_all_its_numbers() {
+        let text =
+            "[source.s]\nconnector = 'push'\nevent_time = 'at'\nfields = { v = 'vector<2>', at = 'timestamp' }\n";
+        let registry = check(&[DefinitionFile { path: "a.toml".into(), text: text.into() }]).unwrap();
+        let reason = |vector: &str| {
+            let mut decoder = Decoder::new(registry.sources[0].clone(), Default::default(), 0);
+            decode(format!(r#"{{"v":{vector},"at":"1970-01-01T00:00:00Z"}}"#).as_bytes(), &mut decoder);
+            decoder.finish().bad.first().map(|bad| bad.reason.clone())
+        };
+        assert_eq!(reason("[1, 2.5]"), None);
+        assert!(reason("[1]").unwrap().contains("a vector of 1 numbers, not 2"));
+        assert!(reason("[1, null]").unwrap().contains("without one of its numbers"));
     }
 }

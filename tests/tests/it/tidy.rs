@@ -19,7 +19,7 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
 
 fn sources() -> Vec<(String, String)> {
     let mut files = Vec::new();
-    for folder in ["proto", "features", "server", "sdk", "tests", "benches"] {
+    for folder in ["proto", "features", "server", "sdk", "tests", "benches", "fuzz"] {
         rust_files(&root().join(folder), &mut files);
     }
     let shown = |path: &PathBuf| path.strip_prefix(root()).unwrap().display().to_string();
@@ -95,7 +95,7 @@ const WALLS: [(&str, &[&str]); 12] = [
 /// Foreign engines, and the only places that may name them.
 const ENGINES: [(&str, &[&str]); 4] = [
     ("fjall::", &["server/src/online/embedded.rs"]),
-    ("parquet::arrow", &["server/src/source/parquet.rs"]),
+    ("parquet::arrow", &["server/src/source/parquet.rs", "fuzz/examples/seeds.rs"]),
     (
         "axum::",
         &["server/src/serving/http.rs", "server/src/serving/status.rs", "server/src/metrics.rs", "benches/src/echo.rs"],
@@ -116,5 +116,27 @@ fn rooms_keep_their_walls() {
             let named = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(engine));
             assert!(!named || homes.iter().any(|home| path.starts_with(home)), "{path} names {engine}");
         }
+    }
+}
+
+/// Names and versions of a lock file, as it lists them.
+fn locked(folder: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(root().join(folder).join("Cargo.lock")).unwrap();
+    let value = |line: Option<&str>, key: &str| Some(line?.strip_prefix(key)?.trim_matches('"').to_string());
+    let package = |block: &str| {
+        let mut lines = block.lines();
+        Some((value(lines.next(), "name = ")?, value(lines.next(), "version = ")?))
+    };
+    text.split("[[package]]\n").filter_map(package).collect()
+}
+
+/// What is fuzzed is what is shipped: after a change of Cargo.lock, copy it to fuzz/ and let
+/// `cargo metadata --manifest-path fuzz/Cargo.toml` put in what is missing.
+#[test]
+fn fuzzing_has_the_versions_of_the_workspace() {
+    let ours = locked("");
+    for (name, version) in locked("fuzz") {
+        let mut known = ours.iter().filter(|(own, _)| *own == name).peekable();
+        assert!(known.peek().is_none() || known.any(|(_, own)| *own == version), "{name} {version} in fuzz/Cargo.lock");
     }
 }

@@ -1,0 +1,165 @@
+//! Writes the part of the corpus that no editor can: Parquet files, stored records, gRPC messages. `scripts/fuzz seeds`
+//! runs it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray};
+use libfuzzer_sys::arbitrary::Unstructured;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use prost::Message;
+use tidemill_fuzz::rows::{NOW, batch};
+use tidemill_fuzz::stored::{Kept, Target};
+use tidemill_proto::v1::{self, column::Values};
+
+fn write(target: &str, name: &str, bytes: impl AsRef<[u8]>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    std::fs::create_dir_all(&folder).expect("the corpus can be written");
+    std::fs::write(folder.join(name), bytes).expect("the corpus can be written");
+}
+
+fn main() {
+    parquet_files();
+    records();
+    messages();
+}
+
+fn parquet_files() {
+    let text = |v: &str| Arc::new(StringArray::from(vec![Some(v), None, Some(v)])) as ArrayRef;
+    let id: ArrayRef = Arc::new(StringArray::from(vec!["1", "2", "3"]));
+    let at: ArrayRef = Arc::new(arrow_array::TimestampMicrosecondArray::from(vec![NOW, NOW + 1, NOW + 2]));
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("key", text("a")),
+        ("other_key", Arc::new(Int64Array::from(vec![1, i64::MIN, 3]))),
+        ("amount", Arc::new(Float64Array::from(vec![Some(1.5), None, Some(f64::NAN)]))),
+        ("foreign", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]))),
+        ("huge", Arc::new(Decimal128Array::from(vec![1, -1, 0]))),
+        ("at_s", Arc::new(arrow_array::TimestampNanosecondArray::from(vec![0, -1, i64::MAX]))),
+        ("unknown", Arc::new(arrow_array::DurationSecondArray::from(vec![1, 2, 3]))),
+    ];
+    let zstd = Compression::ZSTD(ZstdLevel::default());
+    for (name, compression) in [("plain", Compression::UNCOMPRESSED), ("snappy", Compression::SNAPPY), ("zstd", zstd)] {
+        let properties = WriterProperties::builder()
+            .set_compression(compression)
+            .set_dictionary_enabled(name != "plain")
+            .set_created_by("t".to_string())
+            .build();
+        for (part, columns) in columns.chunks(3).enumerate() {
+            let rows = RecordBatch::try_from_iter(
+                [("id", id.clone()), ("at", at.clone())].into_iter().chain(columns.iter().cloned()),
+            )
+            .expect("equal lengths");
+            let mut bytes = Vec::new();
+            let mut writer =
+                ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties.clone())).expect("the schema is fine");
+            writer.write(&rows).expect("memory takes it");
+            writer.close().expect("memory takes it");
+            write("parquet", &format!("{name}_{part}"), bytes);
+        }
+    }
+}
+
+/// Bytes that look random and are the same on each run.
+fn noise(seed: u32, length: u32) -> Vec<u8> {
+    (0..length).map(|i| ((i ^ seed.wrapping_mul(97)).wrapping_mul(2_654_435_761) >> 11) as u8).collect()
+}
+
+fn records() {
+    for choice in 0..12u8 {
+        let target = Target::of(choice);
+        let noise = noise(choice.into(), 4_000);
+        let mut structured = vec![choice];
+        structured.extend(&noise[..1_500]);
+        write("record_flips", &format!("noise_{choice}"), structured);
+        let events = batch(&target.source(), &mut Unstructured::new(&noise), 0).expect("there is noise enough");
+        let prepared = target.prepared(&events);
+        let incoming: Vec<_> = (0..events.len().min(9)).map(|row| prepared.incoming(row)).collect();
+        let mut kept = Kept::default();
+        kept.keep(target.apply(&kept, &incoming).expect("these events are whole"));
+        let mut bytes = vec![choice];
+        let chunks = kept.chunks.values().map(|chunk| &chunk[..]);
+        for part in kept.record.iter().map(|record| &record[..]).chain(chunks.take(4)) {
+            let length = u16::try_from(part.len()).unwrap_or(u16::MAX);
+            bytes.extend(length.to_le_bytes());
+            bytes.extend(&part[..length.into()]);
+        }
+        write("record_bytes", &format!("events_{choice}"), bytes);
+    }
+}
+
+fn texts(values: &[&str]) -> v1::Column {
+    let (mut data, mut offsets) = (Vec::new(), vec![0]);
+    for value in values {
+        data.extend_from_slice(value.as_bytes());
+        offsets.push(data.len() as u32);
+    }
+    column(Values::Texts(v1::Texts { data: data.into(), offsets }))
+}
+
+fn column(values: Values) -> v1::Column {
+    v1::Column { values: Some(values), ..v1::Column::default() }
+}
+
+fn message(kind: u8, name: &str, message: &impl Message) {
+    let mut bytes = vec![kind];
+    bytes.extend(message.encode_to_vec());
+    write("grpc", name, bytes);
+}
+
+fn request_values() -> std::collections::HashMap<String, v1::Column> {
+    let decimals = v1::Decimals { data: vec![7; 32].into(), scale: 2 };
+    let lists = v1::Lists { items: Some(Box::new(texts(&["x", "y"]))), offsets: vec![0, 0, 2] };
+    [
+        ("amount".to_string(), column(Values::Doubles(v1::Doubles { values: vec![1.5, f64::NAN] }))),
+        ("country".to_string(), v1::Column { validity: vec![1].into(), ..texts(&["DE", ""]) }),
+        ("price".to_string(), column(Values::Decimals(decimals))),
+        ("at".to_string(), column(Values::Timestamps(v1::Int64s { values: vec![NOW, -1] }))),
+        ("tags".to_string(), column(Values::Lists(Box::new(lists)))),
+    ]
+    .into()
+}
+
+fn messages() {
+    let keys = || [("key".to_string(), texts(&["a", "nobody"]))].into();
+    let all = v1::GetRequest { service: "all".into(), keys: keys(), request: request_values(), ..Default::default() };
+    message(0, "get_all", &all);
+    message(0, "get_arrow", &v1::GetRequest { encoding: 1, value_times: true, ..all.clone() });
+    message(0, "get_past", &v1::GetRequest { as_of: Some(NOW - 1), ..all.clone() });
+    let few = v1::GetRequest { service: "few".into(), keys: keys(), text_values: true, ..Default::default() };
+    message(0, "get_few", &few);
+    let pair = v1::GetRequest {
+        features: vec!["plain_0:*".into(), "plain_2:f9".into()],
+        keys: [
+            ("key".to_string(), texts(&["a"])),
+            ("other_key".to_string(), column(Values::Int64s(v1::Int64s { values: vec![1] }))),
+        ]
+        .into(),
+        ..Default::default()
+    };
+    message(0, "get_pair", &pair);
+    let push = |rows| v1::PushRequest { source: "s".into(), rows: Some(rows), wait: v1::Wait::Readable as i32 };
+    let ndjson = br#"{"id":"9","key":"a","amount":2,"at":"2026-01-01T00:00:00Z"}"#;
+    message(1, "push_ndjson", &push(v1::push_request::Rows::Ndjson(ndjson.to_vec().into())));
+    let csv = b"id,key,at\n8,a,2026-01-01T00:00:00Z\n";
+    message(1, "push_csv", &push(v1::push_request::Rows::Csv(csv.to_vec().into())));
+    let named = |name: &str, column: v1::Column| v1::Column { name: name.to_string(), ..column };
+    let mut columns: Vec<v1::Column> = request_values().into_iter().map(|(name, c)| named(&name, c)).collect();
+    columns.sort_by(|a, b| a.name.cmp(&b.name));
+    columns.extend([named("id", texts(&["1", "7"])), named("key", texts(&["a", "b"]))]);
+    columns.push(v1::Column { name: "blob".into(), rows: 2, ..Default::default() });
+    message(1, "push_columns", &push(v1::push_request::Rows::Columns(v1::Columns { columns })));
+    for feature in ["ids_0:f0_1h", "ids_0:ratio", "ids_1:f48", "ids_2:f0", "ids_0:f7"] {
+        let explain = v1::ExplainRequest {
+            feature: feature.to_string(),
+            keys: [("key".to_string(), texts(&["a"]))].into(),
+            as_of: Some(NOW + 1),
+            ..Default::default()
+        };
+        message(2, &format!("explain_{}", feature.replace(':', "_")), &explain);
+    }
+    let file = v1::DefinitionFile { path: "a.toml".into(), text: "[entity.e]\nkey = \"k\"\nkeys = [\"k\"]\n".into() };
+    message(3, "check", &v1::CheckRequest { files: vec![file.clone(), file] });
+    message(4, "letters", &v1::DeadLettersRequest { source: "s".into(), limit: 3, ..Default::default() });
+}

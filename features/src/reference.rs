@@ -16,7 +16,7 @@ use crate::value::Value;
 /// The moment of all examples.
 const AT: &str = "2026-03-29T12:00:00Z";
 /// The events of all examples: minutes before `AT`, amount, country, fraud.
-const EVENTS: [(i64, f64, &str, bool); 6] = [
+const EVENTS: [Example; 6] = [
     (2_000, 80.0, "DE", false),
     (600, 9.5, "DE", false),
     (170, 240.0, "FR", true),
@@ -110,10 +110,13 @@ fn project(feature: &str) -> Result<Registry, String> {
     check(&files).map_err(|problems| format!("{feature}: {}", problems[0]))
 }
 
+/// An event of the examples.
+type Example = (i64, f64, &'static str, bool);
+
 /// The example's events, the last `newest` of them, as a batch of their source.
-fn batch(at: i64, rows: &[(i64, f64, &str, bool)]) -> EventBatch {
+fn batch(at: i64, rows: &[Example]) -> EventBatch {
     let times: Vec<i64> = rows.iter().map(|(minutes, ..)| at - minutes * 60 * SECOND).collect();
-    let values = |of: &dyn Fn(&(i64, f64, &str, bool)) -> Value<'static>| Column::Values(rows.iter().map(of).collect());
+    let values = |of: &dyn Fn(&Example) -> Value<'static>| Column::Values(rows.iter().map(of).collect());
     let columns = vec![
         values(&|_| Value::text("c1")),
         values(&|(_, amount, ..)| Value::Float64(*amount)),

@@ -33,19 +33,7 @@ pub(super) fn check_view(
     let key_names = entity.map_or(&[][..], |at| entities[at].keys.as_slice());
     let mut keys: Vec<(String, DataType)> = key_names.iter().map(|key| (key.clone(), DataType::Text)).collect();
     if !has_source {
-        check_needs_source(files, definition);
-        let plan = Arc::new(Builder::default().finish(ViewName::Declared(definition), None, key_names));
-        return Some(View {
-            name: definition.name.to_string(),
-            entity,
-            keys,
-            stream: None,
-            plan,
-            feature_types: Vec::new(),
-            derived: Vec::new(),
-            request,
-            request_fields: Vec::new(),
-        });
+        return Some(view_of_requests(files, definition, entity, keys, request));
     }
     let source_index = source?;
     let source = &sources[source_index];
@@ -101,11 +89,30 @@ pub(super) fn check_view(
     })
 }
 
-fn check_needs_source(files: &Files<'_>, definition: &Definition<'_>) {
+/// A view without events: derived features only.
+fn view_of_requests(
+    files: &Files<'_>,
+    definition: &Definition<'_>,
+    entity: Option<usize>,
+    keys: Vec<(String, DataType)>,
+    request: Vec<(String, DataType)>,
+) -> View {
+    let names: Vec<String> = keys.iter().map(|(name, _)| name.clone()).collect();
     for key in ["where", "select", "features", "join"] {
         if definition.get(key).is_some() {
             files.report("E0004", definition.key_place(key), format!("`{key}` needs a `source`"), None);
         }
+    }
+    View {
+        name: definition.name.to_string(),
+        entity,
+        keys,
+        stream: None,
+        plan: Arc::new(Builder::default().finish(ViewName::Declared(definition), None, &names)),
+        feature_types: Vec::new(),
+        derived: Vec::new(),
+        request,
+        request_fields: Vec::new(),
     }
 }
 

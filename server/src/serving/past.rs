@@ -68,7 +68,7 @@ impl Past {
     /// All rows of one key of a table, before the positions.
     pub(super) fn table_rows(&self, view: usize, key: &[u8], positions: &Positions) -> Result<TableRows, Failure> {
         let batches = self.events_of(view, key, positions)?;
-        self.with_history(view, &batches, |history, _, _| Ok(history.table_rows()?))
+        self.with_history(view, &batches, |history, _, _| history.table_rows())
     }
 
     /// Calls `then` with the history of an entity, its batches as the view sees them, and what became of their events.

@@ -37,7 +37,7 @@ pub fn from_wire(name: &str, column: &v1::Column) -> Result<Column, Failure> {
     if name.len() > NAME_BYTES_MAX {
         return Err(Failure::field("E2014", "columns", format!("a column name of {} bytes", name.len())));
     }
-    let wrong = |what: &str| Failure::field("E2014", &shortened(name), format!("column `{}`: {what}", shortened(name)));
+    let wrong = |what: &str| wrong(name, what);
     let rows = rows_of(column);
     if !column.validity.is_empty() && column.validity.len() < rows.div_ceil(8) {
         return Err(wrong("the validity bitmap is shorter than the column"));
@@ -46,11 +46,7 @@ pub fn from_wire(name: &str, column: &v1::Column) -> Result<Column, Failure> {
         return Err(wrong("a column of nulls with too many rows"));
     }
     let valid = |row: usize| column.validity.is_empty() || column.validity[row / 8] & (1 << (row % 8)) != 0;
-    let parts = |data: &'_ [u8], offsets: &[u32]| {
-        let ordered = offsets.windows(2).all(|w| w[0] <= w[1]);
-        let inside = offsets.last().is_none_or(|last| *last as usize <= data.len());
-        if ordered && inside { Ok(()) } else { Err(wrong("its offsets do not fit its bytes")) }
-    };
+    let parts = |data: &'_ [u8], offsets: &[u32]| parts(name, data.len(), offsets);
     Ok(match &column.values {
         None => Column::Values(vec![Value::Null; rows]),
         Some(Values::Bools(v)) => Column::Bool(optional(&v.values, valid).collect::<BooleanArray>()),
@@ -81,35 +77,51 @@ pub fn from_wire(name: &str, column: &v1::Column) -> Result<Column, Failure> {
             let array = v.data.chunks(16).enumerate().map(one).collect::<Decimal128Array>();
             Column::Decimal(array.with_precision_and_scale(38, scale).map_err(|_| wrong("not decimals"))?)
         }
-        Some(Values::Lists(v)) => {
-            let items = v.items.as_deref().ok_or_else(|| wrong("a list without items"))?;
-            if matches!(items.values, Some(Values::Lists(_) | Values::Maps(_))) {
-                return Err(wrong("lists of lists or maps"));
-            }
-            let items = from_wire(name, items)?;
-            parts(&vec![0; items.len()], &v.offsets)?;
-            let list = |(row, w): (usize, &[u32])| {
-                let values = (w[0]..w[1]).map(|i| items.value(i as usize).into_owned());
-                if valid(row) { Value::List(values.collect()) } else { Value::Null }
-            };
-            Column::Values(v.offsets.windows(2).enumerate().map(list).collect())
-        }
-        Some(Values::Maps(v)) => {
-            let (Some(keys), Some(items)) = (v.keys.as_deref(), v.values.as_deref()) else {
-                return Err(wrong("a map without keys or values"));
-            };
-            if [keys, items].iter().any(|c| matches!(c.values, Some(Values::Lists(_) | Values::Maps(_)))) {
-                return Err(wrong("a map of lists or maps"));
-            }
-            let (keys, items) = (from_wire(name, keys)?, from_wire(name, items)?);
-            parts(&vec![0; keys.len().min(items.len())], &v.offsets)?;
-            let map = |(row, w): (usize, &[u32])| {
-                let entry = |i: u32| (keys.value(i as usize).into_owned(), items.value(i as usize).into_owned());
-                if valid(row) { Value::Map((w[0]..w[1]).map(entry).collect()) } else { Value::Null }
-            };
-            Column::Values(v.offsets.windows(2).enumerate().map(map).collect())
-        }
+        Some(Values::Lists(v)) => Column::Values(lists(name, v, valid)?),
+        Some(Values::Maps(v)) => Column::Values(maps(name, v, valid)?),
     })
+}
+
+fn wrong(name: &str, what: &str) -> Failure {
+    Failure::field("E2014", &shortened(name), format!("column `{}`: {what}", shortened(name)))
+}
+
+/// Whether offsets ascend and stay within what they cut into parts.
+fn parts(name: &str, length: usize, offsets: &[u32]) -> Result<(), Failure> {
+    let ordered = offsets.windows(2).all(|w| w[0] <= w[1]);
+    let inside = offsets.last().is_none_or(|last| *last as usize <= length);
+    if ordered && inside { Ok(()) } else { Err(wrong(name, "its offsets do not fit its bytes")) }
+}
+
+/// Elements of lists and maps are plain values.
+fn plain(name: &str, column: &v1::Column) -> Result<Column, Failure> {
+    if matches!(column.values, Some(Values::Lists(_) | Values::Maps(_))) {
+        return Err(wrong(name, "lists or maps within lists or maps"));
+    }
+    from_wire(name, column)
+}
+
+fn lists(name: &str, lists: &v1::Lists, valid: impl Fn(usize) -> bool) -> Result<Vec<Value<'static>>, Failure> {
+    let items = plain(name, lists.items.as_deref().ok_or_else(|| wrong(name, "a list without items"))?)?;
+    parts(name, items.len(), &lists.offsets)?;
+    let list = |(row, w): (usize, &[u32])| {
+        let values = (w[0]..w[1]).map(|i| items.value(i as usize).into_owned());
+        if valid(row) { Value::List(values.collect()) } else { Value::Null }
+    };
+    Ok(lists.offsets.windows(2).enumerate().map(list).collect())
+}
+
+fn maps(name: &str, maps: &v1::Maps, valid: impl Fn(usize) -> bool) -> Result<Vec<Value<'static>>, Failure> {
+    let (Some(keys), Some(items)) = (maps.keys.as_deref(), maps.values.as_deref()) else {
+        return Err(wrong(name, "a map without keys or values"));
+    };
+    let (keys, items) = (plain(name, keys)?, plain(name, items)?);
+    parts(name, keys.len().min(items.len()), &maps.offsets)?;
+    let map = |(row, w): (usize, &[u32])| {
+        let entry = |i: u32| (keys.value(i as usize).into_owned(), items.value(i as usize).into_owned());
+        if valid(row) { Value::Map((w[0]..w[1]).map(entry).collect()) } else { Value::Null }
+    };
+    Ok(maps.offsets.windows(2).enumerate().map(map).collect())
 }
 
 fn optional<T: Copy>(values: &[T], valid: impl Fn(usize) -> bool) -> impl Iterator<Item = Option<T>> {

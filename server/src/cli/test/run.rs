@@ -70,7 +70,7 @@ async fn send_and_read(
 ) -> Result<Vec<Difference>, Failure> {
     let place = |line: usize| format!("{}:{line}", file.path);
     let declared = |name: &str| server.registry.source(name).map(|at| &server.registry.sources[at]);
-    for source in test.dead_letters.keys().filter(|source| !test.events.contains_key(*source)) {
+    if let Some(source) = test.dead_letters.keys().find(|source| !test.events.contains_key(*source)) {
         let message = format!("test `{}`: `dead_letters.{source}` has no events", test.name.get_ref());
         return Err(Failure::invalid("E5021", message));
     }

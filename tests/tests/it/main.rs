@@ -7,5 +7,6 @@ mod hard_cases;
 mod parity;
 mod readme;
 mod serving;
+mod templates;
 mod tidy;
 mod vocabulary;

@@ -189,12 +189,16 @@ impl Builder {
         let reach = self.features.iter().map(|f| f.window.reach().saturating_add(f.offset)).max().unwrap_or(0);
         let is_table = source.is_some_and(|source| source.is_table);
         let is_hidden = matches!(name, ViewName::Hidden(_));
-        let one_by_one = |feature: &&FeaturePlan| {
+        // A filter on joined columns may let any event pass later, so none of them can be left out of a last_n either.
+        let one_by_one = |feature: &FeaturePlan| {
             let cell = &self.cells[feature.cell];
-            cell.joined.is_some() || cell.aggregate.needs_neighbours()
+            match feature.window {
+                Window::Lifetime => cell.joined.is_some() || cell.aggregate.needs_neighbours(),
+                Window::LastN(_) => cell.joined.is_some(),
+                _ => false,
+            }
         };
-        let mut lifetimes = self.features.iter().filter(|f| f.window == Window::Lifetime);
-        let keeps_all = is_hidden || (!is_table && lifetimes.any(|f| one_by_one(&f)));
+        let keeps_all = is_hidden || (!is_table && self.features.iter().any(one_by_one));
         let order_kept = is_table
             || self.features.iter().any(|f| matches!(f.window, Window::LastN(_)))
             || self.cells.iter().any(|cell| cell.aggregate.order_matters());

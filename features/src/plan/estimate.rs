@@ -75,11 +75,11 @@ impl Plan {
                     duration_text(width),
                     megabytes(width)
                 )),
-                Window::Lifetime if self.keeps_all && self.table.is_none() => {
+                Window::Lifetime | Window::LastN(_) if self.keeps_all && self.table.is_none() => {
                     let cell = &self.cells[feature.cell];
                     if cell.joined.is_some() || cell.aggregate.needs_neighbours() {
                         warnings.push(format!(
-                            "`{}` has no window and needs its events one by one: they are kept forever; declare a window",
+                            "`{}` has no left edge and needs its events one by one: they are kept forever; declare a window",
                             feature.name
                         ));
                     }

@@ -174,8 +174,9 @@ pub fn read_rows(
 fn reachable(plan: &Plan, feature: &FeaturePlan, time: i64, floor: i64) -> bool {
     let seen_at = time.saturating_sub(feature.offset);
     let range = feature.window.range(seen_at);
-    // A table's newest row is never gone, so only the moment itself must be above the floor.
-    let lowest = if plan.table.is_some() { seen_at } else { range.from.unwrap_or(range.to) };
+    // Where no row is ever late, a table's newest row is never gone, so only the moment itself must be above the floor.
+    let keeps_newest = plan.table.is_some() && plan.never_late;
+    let lowest = if keeps_newest { seen_at } else { range.from.unwrap_or(range.to) };
     lowest >= floor
 }
 

@@ -57,11 +57,7 @@ impl Server {
     }
 
     /// The same with a clock of one's own.
-    pub fn open_at(
-        registry: Registry,
-        data_dir: &Path,
-        clock: Clock,
-    ) -> Result<(Arc<Server>, IngestThreads), Failure> {
+    pub fn open_at(registry: Registry, data_dir: &Path, clock: Clock) -> Result<(Arc<Server>, IngestThreads), Failure> {
         let named = |e: std::io::Error| Failure::invalid("E5011", format!("{}: {e}", data_dir.display()));
         std::fs::create_dir_all(data_dir).map_err(named)?;
         let registry = Arc::new(registry);

@@ -2,8 +2,10 @@
 
 mod across;
 mod crash;
+mod engine;
 mod flights;
 mod hard_cases;
+mod metamorphic;
 mod parity;
 mod readme;
 mod serving;

@@ -74,7 +74,8 @@ pub(super) fn load(project: &Path) -> Result<Vec<FixtureFile>, Failure> {
         }
     }
     if files.is_empty() {
-        let message = format!("{} has no tests: put TOML files with [[test]] into its folder tests/", project.display());
+        let message =
+            format!("{} has no tests: put TOML files with [[test]] into its folder tests/", project.display());
         return Err(Failure::invalid("E5021", message));
     }
     Ok(files)

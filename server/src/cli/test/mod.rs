@@ -44,7 +44,11 @@ pub(super) async fn run(arguments: TestArguments, style: Style) -> Result<(), En
             // A server of its own for each test: no test sees the events of another.
             let registry = load(&arguments.dir)?;
             let found = run_test(registry, file, test, arguments.update).await?;
-            if found.is_empty() { passed += 1 } else { failed += 1 }
+            if found.is_empty() {
+                passed += 1
+            } else {
+                failed += 1
+            }
             report(file, test, &found, arguments.update, style);
             differences.extend(found.into_iter().map(|difference| (at, difference)));
         }

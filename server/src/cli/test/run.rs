@@ -144,13 +144,7 @@ fn keys_of(plan: &crate::serving::plan::ReadPlan, expect: &Expect) -> Result<Key
 }
 
 /// A difference with the events behind the value.
-fn difference(
-    server: &Server,
-    name: &str,
-    expect: &Expect,
-    time: i64,
-    answer: &Answer,
-) -> Result<Difference, Failure> {
+fn difference(server: &Server, name: &str, expect: &Expect, time: i64, answer: &Answer) -> Result<Difference, Failure> {
     let plan = server.reader.plan("", &[name.to_string()])?;
     let only = |given: &toml::Table, wanted: &[(String, DataType)]| {
         let kept = given.iter().filter(|(name, _)| wanted.iter().any(|(known, _)| known == *name));

@@ -10,11 +10,7 @@ use super::run::Difference;
 use crate::failure::Failure;
 
 /// Rewrites a file; each difference comes with the number of its test.
-pub(super) fn rewrite(
-    project: &Path,
-    file: &FixtureFile,
-    differences: &[(usize, Difference)],
-) -> Result<(), Failure> {
+pub(super) fn rewrite(project: &Path, file: &FixtureFile, differences: &[(usize, Difference)]) -> Result<(), Failure> {
     let wrong = |what: String| Failure::internal("E5021", format!("{} cannot be updated: {what}", file.path));
     let mut document: DocumentMut = file.text.parse().map_err(|e: toml_edit::TomlError| wrong(e.to_string()))?;
     for (test, difference) in differences {

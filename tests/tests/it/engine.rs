@@ -59,11 +59,30 @@ impl Records {
     }
 }
 
-/// The log in batches of one partition each, `size` rows at most.
-fn batches(case: &Case, source: usize, size: usize) -> Vec<Vec<&Row>> {
-    let rows: Vec<&Row> = case.rows.iter().filter(|(s, _)| *s == source).map(|(_, row)| row).collect();
-    let of_partition = rows.chunk_by(|a, b| a.partition == b.partition);
-    of_partition.flat_map(|rows| rows.chunks(size)).map(<[&Row]>::to_vec).collect()
+/// The log as the engine's decode hands it on.
+pub struct Log {
+    /// by source, each of one partition
+    batches: Vec<Vec<EventBatch>>,
+}
+
+impl Log {
+    /// In batches of `size` rows at most.
+    pub fn new(case: &Case, size: usize) -> Log {
+        let of_source = |source: usize| {
+            let rows: Vec<&Row> = case.rows.iter().filter(|(s, _)| *s == source).map(|(_, row)| row).collect();
+            let of_partition = rows.chunk_by(|a, b| a.partition == b.partition);
+            of_partition.flat_map(|rows| rows.chunks(size)).map(|rows| batch(&case.sources[source], rows)).collect()
+        };
+        Log { batches: (0..case.sources.len()).map(of_source).collect() }
+    }
+}
+
+/// One view after the whole log.
+pub struct Ingested<'l> {
+    pub records: Records,
+    pub ledger: Ledger,
+    /// by batch
+    prepared: Vec<(&'l EventBatch, Prepared<'l>)>,
 }
 
 /// The events of a batch by their key.
@@ -82,44 +101,30 @@ pub fn by_key<'p>(
     events
 }
 
-/// The whole log into the records of one view, and what became of its events.
-pub fn ingest(case: &Case, registry: &Registry, view: usize, size: usize) -> (Records, Ledger) {
+/// The whole log into the records of one view.
+pub fn ingest<'l>(log: &'l Log, registry: &Registry, view: usize) -> Ingested<'l> {
     let view = &registry.views[view];
     let stream = view.stream.as_ref().unwrap();
-    let source = &case.sources[stream.source];
-    let (mut records, mut ledger) = (Records::default(), Ledger::default());
-    for rows in batches(case, stream.source, size) {
-        let batch = batch(source, &rows);
-        let prepared = Prepared::new(view, stream, &registry.sources[stream.source], &batch);
-        let events = by_key(&prepared, &batch, &mut ledger);
-        records.apply(view, &events, &mut ledger);
+    let (mut records, mut ledger, mut prepared) = (Records::default(), Ledger::default(), Vec::new());
+    for batch in &log.batches[stream.source] {
+        let of_batch = Prepared::new(view, stream, &registry.sources[stream.source], batch);
+        records.apply(view, &by_key(&of_batch, batch, &mut ledger), &mut ledger);
+        prepared.push((batch, of_batch));
     }
-    (records, ledger)
+    Ingested { records, ledger, prepared }
 }
 
-/// What the log says, for reads that the record cannot answer.
-fn from_log(
-    case: &Case,
-    registry: &Registry,
-    view: usize,
-    key: &[u8],
-    context: &Context<'_>,
-    features: &[usize],
-    time: i64,
-) -> Vec<Answer> {
-    let view = &registry.views[view];
-    let stream = view.stream.as_ref().unwrap();
-    let batches: Vec<EventBatch> =
-        batches(case, stream.source, 1000).iter().map(|rows| batch(&case.sources[stream.source], rows)).collect();
-    let prepared: Vec<Prepared<'_>> =
-        batches.iter().map(|b| Prepared::new(view, stream, &registry.sources[stream.source], b)).collect();
-    let mut history = History::new(&view.plan);
-    for (prepared, batch) in prepared.iter().zip(&batches) {
-        for row in (0..batch.len()).filter(|row| prepared.key(*row) == Some(key)) {
-            history.push(&prepared.incoming(row)).unwrap();
+impl Ingested<'_> {
+    /// What the log says, for reads that the record cannot answer.
+    fn read_log(&self, view: &View, key: &[u8], context: &Context<'_>, features: &[usize], time: i64) -> Vec<Answer> {
+        let mut history = History::new(&view.plan);
+        for (batch, prepared) in &self.prepared {
+            for row in (0..batch.len()).filter(|row| prepared.key(*row) == Some(key)) {
+                history.push(&prepared.incoming(row)).unwrap();
+            }
         }
+        history.read(context, features, time).unwrap()
     }
-    history.read(context, features, time).unwrap()
 }
 
 /// The registry of a case, its records laid out as ladders of small leaves where `leaf_max` says so.
@@ -136,7 +141,7 @@ pub fn laid_out(case: &Case, leaf_max: usize) -> Registry {
 pub fn answers(
     case: &Case,
     registry: &Registry,
-    records: &Records,
+    ingested: &Ingested<'_>,
     question: &Question,
 ) -> Result<Vec<Answer>, String> {
     let Question { view, key, t: time, request, .. } = question;
@@ -149,12 +154,13 @@ pub fn answers(
     let plan = &checked.plan;
     let features: Vec<usize> = (0..plan.features.len()).collect();
     let key = encode_key(key.iter().map(value)).expect("a question has its key");
+    let records = &ingested.records;
     let nodes = Of(records, &key);
     let stored = Stored { record: records.records.get(&key).map(Vec::as_slice), nodes: &nodes };
     let mut found = Vec::new();
     match read_view(plan, stored, &context, &features, *time, &mut found) {
         Ok(()) => Ok(found),
-        Err(ReadError::BeyondRecord) => Ok(from_log(case, registry, *view, &key, &context, &features, *time)),
+        Err(ReadError::BeyondRecord) => Ok(ingested.read_log(checked, &key, &context, &features, *time)),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -4,6 +4,7 @@ mod across;
 mod crash;
 mod engine;
 mod flights;
+mod golden;
 mod hard_cases;
 mod metamorphic;
 mod parity;

@@ -16,7 +16,7 @@ use tidemill_tests::oracle::calendar;
 use tidemill_tests::oracle::generate::{Case, case};
 use tidemill_tests::oracle::model::{Aggregate, Datum, Feature, Period, Row, Type, View, Window};
 
-use crate::engine::{Records, answers, ingest, laid_out};
+use crate::engine::{Ingested, Log, Records, answers, ingest, laid_out};
 use crate::parity::{cases, run};
 
 const DAY: i64 = 86_400_000_000;
@@ -50,17 +50,18 @@ fn cases_and_layouts() -> impl Strategy<Value = (Case, (usize, usize))> {
 
 fn tell(case: &Case, (size, leaf_max): (usize, usize)) -> Result<Told, TestCaseError> {
     let registry = laid_out(case, leaf_max);
+    let log = Log::new(case, size);
+    let views: Vec<Ingested<'_>> = (0..case.views.len()).map(|view| ingest(&log, &registry, view)).collect();
     let mut told = Told { answers: Vec::new(), records: Vec::new(), kept: Vec::new(), duplicates: Vec::new() };
-    for view in 0..case.views.len() {
-        let (records, ledger) = ingest(case, &registry, view, size);
+    for question in &case.reads {
+        let found = answers(case, &registry, &views[question.view], question).map_err(TestCaseError::fail)?;
+        let names = registry.views[question.view].plan.features.iter().map(|feature| feature.name.clone());
+        told.answers.push(names.zip(found).collect());
+    }
+    for Ingested { records, ledger, .. } in views {
         told.records.push(records);
         told.kept.push([ledger.applied, ledger.filtered, ledger.keyless, ledger.late]);
         told.duplicates.push(ledger.duplicate);
-    }
-    for question in &case.reads {
-        let found = answers(case, &registry, &told.records[question.view], question).map_err(TestCaseError::fail)?;
-        let names = registry.views[question.view].plan.features.iter().map(|feature| feature.name.clone());
-        told.answers.push(names.zip(found).collect());
     }
     Ok(told)
 }

@@ -8,13 +8,13 @@ use tidemill_tests::oracle::generate::{Case, Question, case};
 use tidemill_tests::oracle::model::Datum;
 use tidemill_tests::oracle::read::read;
 
-use crate::engine::{Records, answers, ingest, laid_out};
+use crate::engine::{Ingested, Log, answers, ingest, laid_out};
 
 fn check(case: &Case, size: usize, leaf_max: usize) -> Result<(), TestCaseError> {
     let registry = laid_out(case, leaf_max);
-    let ingested: Vec<(Records, Ledger)> =
-        (0..case.views.len()).map(|view| ingest(case, &registry, view, size)).collect();
-    for (view, (_, ledger)) in case.views.iter().zip(&ingested) {
+    let log = Log::new(case, size);
+    let ingested: Vec<Ingested<'_>> = (0..case.views.len()).map(|view| ingest(&log, &registry, view)).collect();
+    for (view, Ingested { ledger, .. }) in case.views.iter().zip(&ingested) {
         let expected = accept::ledger(view, case.source_of(view), &case.rows_of(&view.source));
         let all = |l: &Ledger| (l.applied, l.filtered, l.keyless, l.late, l.duplicate);
         prop_assert_eq!(all(ledger), all(&expected), "ledger of {}", view.name);
@@ -27,7 +27,7 @@ fn check(case: &Case, size: usize, leaf_max: usize) -> Result<(), TestCaseError>
         if key.iter().any(Datum::is_null) {
             continue;
         }
-        let found = answers(case, &registry, &ingested[*view].0, question).map_err(TestCaseError::fail)?;
+        let found = answers(case, &registry, &ingested[*view], question).map_err(TestCaseError::fail)?;
         for (feature, answer) in registry.views[*view].plan.features.iter().zip(&found) {
             let (_, wanted) = expected.iter().find(|(name, _)| *name == feature.name).unwrap();
             prop_assert!(
@@ -77,9 +77,10 @@ fn engine_equals_oracle() {
 fn equal_sets_of_events_have_equal_bytes() {
     run("equal bytes", (case(), 0..4usize), cases() / 10, |(case, leaf)| {
         let registry = laid_out(case, [1, 3, 16, 256][*leaf]);
+        let (single, whole) = (Log::new(case, 1), Log::new(case, 1000));
         for view in 0..case.views.len() {
-            let one = ingest(case, &registry, view, 1).0;
-            let all = ingest(case, &registry, view, 1000).0;
+            let one = ingest(&single, &registry, view).records;
+            let all = ingest(&whole, &registry, view).records;
             prop_assert!(one == all, "view {view}: batches of 1 and of 1000 differ");
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! From text to closures: parses with `sqlparser`, resolves names, checks types, builds one closure a node.
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Spanned,
-    UnaryOperator, Value as Literal,
+    BinaryOperator, CastKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    Spanned, UnaryOperator, Value as Literal,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::{Parser, ParserError};
@@ -154,7 +154,12 @@ impl Compiler<'_> {
                 cast::compile(self.expression(expr)?, data_type, quiet, at)
             }
             Expr::Extract { field, expr, .. } => {
-                let field = Typed::constant(Some(DataType::Text), Value::Text(field.to_string().to_lowercase().into()));
+                let unit = match field {
+                    // `extract('hour', t)`, which the parser takes for a form of EXTRACT: the unit without its quotes.
+                    DateTimeField::Custom(name) => name.value.clone(),
+                    other => other.to_string(),
+                };
+                let field = Typed::constant(Some(DataType::Text), Value::Text(unit.to_lowercase().into()));
                 calendar::extract(vec![field, self.expression(expr)?], at)
             }
             _ => self.call(expr, at),

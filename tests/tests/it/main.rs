@@ -10,4 +10,5 @@ mod metamorphic;
 mod parity;
 mod readme;
 mod serving;
+mod sql;
 mod tidy;

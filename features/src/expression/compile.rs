@@ -153,17 +153,19 @@ impl Compiler<'_> {
                 let quiet = matches!(kind, CastKind::TryCast | CastKind::SafeCast);
                 cast::compile(self.expression(expr)?, data_type, quiet, at)
             }
-            Expr::Extract { field, expr, .. } => {
-                let unit = match field {
-                    // `extract('hour', t)`, which the parser takes for a form of EXTRACT: the unit without its quotes.
-                    DateTimeField::Custom(name) => name.value.clone(),
-                    other => other.to_string(),
-                };
-                let field = Typed::constant(Some(DataType::Text), Value::Text(unit.to_lowercase().into()));
-                calendar::extract(vec![field, self.expression(expr)?], at)
-            }
+            Expr::Extract { field, expr, .. } => self.extract(field, expr, at),
             _ => self.call(expr, at),
         }
+    }
+
+    fn extract(&self, field: &DateTimeField, time: &Expr, at: Location) -> Result<Typed, Fault> {
+        let unit = match field {
+            // `extract('hour', t)`, which the parser takes for a form of EXTRACT: the unit without its quotes.
+            DateTimeField::Custom(name) => name.value.clone(),
+            other => other.to_string(),
+        };
+        let unit = Typed::constant(Some(DataType::Text), Value::Text(unit.to_lowercase().into()));
+        calendar::extract(vec![unit, self.expression(time)?], at)
     }
 
     /// Functions, and those whose syntax the parser knows as something of its own.

@@ -19,7 +19,7 @@ use tidemill_features::expression::{Column, Expression, Frame, Scope, compile};
 use tidemill_features::value::{DataType, Value, decimal_text};
 
 use self::duckdb::DuckDb;
-use self::forms::{COLUMNS, DIFFERENT, KINDS, Kind, LEFT_OUT, LITERALS, OUTERMOST, SAME};
+use self::forms::{BARE, COLUMNS, DIFFERENT, KINDS, Kind, LEFT_OUT, LITERALS, OUTERMOST, SAME};
 use self::rows::{Row, arrays, data_type, json_of, row};
 use crate::parity::{cases, run};
 
@@ -216,7 +216,8 @@ fn every_form_equals_duckdb() {
     let same = SAME.iter().map(|(_, takes, text)| form(takes, text, text, &leaves));
     let different = DIFFERENT.iter().map(|(_, takes, ours, theirs, _)| form(takes, ours, theirs, &leaves));
     let outermost = OUTERMOST.iter().map(|(takes, ours, theirs, _)| form(takes, ours, theirs, &leaves));
-    let all: Vec<BoxedStrategy<Pair>> = same.chain(different).chain(outermost).collect();
+    let bare = BARE.iter().map(|text| form(&[], text, text, &leaves));
+    let all: Vec<BoxedStrategy<Pair>> = same.chain(different).chain(outermost).chain(bare).collect();
     let strategy = (all, prop::collection::vec(row(), 1..=60));
     run("every form = DuckDB", strategy, 5, |(pairs, rows)| check(&mut duckdb.borrow_mut(), pairs, rows));
 }

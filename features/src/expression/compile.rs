@@ -116,10 +116,8 @@ impl Compiler<'_> {
             Expr::IsNotFalse(inner) => logic::is_bool(self.expression(inner)?, Some(false), false, at),
             Expr::IsUnknown(inner) => logic::is_bool(self.expression(inner)?, None, true, at),
             Expr::IsNotUnknown(inner) => logic::is_bool(self.expression(inner)?, None, false, at),
-            Expr::IsDistinctFrom(a, b) => compare::distinct_from(self.expression(a)?, self.expression(b)?, true, at),
-            Expr::IsNotDistinctFrom(a, b) => {
-                compare::distinct_from(self.expression(a)?, self.expression(b)?, false, at)
-            }
+            Expr::IsDistinctFrom(a, b) => self.distinct_from(a, b, true, at),
+            Expr::IsNotDistinctFrom(a, b) => self.distinct_from(a, b, false, at),
             Expr::InList { expr, list, negated } => {
                 let items = list.iter().map(|item| self.expression(item)).collect::<Result<Vec<_>, _>>()?;
                 compare::in_list(self.expression(expr)?, items, *negated, at)
@@ -156,6 +154,15 @@ impl Compiler<'_> {
             Expr::Extract { field, expr, .. } => self.extract(field, expr, at),
             _ => self.call(expr, at),
         }
+    }
+
+    fn distinct_from(&self, a: &Expr, b: &Expr, expected: bool, at: Location) -> Result<Typed, Fault> {
+        // The parser takes all that follows for the right side, where SQL ends it at AND and OR.
+        if matches!(b, Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or, .. }) {
+            let message = "IS DISTINCT FROM beside AND and OR stands in parentheses: (a IS DISTINCT FROM b) AND c";
+            return Err(fault(b.span().start, message));
+        }
+        compare::distinct_from(self.expression(a)?, self.expression(b)?, expected, at)
     }
 
     fn extract(&self, field: &DateTimeField, time: &Expr, at: Location) -> Result<Typed, Fault> {

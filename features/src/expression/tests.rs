@@ -149,6 +149,7 @@ fn values() {
         ("element(ARRAY['a', 'b'], 2)", "'b'"),
         ("contains(ARRAY[1, 2], 3)", "false"),
         ("i IS DISTINCT FROM null", "true"),
+        ("(i IS DISTINCT FROM null) AND b", "true"),
     ] {
         check(text, expected);
     }
@@ -178,6 +179,8 @@ fn faults_name_their_place() {
         ("regexp_like(s, '(')", 1, "not a regular expression"),
         ("i AND b", 1, "AND takes bool"),
         ("(SELECT 1)", 2, "not part of"),
+        ("b IS DISTINCT FROM b AND b", 20, "in parentheses"),
+        ("b IS NOT DISTINCT FROM b OR b", 24, "in parentheses"),
         ("cast(b AS DOUBLE)", 6, "cannot be cast"),
         ("date_trunc('dai', t)", 1, "is not one of"),
     ] {

@@ -353,7 +353,7 @@ pub const LEFT_OUT: &[(&str, &str)] = &[
     ),
     (
         "AND and OR behind IS DISTINCT FROM without parentheses",
-        "a known bug of our parser: it takes them for a part of its right side",
+        "an error that asks for parentheses: our parser takes them for a part of its right side",
     ),
     ("NaN in columns", "decode has made it null"),
 ];

@@ -146,11 +146,25 @@ fn to_decimal(value: &Value<'_>, from: &DataType, precision: u8, scale: u8) -> O
             v.checked_mul(power_of_ten(scale - own))?
         }
         (Value::Decimal(v), DataType::Decimal { scale: own, .. }) => divide_rounding(*v, power_of_ten(own - scale)),
-        (Value::Float64(v), _) => parse_decimal(&format!("{:.*}", scale as usize, v), precision, scale)?,
+        (Value::Float64(v), _) => float_to_decimal(*v, precision, scale)?,
         (Value::Text(v), _) => parse_decimal(v.trim(), precision, scale)?,
         _ => return None,
     };
     (unscaled.unsigned_abs() < power_of_ten(precision).unsigned_abs()).then_some(unscaled)
+}
+
+/// The exact value of a float, rounded half away from zero.
+fn float_to_decimal(value: f64, precision: u8, scale: u8) -> Option<i128> {
+    // As many binary digits behind the point as decimal ones: with one more digit than wanted the text is exact.
+    let is_exact = libm::ldexp(value, i32::from(scale) + 1).fract() == 0.0;
+    if !is_exact {
+        // No tie, so the text has the nearest value.
+        return parse_decimal(&format!("{value:.*}", scale as usize), precision, scale);
+    }
+    let text = format!("{value:.*}", scale as usize + 1);
+    let (kept, last) = text.split_at(text.len() - 1);
+    let away = if last < "5" { 0 } else { value.signum() as i128 };
+    Some(parse_decimal(kept, precision, scale)? + away)
 }
 
 /// Integer division that rounds half away from zero.

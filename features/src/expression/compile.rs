@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Spanned,
-    UnaryOperator, Value as Literal,
+    BinaryOperator, CastKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
+    Spanned, UnaryOperator, Value as Literal,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::{Parser, ParserError};
@@ -112,10 +112,8 @@ impl<'s> Compiler<'s> {
             Expr::IsNotFalse(inner) => logic::is_bool(self.expression(inner)?, Some(false), false, at),
             Expr::IsUnknown(inner) => logic::is_bool(self.expression(inner)?, None, true, at),
             Expr::IsNotUnknown(inner) => logic::is_bool(self.expression(inner)?, None, false, at),
-            Expr::IsDistinctFrom(a, b) => compare::distinct_from(self.expression(a)?, self.expression(b)?, true, at),
-            Expr::IsNotDistinctFrom(a, b) => {
-                compare::distinct_from(self.expression(a)?, self.expression(b)?, false, at)
-            }
+            Expr::IsDistinctFrom(a, b) => self.distinct_from(a, b, true, at),
+            Expr::IsNotDistinctFrom(a, b) => self.distinct_from(a, b, false, at),
             Expr::InList { expr, list, negated } => {
                 let items = list.iter().map(|item| self.expression(item)).collect::<Result<Vec<_>, _>>()?;
                 compare::in_list(self.expression(expr)?, items, *negated, at)
@@ -149,12 +147,7 @@ impl<'s> Compiler<'s> {
                 let quiet = matches!(kind, CastKind::TryCast | CastKind::SafeCast);
                 cast::compile(self.expression(expr)?, data_type, quiet, at)
             }
-            Expr::Extract { field, expr, .. } => {
-                // `extract('day', t)` comes with its quotes, `extract(DAY FROM t)` without.
-                let name = field.to_string().trim_matches('\'').to_lowercase();
-                let field = Typed::constant(Some(DataType::Text), Value::Text(name.into()));
-                calendar::extract(vec![field, self.expression(expr)?], at)
-            }
+            Expr::Extract { field, expr, .. } => self.extract(field, expr, at),
             _ => self.call(expr, at),
         }
     }
@@ -165,6 +158,25 @@ impl<'s> Compiler<'s> {
             0..=NODES_MAX => Ok(()),
             _ => Err(fault(at, "the expression repeats itself too often: BETWEEN or CASE inside of one another")),
         }
+    }
+
+    fn distinct_from(&self, a: &Expr, b: &Expr, expected: bool, at: Location) -> Result<Typed, Fault> {
+        // The parser takes all that follows for the right side, where SQL ends it at AND and OR.
+        if matches!(b, Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or, .. }) {
+            let message = "IS DISTINCT FROM beside AND and OR stands in parentheses: (a IS DISTINCT FROM b) AND c";
+            return Err(fault(b.span().start, message));
+        }
+        compare::distinct_from(self.expression(a)?, self.expression(b)?, expected, at)
+    }
+
+    fn extract(&self, field: &DateTimeField, time: &Expr, at: Location) -> Result<Typed, Fault> {
+        let unit = match field {
+            // `extract('hour', t)`, which the parser takes for a form of EXTRACT: the unit without its quotes.
+            DateTimeField::Custom(name) => name.value.clone(),
+            other => other.to_string(),
+        };
+        let unit = Typed::constant(Some(DataType::Text), Value::Text(unit.to_lowercase().into()));
+        calendar::extract(vec![unit, self.expression(time)?], at)
     }
 
     /// Functions, and those whose syntax the parser knows as something of its own.

@@ -11,8 +11,8 @@ use crate::hash::hash_bytes;
 use crate::problem::nearest;
 use crate::value::{DataType, Value};
 
-/// Raised when a function changes its values.
-pub const FUNCTIONS_VERSION: u32 = 1;
+/// Raised when a function or a cast changes its values.
+pub const FUNCTIONS_VERSION: u32 = 2;
 
 /// What a function takes.
 #[derive(Clone, Copy, PartialEq, Eq)]

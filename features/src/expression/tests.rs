@@ -108,6 +108,12 @@ fn values() {
         ("cast('1e400' AS DOUBLE)", "null!"),
         ("cast(i AS VARCHAR)", "'7'"),
         ("cast(2.675 AS DECIMAL(10, 2))", "267d"),
+        ("cast(0.125 AS DECIMAL(10, 2))", "13d"),
+        ("cast(-0.125 AS DECIMAL(10, 2))", "-13d"),
+        ("cast(0.5 AS DECIMAL(10, 0))", "1d"),
+        ("cast(-2.5 AS DECIMAL(10, 0))", "-3d"),
+        ("cast(0.49999999999999994 AS DECIMAL(10, 0))", "0d"),
+        ("cast(9.5 AS DECIMAL(1, 0))", "null!"),
         ("upper(s)", "'GRÜSSE, KÖLN'"),
         ("length(s)", "11"),
         ("substr(s, 3, 2)", "'üß'"),
@@ -134,6 +140,7 @@ fn values() {
         ("date_trunc('hour', t)", "2026-03-29T02:00:00.000000Z"),
         ("extract('hour', t, 'Europe/Berlin')", "4"),
         ("extract(DAY FROM t)", "29"),
+        ("extract('day', t)", "29"),
         ("t > '2026-01-01T00:00:00Z'", "true"),
         ("now()", "1970-01-01T00:00:05.000000Z"),
         ("hash64('')", "3244421341483603138"),
@@ -142,6 +149,7 @@ fn values() {
         ("element(ARRAY['a', 'b'], 2)", "'b'"),
         ("contains(ARRAY[1, 2], 3)", "false"),
         ("i IS DISTINCT FROM null", "true"),
+        ("(i IS DISTINCT FROM null) AND b", "true"),
     ] {
         check(text, expected);
     }
@@ -171,6 +179,8 @@ fn faults_name_their_place() {
         ("regexp_like(s, '(')", 1, "not a regular expression"),
         ("i AND b", 1, "AND takes bool"),
         ("(SELECT 1)", 2, "not part of"),
+        ("b IS DISTINCT FROM b AND b", 20, "in parentheses"),
+        ("b IS NOT DISTINCT FROM b OR b", 24, "in parentheses"),
         ("cast(b AS DOUBLE)", 6, "cannot be cast"),
         ("date_trunc('dai', t)", 1, "is not one of"),
     ] {

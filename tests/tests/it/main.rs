@@ -2,11 +2,15 @@
 
 mod across;
 mod crash;
+mod engine;
 mod flights;
+mod golden;
 mod hard_cases;
+mod metamorphic;
 mod parity;
 mod readme;
 mod serving;
+mod sql;
 mod templates;
 mod tidy;
 mod vocabulary;

@@ -100,3 +100,64 @@ fn shipped_definitions_are_right_and_the_schema_is_json() {
     let made: serde_json::Value = serde_json::from_slice(&tidemill(&["schema"]).stdout).unwrap();
     assert_eq!(kept, made, "schema.json is stale: tidemill schema > features/definitions/schema.json");
 }
+
+#[test]
+fn check_tells_what_views_cost_and_warns() {
+    let folder = project(
+        "[source.s]\nconnector = \"push\"\nevent_time = \"t\"\nfields = { k = \"string\", x = \"float64\", t = \"timestamp\" }\n\
+         [entity.e]\nkey = \"k\"\n[view.v]\nentity = \"e\"\nsource = \"s\"\n[view.v.features]\n\
+         long = { agg = \"sum(x)\", windows = [\"90d\"] }\nshort = { agg = \"sum(x)\", windows = [\"1h\"] }\n\
+         gaps = { agg = \"max_gap()\" }\n",
+    );
+    let output = tidemill(&["check", path(folder.path()), "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let warnings: Vec<&str> = report["warnings"].as_array().unwrap().iter().filter_map(|w| w.as_str()).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("`long_90d` keeps every event of 90d"), "{warnings:?}");
+    assert!(warnings[1].contains("`gaps` has no left edge"), "{warnings:?}");
+    let cost = &report["views"]["v"];
+    assert!(
+        cost["bytes_per_event"].as_u64().unwrap() > 4 && cost["bytes_per_entity"].as_u64().unwrap() > 100,
+        "{cost}"
+    );
+    let shown = text(&tidemill(&["check", path(folder.path())]).stdout);
+    assert!(shown.contains("warning: view `v`: `long_90d`"), "{shown}");
+}
+
+#[test]
+fn mistakes_in_the_vocabulary_say_what_is_right() {
+    let feature = |feature: &str| {
+        format!(
+            "[source.s]\nconnector = \"push\"\nevent_time = \"t\"\n[source.s.fields]\nk = \"string\"\nx = \"float64\"\nc = \"string\"\n\
+             l = \"list<float64>\"\nd = \"decimal(10,2)\"\nt = \"timestamp\"\n[entity.e]\nkey = \"k\"\n[view.v]\nentity = \"e\"\n\
+             source = \"s\"\n[view.v.features]\nf = {{ {feature} }}\n"
+        )
+    };
+    let cases = [
+        ("agg = \"medain(x)\"", "unknown aggregate `medain`", "median"),
+        ("agg = \"quantile(x, 1.5)\"", "q of quantile is a number from 0 to 1", ""),
+        ("agg = \"quantile(c, 0.5)\"", "`quantile` cannot take string", ""),
+        ("agg = \"histogram(x, ARRAY[3, 1])\"", "ascend", ""),
+        ("agg = \"top_k(c, 0)\"", "from 1 to 10000", ""),
+        ("agg = \"decayed_sum(x, 5)\"", "a duration in quotes such as '1h'", ""),
+        ("agg = \"sum_by(x)\"", "does not take 1 arguments", ""),
+        ("agg = \"vector_avg(l)\"", "declare the column as vector<n>", ""),
+        ("agg = \"skewness(d)\"", "CAST it to DOUBLE", ""),
+        ("agg = \"count_by(x)\"", "cannot take float64", ""),
+        ("agg = \"count()\", window = \"session(0s)\"", "from 1us to 3660 days", ""),
+        ("agg = \"count()\", window = \"tumbling(1000y)\"", "months and years differ", ""),
+        ("agg = \"count()\", window = \"session(-5m)\"", "is not a duration", ""),
+        ("agg = \"count()\", windows = [\"365000d\"]", "at most 3660 days", ""),
+        ("agg = \"count()\", window = \"calendar(day, 'Mars')\"", "is not a time zone", ""),
+    ];
+    for (definition, message, near) in cases {
+        let folder = project(&feature(definition));
+        let output = tidemill(&["check", path(folder.path()), "--json"]);
+        assert_eq!(output.status.code(), Some(2), "{definition}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let problem = &report["problems"][0];
+        assert!(problem["message"].as_str().unwrap().contains(message), "{definition}: {problem}");
+        assert_eq!(problem["near"].as_str().unwrap_or(""), near, "{definition}");
+    }
+}

@@ -101,9 +101,14 @@ impl Decayed {
         }
         let (weight, weight_exponent) = float_parts(libm::exp2(-(rest as f64) / half_life as f64));
         let (mantissa, exponent) = total.parts();
-        let rounded =
-            round_ratio(&(mantissa * weight), &BigUint::from(unit.unsigned_abs()), exponent + weight_exponent);
-        rounded.map(Value::Float64).ok_or(NoValue::Overflow)
+        let (top, bottom) = (mantissa * weight, BigUint::from(unit.unsigned_abs()));
+        if let Some(rounded) = round_ratio(&top, &bottom, exponent + weight_exponent) {
+            return Ok(Value::Float64(rounded));
+        }
+        // The two weights of a term are rounded: one as great as the greatest float may come out a hair beyond it.
+        let half = round_ratio(&top, &bottom, exponent + weight_exponent - 1).ok_or(NoValue::Overflow)?;
+        let is_greatest = half.abs() <= f64::MAX / 2.0 * (1.0 + 1e-12);
+        if is_greatest { Ok(Value::Float64(f64::MAX.copysign(half))) } else { Err(NoValue::Overflow) }
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {

@@ -286,6 +286,20 @@ fn halves_every_half_life() {
     assert_eq!(at(1_000_000_000_000), 0.0);
 }
 
+/// Rounded weights must not carry the greatest float beyond itself.
+#[test]
+fn the_greatest_float_decays_from_itself() {
+    let aggregate = aggregate(Kind::Decayed(1_000_000), DataType::Float64);
+    for time in (1_700_000_001_000_000..1_700_000_002_000_000).step_by(997) {
+        let mut cell = Cell::new(&aggregate);
+        cell.update(&aggregate, time, EventOrder::default, Terms::of(&Value::Float64(f64::MAX)));
+        let Ok(Value::Float64(found)) = cell.finish(&aggregate, time) else { panic!("{time}") };
+        assert!(found >= f64::MAX * (1.0 - 1e-12), "{time}: {found}");
+        cell.update(&aggregate, time, EventOrder::default, Terms::of(&Value::Float64(f64::MAX)));
+        assert_eq!(cell.finish(&aggregate, time).err(), Some(NoValue::Overflow));
+    }
+}
+
 /// Numbers of five shapes, the same at every run.
 fn distributions() -> Vec<(&'static str, Vec<f64>)> {
     let mut state = 7u64;

@@ -210,6 +210,10 @@ mod tests {
         assert_eq!(parse_rfc3339("1969-12-31T23:59:59.999999999Z"), Some(-1));
         assert_eq!(parse_rfc3339("2026-11-22T20:41:07"), None, "an offset is needed");
         assert_eq!(parse_rfc3339("2026-02-29T00:00:00Z"), None);
+        for (day, exists) in [("2024-02-29", true), ("2000-02-29", true), ("1900-02-29", false), ("2100-02-29", false)]
+        {
+            assert_eq!(parse_rfc3339(&format!("{day}T00:00:00Z")).is_some(), exists, "{day}");
+        }
         assert_eq!(parse_rfc3339("0001-01-01T00:00:00Z"), Some(MIN_TIME));
         assert_eq!(parse_rfc3339("0000-12-31T00:00:00Z"), None);
         assert_eq!(parse_rfc3339("9999-12-31T23:59:59.999999Z"), Some(MAX_TIME));

@@ -153,3 +153,27 @@ fn the_schema_names_every_section() {
         assert!(schema["properties"][section].is_object());
     }
 }
+
+/// The place of a mistake inside an expression, however its text is quoted and escaped.
+#[test]
+fn places_inside_texts_of_every_kind() {
+    let project = |filter: &str| {
+        format!(
+            "[source.s]\nconnector = \"push\"\nevent_time = \"t\"\nfields = {{ k = \"string\", t = \"timestamp\" }}\n[entity.e]\n\
+             key = \"k\"\n[view.v]\nentity = \"e\"\nsource = \"s\"\nwhere = {filter}\n"
+        )
+    };
+    let cases = [
+        (r#""k = 'a' AND nope""#, (10, 22)),
+        ("'nope = 1'", (10, 10)),
+        (r#""k = '\u00e4\t' AND nope""#, (10, 29)),
+        ("\"\"\"k = 'a'\n  AND nope\"\"\"", (11, 7)),
+        ("\"\"\"\nk = 'a'\n  AND nope\"\"\"", (12, 7)),
+        ("'''\nnope'''", (11, 1)),
+    ];
+    for (filter, (line, column)) in cases {
+        let problems = check(&file(&project(filter))).unwrap_err();
+        let found: Vec<(usize, usize)> = problems.iter().map(|p| (p.line, p.column)).collect();
+        assert_eq!(found, [(line, column)], "{filter}: {}", problems[0]);
+    }
+}

@@ -9,6 +9,7 @@ use num_bigint::{BigInt, BigUint, Sign};
 use num_traits::{Signed, ToPrimitive, Zero};
 
 use crate::codec::{Cursor, Damaged, put_bytes, put_signed, put_wide};
+use crate::value::Value;
 
 /// An exact number that terms are added to.
 #[derive(Clone, Debug)]
@@ -37,6 +38,15 @@ pub fn float_parts(value: f64) -> (i64, i32) {
     let zeros = mantissa.trailing_zeros();
     let mantissa = mantissa >> zeros;
     (if value.is_sign_negative() { -mantissa } else { mantissa }, exponent + zeros as i32)
+}
+
+/// Takes an integer or a finite float apart; None for an infinity.
+pub fn number_parts(value: &Value<'_>) -> Option<(i64, i32)> {
+    match value {
+        Value::Int64(v) => Some((*v, 0)),
+        Value::Float64(v) if v.is_finite() => Some(float_parts(*v)),
+        _ => None,
+    }
 }
 
 impl Exact {

@@ -7,7 +7,7 @@ use num_bigint::{BigInt, BigUint};
 use num_traits::{Signed, Zero};
 
 use super::cell::{Finished, NoValue};
-use super::exact::{Exact, float_parts, round_ratio, round_root};
+use super::exact::{Exact, number_parts, round_ratio, round_root};
 use crate::codec::{Cursor, Damaged, put_varint};
 use crate::value::Value;
 
@@ -27,13 +27,9 @@ impl Moments {
 
     pub(super) fn update(&mut self, value: &Value<'_>) {
         self.terms += 1;
-        let (mantissa, exponent) = match value {
-            Value::Int64(v) => (*v, 0),
-            Value::Float64(v) if v.is_finite() => float_parts(*v),
-            _ => {
-                self.infinities += 1;
-                return;
-            }
+        let Some((mantissa, exponent)) = number_parts(value) else {
+            self.infinities += 1;
+            return;
         };
         for (i, power) in self.powers.iter_mut().enumerate() {
             power.add_power(mantissa, exponent, i as u32 + 1);

@@ -4,7 +4,7 @@ use num_bigint::{BigInt, BigUint};
 use num_traits::Signed;
 
 use super::cell::{Finished, NoValue};
-use super::exact::{Exact, float_parts, round_ratio};
+use super::exact::{Exact, number_parts, round_ratio};
 use crate::codec::{Cursor, Damaged, put_varint};
 use crate::value::Value;
 
@@ -24,13 +24,9 @@ pub struct Trend {
 impl Trend {
     pub(super) fn update(&mut self, time: i64, value: &Value<'_>) {
         self.terms += 1;
-        let (mantissa, exponent) = match value {
-            Value::Int64(v) => (*v, 0),
-            Value::Float64(v) if v.is_finite() => float_parts(*v),
-            _ => {
-                self.infinities += 1;
-                return;
-            }
+        let Some((mantissa, exponent)) = number_parts(value) else {
+            self.infinities += 1;
+            return;
         };
         self.times.add(i128::from(time), 0);
         self.time_squares.add_power(time, 0, 2);

@@ -154,6 +154,16 @@ mod tests {
         }
     }
 
+    /// A decimal counts as the float next to it, however many digits stand behind its point.
+    #[test]
+    fn decimals_become_floats() {
+        let cases = [(12_345, 2, 123.45), (-7, 1, -0.7), (3, 0, 3.0), (1, 3, 0.001), (25 * 10_i128.pow(20), 20, 25.0)];
+        for (digits, scale, expected) in cases {
+            let found = number(&Value::Decimal(digits), &DataType::Decimal { precision: 38, scale });
+            assert_eq!(found, expected, "{digits} with {scale} digits behind the point");
+        }
+    }
+
     #[test]
     fn edges_of_the_floats() {
         for value in [0.0, 5e-324, f64::MIN_POSITIVE, f64::MIN_POSITIVE * 0.999, f64::MAX, f64::INFINITY] {

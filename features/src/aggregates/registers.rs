@@ -140,6 +140,17 @@ mod tests {
         }
     }
 
+    /// Where all registers agree there is no estimate to make but the harmonic mean itself, up to the highest rank.
+    #[test]
+    fn equal_registers_have_a_closed_form() {
+        for rank in 1..=TOP {
+            let estimate = Registers { ranks: vec![rank as u8; COUNT] }.estimate() as f64;
+            let mean = 0.5 / core::f64::consts::LN_2 * COUNT as f64 * libm::ldexp(1.0, rank as i32);
+            let expected = mean.min(i64::MAX as f64);
+            assert!((estimate - expected).abs() <= 0.5 + expected * 1e-12, "rank {rank}: {estimate}, not {expected}");
+        }
+    }
+
     #[test]
     fn stored_registers_come_back() {
         for size in [257u64, 3_000, 100_000] {

@@ -177,3 +177,48 @@ fn places_inside_texts_of_every_kind() {
         assert_eq!(found, [(line, column)], "{filter}: {}", problems[0]);
     }
 }
+
+/// Names of any length are told in a line.
+#[test]
+fn long_names_are_told_shortened() {
+    let long = "x".repeat(200);
+    for text in [format!("[{long}.a]\n"), format!("[entity.{long}]\nkey = 'k'\n")] {
+        let message = check(&file(&text)).unwrap_err()[0].message.clone();
+        assert!(message.contains(&"x".repeat(80)) && !message.contains(&"x".repeat(81)), "{message}");
+    }
+}
+
+/// What a derived feature names twice it reads once; what differs in anything is read by itself.
+#[test]
+fn inputs_of_derived_features_are_shared() {
+    let inputs = |derived: &str| {
+        let text = format!(
+            "{HEAD}request = {{ r = 'float64', q = 'float64' }}\n[view.v.features]\na = {{ agg = 'sum(x)' }}\nb = {{ agg = 'last(k)' }}\n\
+             c = {{ agg = 'first(k)' }}\n[view.v.derived]\nd = \"{derived}\"\n"
+        );
+        let registry = check(&file(&text)).unwrap_or_else(|problems| panic!("{}", problems[0]));
+        registry.views[0].derived[0].inputs.len()
+    };
+    assert_eq!(inputs("a + a"), 1);
+    assert_eq!(inputs("request.r * request.r"), 1);
+    assert_eq!(inputs("request.r * request.q"), 2);
+    assert_eq!(inputs("a + request.r"), 2);
+    assert_eq!(inputs("lookup('v:a', b) + lookup('v:a', b)"), 2);
+    assert_eq!(inputs("lookup('v:a', b) + lookup('v:a', c)"), 4);
+    assert_eq!(inputs("lookup('v:a', b) + cast(lookup('v:b', b) as float64)"), 3);
+}
+
+/// Selected columns over a joined table are computed at read, each in its own place; the others as events come in.
+#[test]
+fn selected_columns_over_joins_keep_their_places() {
+    let text = format!(
+        "{HEAD}[source.rows]\nkind = 'table'\nconnector = 'push'\nevent_time = 't'\n\
+         fields = {{ k = 'string', p = 'float64', t = 'timestamp' }}\n[view.v.join.j]\nsource = 'rows'\non = 'k'\n\
+         [view.v.select]\nplain = 'x + 1'\nonce = 'x * j.p'\ntwice = 'once * 2'\n\
+         [view.v.features]\na = {{ agg = 'sum(once)' }}\nb = {{ agg = 'sum(twice)' }}\nc = {{ agg = 'sum(plain)' }}\n"
+    );
+    let registry = check(&file(&text)).unwrap_or_else(|problems| panic!("{}", problems[0]));
+    let joins = registry.views[registry.view("v").unwrap()].plan.joins.as_ref().unwrap();
+    let places: Vec<usize> = joins.select.iter().map(|(at, _)| *at).collect();
+    assert_eq!(places, [joins.width - 2, joins.width - 1]);
+}

@@ -10,7 +10,7 @@ use std::sync::{LazyLock, Mutex};
 use libfuzzer_sys::fuzz_target;
 use tempfile::NamedTempFile;
 use tidemill::source::columns;
-use tidemill::source::parquet::ParquetFile;
+use tidemill::columnar::ParquetFile;
 use tidemill_fuzz::decoded::{decoder, verify};
 use tidemill_fuzz::memory_folder;
 

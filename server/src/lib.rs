@@ -7,7 +7,7 @@
 pub mod catalog;
 pub mod cli;
 pub mod clock;
-pub mod columns;
+pub mod columnar;
 pub mod components;
 pub mod failure;
 pub mod ingest;

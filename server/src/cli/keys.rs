@@ -9,11 +9,11 @@ use tidemill_features::time::parse_rfc3339;
 use tidemill_features::value::{DataType, Value};
 use tidemill_proto::v1;
 
+use crate::columnar::ParquetFile;
 use crate::failure::Failure;
 use crate::serving::json_columns::column_of;
 use crate::serving::wire::values_to_wire;
 use crate::source::files::Format;
-use crate::source::parquet::ParquetFile;
 
 /// Columns by name, and how many rows they have.
 pub struct Given {

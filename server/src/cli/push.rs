@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
 use super::{Ended, Style};
+use crate::columnar::ParquetFile;
 use crate::failure::Failure;
 use crate::limits::EVENT_BYTES_MAX;
 use crate::source::files::Format;
-use crate::source::parquet::ParquetFile;
 
 /// Bytes of text in one batch, and events at most.
 const BATCH_BYTES: usize = 512 << 10;

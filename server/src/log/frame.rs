@@ -160,7 +160,7 @@ impl Frame {
     fn read_batch(&self, count: usize, cursor: &mut Cursor<'_>) -> Result<EventBatch, Damaged> {
         let mut batch = EventBatch { partition: self.partition, ..EventBatch::default() };
         let types = self.schema.fields.iter().map(|(_, field)| &field.data_type);
-        let mut columns = crate::columns::ColumnsBuilder::new(types);
+        let mut columns = crate::columnar::ColumnsBuilder::new(types);
         for _ in 0..count {
             batch.offsets.push(self.first_offset + cursor.varint()?);
             batch.arrivals.push(self.accepted_at + cursor.signed()?);

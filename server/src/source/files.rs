@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::decode::Decoder;
-use super::parquet::ParquetFile;
 use super::{csv, json};
+use crate::columnar::ParquetFile;
 use crate::limits::EVENT_BYTES_MAX;
 
 /// Formats by their endings.

@@ -1,15 +1,14 @@
 //! Sources: bytes in, typed rows out.
 //!
-//! `decode` holds what all formats share (columns, dead letters, the rules that every event passes); `json`, `csv`,
-//! `columns` and `parquet` read one format each; `files` walks over the files of a file source. What becomes of the rows is
-//! not decided here.
+//! `decode` holds what all formats share (columns, dead letters, the rules that every event passes); `json`, `csv`
+//! and `columns` (which Parquet files give too) read one format each; `files` walks over the files of a file source. What
+//! becomes of the rows is not decided here.
 
 pub mod columns;
 pub mod csv;
 pub mod decode;
 pub mod files;
 pub mod json;
-pub mod parquet;
 mod scalar;
 
 pub use self::decode::{BadEvent, Decoded, Decoder};

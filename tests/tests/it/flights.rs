@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rand::{Rng, SeedableRng};
-use tidemill::source::parquet::ParquetFile;
+use tidemill::columnar::ParquetFile;
 use tidemill_client::{Client, texts, v1};
 use tidemill_features::value::Value;
 use tidemill_tests::oracle::accept::Event;

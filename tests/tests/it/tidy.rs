@@ -95,7 +95,7 @@ const WALLS: [(&str, &[&str]); 12] = [
 /// Foreign engines, and the only places that may name them.
 const ENGINES: [(&str, &[&str]); 4] = [
     ("fjall::", &["server/src/online/embedded.rs"]),
-    ("parquet::arrow", &["server/src/source/parquet.rs", "fuzz/examples/seeds.rs"]),
+    ("parquet::arrow", &["server/src/columnar/", "fuzz/examples/seeds.rs"]),
     (
         "axum::",
         &["server/src/serving/http.rs", "server/src/serving/status.rs", "server/src/metrics.rs", "benches/src/echo.rs"],

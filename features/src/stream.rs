@@ -62,6 +62,15 @@ impl Bytes {
         self.ends.push(self.data.len());
     }
 
+    /// Makes the last one empty.
+    fn forget_last(&mut self) {
+        if self.ends.pop().is_some() {
+            let start = self.ends.last().copied().unwrap_or(0);
+            self.data.truncate(start);
+            self.end();
+        }
+    }
+
     fn get(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.data[start..self.ends[index]]
@@ -71,6 +80,17 @@ impl Bytes {
 impl<'b> Prepared<'b> {
     /// Evaluates the view's expressions for every event of a batch.
     pub fn new(view: &View, stream: &Stream, source: &Source, batch: &'b EventBatch) -> Self {
+        Prepared::of_keys(view, stream, source, batch, &|_| true)
+    }
+
+    /// The same for events of some keys only; the others have neither key nor body.
+    pub fn of_keys(
+        view: &View,
+        stream: &Stream,
+        source: &Source,
+        batch: &'b EventBatch,
+        is_wanted: &dyn Fn(&[u8]) -> bool,
+    ) -> Self {
         let errors = Cell::new(0);
         let columns = with_selected(stream, batch, &errors);
         let id_column = source.event_id.map(|at| &batch.columns[at]);
@@ -87,6 +107,10 @@ impl<'b> Prepared<'b> {
         for row in 0..count {
             let frame = Frame { columns: &columns, row, now: 0, errors: &errors };
             prepared.push_key(stream, row);
+            if !prepared.key(row).is_none_or(is_wanted) {
+                prepared.forget_key();
+                continue;
+            }
             let matches = stream.filter.as_ref().is_none_or(|filter| filter.is_true(&frame));
             let deletes = source.delete_when.as_ref().is_some_and(|delete_when| delete_when.is_true(&frame));
             // A delete counts whatever `where` says: it may have nothing but its key.
@@ -119,6 +143,13 @@ impl<'b> Prepared<'b> {
             put_value(&mut self.keys.data, &value);
         }
         self.keys.end();
+    }
+
+    /// The last event is of no interest.
+    fn forget_key(&mut self) {
+        self.keys.forget_last();
+        self.passes.push(false);
+        self.bodies.end();
     }
 
     fn order(&self, row: usize) -> EventOrder<'b> {

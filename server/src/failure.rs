@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tidemill_features::service::Refused;
+
 /// What the reader of an error can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
@@ -57,6 +59,20 @@ impl Failure {
     pub fn internal(code: &'static str, message: impl Into<String>) -> Self {
         Failure::new(Remedy::Internal, code, message)
     }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused.unknown {
+            true => Failure::unknown(refused.code, refused.message, refused.near),
+            false => Failure::invalid(refused.code, refused.message),
+        }
+    }
+}
+
+/// Names in messages: enough to recognise them.
+pub fn shortened(name: &str) -> String {
+    name.chars().take(200).collect()
 }
 
 impl fmt::Display for Failure {

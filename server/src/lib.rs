@@ -15,6 +15,7 @@ pub mod json;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+pub mod offline;
 pub mod online;
 pub mod place;
 pub mod serving;

@@ -58,3 +58,9 @@ pub const HEADER_BYTES_MAX: u32 = 16 * 1024;
 pub const DEFINITION_FILES_MAX: usize = 1_000;
 /// Bytes of one definition file.
 pub const DEFINITION_BYTES_MAX: u64 = 4 << 20;
+/// Buckets that a replay cuts the keys of a view into; the events of one bucket and thread are in memory at once.
+pub const PILE_BUCKETS: usize = 256;
+/// Bytes of gathered events of one view that a replay holds in memory before it writes them to temporary files.
+pub const PILE_BYTES: usize = 256 << 20;
+/// Bytes of a joined table's rows in a replay: events see rows of any key, so all of them are in memory.
+pub const TABLE_BYTES_MAX: usize = 2 << 30;

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell as Slot, OnceCell};
 
-use super::ReadError;
+use super::{ReadError, Timeline};
 use crate::aggregates::Cell;
 use crate::codec::Damaged;
 use crate::plan::{Plan, Range};
@@ -16,7 +16,15 @@ pub struct EventSet<'a> {
 
 enum Shape<'a> {
     Rows(Rows<'a>),
-    Spans { spans: Vec<Span<'a>>, nodes: &'a dyn Nodes },
+    Spans {
+        spans: Vec<Span<'a>>,
+        nodes: &'a dyn Nodes,
+    },
+    /// what was visible at a time
+    Timeline {
+        timeline: &'a Timeline<'a>,
+        until: i64,
+    },
 }
 
 struct Span<'a> {
@@ -42,10 +50,15 @@ impl<'a> EventSet<'a> {
         EventSet { shape: Shape::Rows(rows), merged: Slot::new(0) }
     }
 
+    /// The events of a timeline that were visible at `until`.
+    pub fn of_timeline(timeline: &'a Timeline<'a>, until: i64) -> Self {
+        EventSet { shape: Shape::Timeline { timeline, until }, merged: Slot::new(0) }
+    }
+
     /// How many tiles were merged instead of looking at their events.
     pub fn merged_tiles(&self) -> u64 {
         let below = match &self.shape {
-            Shape::Rows(_) => 0,
+            Shape::Rows(_) | Shape::Timeline { .. } => 0,
             Shape::Spans { spans, .. } => spans.iter().filter_map(|s| s.below.get()).map(|b| b.merged_tiles()).sum(),
         };
         self.merged.get() + below
@@ -55,6 +68,7 @@ impl<'a> EventSet<'a> {
     pub fn fold(&self, plan: &Plan, range: Range, cell_index: usize, cell: &mut Cell) -> Result<(), Damaged> {
         let from = range.from.unwrap_or(i64::MIN);
         match &self.shape {
+            Shape::Timeline { timeline, until } => timeline.fold(range, *until, cell_index, cell),
             Shape::Rows(rows) => {
                 let first = rows.times.partition_point(|t| *t < from);
                 let end = rows.times.partition_point(|t| *t < range.to);
@@ -84,6 +98,7 @@ impl<'a> EventSet<'a> {
     pub fn ascend(&self, plan: &Plan, range: Range, visit: &mut Visit<'_, ()>) -> Result<(), ReadError> {
         let from = range.from.unwrap_or(i64::MIN);
         match &self.shape {
+            Shape::Timeline { timeline, until } => timeline.ascend(range, *until, visit),
             Shape::Rows(rows) => {
                 let first = rows.times.partition_point(|t| *t < from);
                 let end = rows.times.partition_point(|t| *t < range.to);
@@ -99,6 +114,7 @@ impl<'a> EventSet<'a> {
     /// Visits the events before `to`, newest first, for as long as `visit` says true. False: it said no.
     pub fn descend(&self, plan: &Plan, to: i64, visit: &mut Visit<'_, bool>) -> Result<bool, ReadError> {
         match &self.shape {
+            Shape::Timeline { timeline, until } => return timeline.descend(to, *until, visit),
             Shape::Rows(rows) => {
                 let end = rows.times.partition_point(|t| *t < to);
                 for row in (0..end).rev() {

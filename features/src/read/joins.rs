@@ -104,7 +104,7 @@ impl TableRows {
     }
 }
 
-fn columns(plan: &Plan, rows: &Rows<'_>, row: usize) -> Option<Vec<Value<'static>>> {
+pub(super) fn columns(plan: &Plan, rows: &Rows<'_>, row: usize) -> Option<Vec<Value<'static>>> {
     let column = |i: usize| rows.value(plan, row, i).clone().into_owned();
     rows.passes(plan, row, plan.table).then(|| (0..plan.inputs.len()).map(column).collect())
 }

@@ -12,7 +12,7 @@ use tidemill_features::time::duration_text;
 use tidemill_features::value::DataType;
 
 use crate::failure::Failure;
-use crate::serving::plan::ReadPlan;
+use tidemill_features::service::ReadPlan;
 
 /// Kinds of definitions, in the order in which they are listed.
 pub const KINDS: [&str; 5] = ["source", "entity", "view", "embedding", "service"];
@@ -80,11 +80,7 @@ pub fn show(registry: &Registry, kind: &str, name: &str) -> Result<(Entry, Json)
     let Some(entry) = entries.iter().find(|entry| entry.name == name) else {
         let near = nearest(name, entries.iter().map(|entry| entry.name.as_str()));
         let what = if kind.is_empty() { "definition" } else { kind };
-        return Err(Failure::unknown(
-            "E2031",
-            format!("unknown {what} `{}`", crate::serving::plan::shortened(name)),
-            near,
-        ));
+        return Err(Failure::unknown("E2031", format!("unknown {what} `{}`", crate::failure::shortened(name)), near));
     };
     let json = match entry.kind {
         "source" => registry.source(name).map(|at| source_json(registry, at)),

@@ -7,10 +7,10 @@ use tidemill_features::definitions::Connector;
 use tidemill_features::problem::nearest;
 use tidemill_proto::v1::{self, push_request::Rows};
 
-use super::plan::shortened;
 use super::wire::from_wire;
 use crate::components::Server;
 use crate::failure::Failure;
+use crate::failure::shortened;
 use crate::ingest::{Receipt, Wait};
 use crate::limits::PUSH_ROWS_MAX;
 use crate::log::{LogPlace, LogReader};

@@ -6,10 +6,11 @@ use tidemill_features::definitions::{OutputId, Registry};
 use tidemill_features::plan::{FeaturePlan, Plan, Window};
 use tidemill_features::read::{Answer, Context, EventSet, History, ReadError};
 use tidemill_features::record::{Fate, Incoming, Outline};
+use tidemill_features::service::Keys;
 use tidemill_features::stream::Prepared;
 use tidemill_features::value::{DataType, Value};
 
-use super::get::{Answers, Keys, Positions, Reader};
+use super::get::{Answers, Positions, Reader};
 use super::moment::Moment;
 use super::tables::LoggedTables;
 use crate::failure::Failure;

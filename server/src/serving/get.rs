@@ -5,18 +5,16 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tidemill_features::definitions::Registry;
-use tidemill_features::expression::Column;
 use tidemill_features::read::Answer;
-use tidemill_features::stream::{KEY_BYTES_MAX, encode_key};
+use tidemill_features::service::{Keys, ReadPlan, encode_keys};
 
 use super::moment::Moment;
 use super::past::Past;
-use super::plan::ReadPlan;
 use super::tables::{TablePlaces, table_places};
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::ingest::{Ingest, Pending};
-use crate::limits::{GET_CELLS_MAX, GET_KEYS_MAX};
+use crate::limits::{GET_CELLS_MAX, GET_FEATURES_MAX, GET_KEYS_MAX};
 use crate::online::Memory;
 
 /// Positions by source (its place in the registry) and partition.
@@ -54,16 +52,6 @@ pub struct Answers {
     pub row_errors: u64,
 }
 
-/// The columns of a request.
-pub struct Keys {
-    /// by the plan's keys
-    pub columns: Vec<Column>,
-    /// by the plan's request values
-    pub request: Vec<Column>,
-    /// rows
-    pub rows: usize,
-}
-
 impl Reader {
     /// A reader of this state and log.
     pub fn new(registry: Arc<Registry>, memory: Arc<Memory>, clock: Arc<Clock>, past: Past, ingest: &Ingest) -> Self {
@@ -85,7 +73,11 @@ impl Reader {
             return Err(Failure::field("E2004", "features", "give either a service or a list of features"));
         }
         if service.is_empty() {
-            return ReadPlan::of_references(&self.registry, references).map(Arc::new);
+            if references.len() > GET_FEATURES_MAX {
+                let message = format!("{} features are more than {GET_FEATURES_MAX}", references.len());
+                return Err(Failure::field("E2010", "features", message));
+            }
+            return Ok(Arc::new(ReadPlan::of_references(&self.registry, references)?));
         }
         if let Some(plan) = self.plans.read().get(service) {
             return Ok(plan.clone());
@@ -99,7 +91,8 @@ impl Reader {
     /// Reads a plan for keys at T; now, where T is not given.
     pub fn get(&self, plan: Arc<ReadPlan>, keys: &Keys, as_of: Option<i64>) -> Result<Answers, Failure> {
         check_size(&plan, keys)?;
-        let encoded = encode_keys(&plan, keys)?;
+        let encoded =
+            encode_keys(&plan, keys).map_err(|refused| Failure { field: Some("keys".into()), ..refused.into() })?;
         // T is taken with the gate open, so that no event published before this read is dated behind it by accident.
         let state = self.memory.read();
         let read_time = as_of.unwrap_or_else(|| self.clock.now());
@@ -130,9 +123,6 @@ impl Reader {
     }
 }
 
-/// Bytes that the encoding adds to a key: a length for each of at most 16 columns.
-const KEY_FRAMING: usize = 64;
-
 fn check_size(plan: &ReadPlan, keys: &Keys) -> Result<(), Failure> {
     if keys.rows > GET_KEYS_MAX {
         return Err(Failure::field("E2011", "keys", format!("{} keys are more than {GET_KEYS_MAX}", keys.rows)));
@@ -142,29 +132,6 @@ fn check_size(plan: &ReadPlan, keys: &Keys) -> Result<(), Failure> {
         return Err(Failure::field("E2011", "keys", format!("{cells} values are more than {GET_CELLS_MAX}")));
     }
     Ok(())
-}
-
-/// Encoded keys by the plan's views, then row.
-pub(super) type EncodedKeys = Vec<Vec<Vec<u8>>>;
-
-/// Encodes the keys of a request.
-pub(super) fn encode_keys(plan: &ReadPlan, keys: &Keys) -> Result<EncodedKeys, Failure> {
-    let mut encoded = Vec::with_capacity(plan.views.len());
-    for view in &plan.views {
-        let mut rows = Vec::with_capacity(keys.rows);
-        for row in 0..keys.rows {
-            let Some(key) = encode_key(view.keys.iter().map(|at| keys.columns[*at].value(row))) else {
-                return Err(Failure::field("E2013", "keys", format!("the key of row {} is null", row + 1)));
-            };
-            if key.len() > KEY_BYTES_MAX + KEY_FRAMING {
-                let message = format!("the key of row {} is longer than {KEY_BYTES_MAX} bytes", row + 1);
-                return Err(Failure::field("E2012", "keys", message));
-            }
-            rows.push(key);
-        }
-        encoded.push(rows);
-    }
-    Ok(encoded)
 }
 
 pub(super) fn pick(outputs: &[usize], mut slots: Vec<Vec<Answer>>) -> Vec<Vec<Answer>> {

@@ -11,13 +11,13 @@ use axum::{Json as JsonAnswer, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use tidemill_features::read::Status;
+use tidemill_features::service::{Keys, ReadPlan};
 use tidemill_features::time::{parse_rfc3339, rfc3339};
 use tidemill_features::value::DataType;
 use tidemill_proto::v1::{self, push_request::Rows};
 
-use super::get::{Answers, Keys};
+use super::get::Answers;
 use super::json_columns::column_of;
-use super::plan::ReadPlan;
 use super::status::to_http;
 use super::{answer, api};
 use crate::components::Server;
@@ -46,7 +46,7 @@ pub async fn unknown(headers: HeaderMap, uri: axum::http::Uri) -> Response {
     if grpc {
         return tonic::Status::unimplemented(format!("no method {}", uri.path())).into_http();
     }
-    to_http(&Failure::unknown("E2024", format!("nothing is served at {}", super::plan::shortened(uri.path())), None))
+    to_http(&Failure::unknown("E2024", format!("nothing is served at {}", crate::failure::shortened(uri.path())), None))
 }
 
 fn answered(result: Result<Json, Failure>) -> Response {
@@ -169,7 +169,7 @@ async fn push(
         Some("none") => v1::Wait::None,
         Some("readable") => v1::Wait::Readable,
         Some(other) => {
-            let message = format!("wait is none, durable or readable, not `{}`", super::plan::shortened(other));
+            let message = format!("wait is none, durable or readable, not `{}`", crate::failure::shortened(other));
             return to_http(&Failure::field("E1009", "wait", message));
         }
     };

@@ -1,8 +1,8 @@
 //! Serving: from a request to values.
 //!
-//! `plan` resolves what a request names, once; `get` reads it at one `moment`; `tables` finds the table rows that events
-//! see; `past` answers from the event log what records no longer hold; `explain` shows how one value came about. `wire` converts between values and messages, `grpc` and `http` are
-//! the two doors, `status` is the one place where errors become codes.
+//! `get` reads what a request names at one `moment`; `tables` finds the table rows that events see; `past` answers from the
+//! event log what records no longer hold; `explain` shows how one value came about. `wire` converts between values and
+//! messages, `grpc` and `http` are the two doors, `status` is the one place where errors become codes.
 
 pub mod answer;
 pub mod api;
@@ -16,7 +16,6 @@ pub mod http;
 pub mod json_columns;
 mod moment;
 pub mod past;
-pub mod plan;
 pub mod status;
 mod tables;
 pub mod wire;

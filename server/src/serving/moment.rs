@@ -5,14 +5,12 @@
 
 use std::cell::Cell;
 
-use tidemill_features::definitions::OutputId;
-use tidemill_features::expression::{Column, Frame};
 use tidemill_features::read::{Answer, Context, ReadError, Status, Stored, read_view};
-use tidemill_features::stream::{EventBatch, KEY_BYTES_MAX, Prepared};
+use tidemill_features::service::{Derivation, EncodedKeys, Keys, ReadPlan, RequestRows, ViewRead, encode_keys};
+use tidemill_features::stream::Prepared;
 use tidemill_features::value::Value;
 
-use super::get::{EncodedKeys, Keys, Positions, Reader, encode_keys, pick};
-use super::plan::{DerivedRead, InputSlot, LookupRead, Origin, ReadPlan, ViewRead};
+use super::get::{Positions, Reader, pick};
 use super::tables::StoredTables;
 use crate::failure::Failure;
 use crate::online::State;
@@ -53,10 +51,10 @@ impl<'r> Moment<'r> {
             let plan = &self.reader.registry.views[view.view].plan;
             let tables = StoredTables { state, registry: &self.reader.registry, places: &self.reader.tables };
             let request = self.request_rows(view, keys);
-            let prepared = request.as_ref().and_then(|batch| self.prepare(view, batch));
+            let prepared = request.as_ref().and_then(|rows| self.prepare(rows));
             for (row, key) in encoded[at].iter().enumerate() {
                 answers.clear();
-                let body = prepared.as_ref().and_then(|prepared| request_body(prepared, row));
+                let body = prepared.as_ref().and_then(|prepared| RequestRows::body(prepared, row));
                 let context = Context { tables: &tables, request: body.map(|body| (self.time, body)) };
                 let nodes = state.chunks(view.view, key);
                 let stored = Stored { record: state.record(view.view, key), nodes: &nodes };
@@ -105,41 +103,25 @@ impl<'r> Moment<'r> {
         Ok(())
     }
 
-    /// The request's rows as events of a view's source, where some feature counts them.
-    fn request_rows(&self, view: &ViewRead, keys: &Keys) -> Option<EventBatch> {
-        let origins = view.request.as_ref()?;
-        let stream = self.reader.registry.views[view.view].stream.as_ref()?;
-        let source = &self.reader.registry.sources[stream.source];
-        let mut columns: Vec<Column> = source.fields.iter().map(|_| Column::Values(Vec::new())).collect();
-        for (at, origin) in origins {
-            columns[*at] = match origin {
-                Origin::Key(at) => keys.columns[*at].clone(),
-                Origin::Request(at) => keys.request[*at].clone(),
-            };
-        }
-        columns[source.event_time] = Column::Values(vec![Value::Timestamp(self.time); keys.rows]);
-        let times = vec![self.time; keys.rows];
-        // The newest of all in the total order.
-        let offsets = vec![u64::MAX; keys.rows];
-        Some(EventBatch { columns, arrivals: times.clone(), times, partition: u32::MAX, offsets })
+    fn request_rows(&self, view: &ViewRead, keys: &Keys) -> Option<RequestRows> {
+        view.request.as_ref()?;
+        RequestRows::of(&self.reader.registry, view, keys, &vec![self.time; keys.rows])
     }
 
-    /// The request's row of a view as an event's body, where some feature counts it and it passes the view's `where`.
-    pub(super) fn request_body(&self, view: &ViewRead, keys: &Keys, row: usize) -> Option<Vec<u8>> {
-        let batch = self.request_rows(view, keys)?;
-        let prepared = self.prepare(view, &batch)?;
-        request_body(&prepared, row).map(<[u8]>::to_vec)
-    }
-
-    fn prepare<'b>(&self, view: &ViewRead, batch: &'b EventBatch) -> Option<Prepared<'b>> {
-        let definition = &self.reader.registry.views[view.view];
-        let stream = definition.stream.as_ref()?;
-        let prepared = Prepared::new(definition, stream, &self.reader.registry.sources[stream.source], batch);
+    fn prepare<'b>(&self, rows: &'b RequestRows) -> Option<Prepared<'b>> {
+        let prepared = rows.prepare(&self.reader.registry)?;
         self.errors.set(self.errors.get() + prepared.row_errors);
         Some(prepared)
     }
 
-    /// Computes the derived features of a plan, in order of dependence.
+    /// The request's row of a view as an event's body, where some feature counts it and it passes the view's `where`.
+    pub(super) fn request_body(&self, view: &ViewRead, keys: &Keys, row: usize) -> Option<Vec<u8>> {
+        let rows = self.request_rows(view, keys)?;
+        let prepared = self.prepare(&rows)?;
+        RequestRows::body(&prepared, row).map(<[u8]>::to_vec)
+    }
+
+    /// Computes the derived features of a plan. Lookups read the state, which stays the same as long as it is held.
     pub(super) fn derive_all(
         &self,
         state: Option<&State>,
@@ -147,91 +129,26 @@ impl<'r> Moment<'r> {
         keys: &Keys,
         slots: &mut [Vec<Answer>],
     ) -> Result<(), Failure> {
-        for derived in &plan.derived {
-            slots[derived.slot] = self.derive(state, plan, derived, slots, keys)?;
+        if plan.derived.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let times = vec![self.time; keys.rows];
+        let derivation =
+            Derivation { registry: &self.reader.registry, plan, keys, times: &times, errors: &self.errors };
+        derivation.compute(slots, &mut |plan, keys, _| match state {
+            Some(state) => self.look_up(state, plan, keys),
+            None => Err(Failure::internal("E2025", "a lookup needs the state")),
+        })
     }
 
-    fn derive(
-        &self,
-        state: Option<&State>,
-        plan: &ReadPlan,
-        derived: &DerivedRead,
-        slots: &[Vec<Answer>],
-        keys: &Keys,
-    ) -> Result<Vec<Answer>, Failure> {
-        let OutputId { view, output } = derived.id;
-        let Some(definition) = self.reader.registry.views[view].derived(output) else { return Ok(Vec::new()) };
-        let mut columns: Vec<Column> = Vec::with_capacity(derived.inputs.len());
-        let mut looked_up: Vec<Vec<Answer>> = Vec::new();
-        let values = |answers: &[Answer]| Column::Values(answers.iter().map(|answer| answer.value.clone()).collect());
-        for input in &derived.inputs {
-            columns.push(match input {
-                InputSlot::Slot(slot) => values(&slots[*slot]),
-                InputSlot::Request(at) => keys.request[*at].clone(),
-                InputSlot::Lookup(at) => {
-                    let found = self.look_up(state, &plan.lookups[*at], &columns, keys.rows)?;
-                    let column = values(&found);
-                    looked_up.push(found);
-                    column
-                }
-            });
-        }
-        let read = derived.inputs.iter().filter_map(|input| match input {
-            InputSlot::Slot(slot) => Some(&slots[*slot]),
-            InputSlot::Request(_) | InputSlot::Lookup(_) => None,
-        });
-        let inputs: Vec<&Vec<Answer>> = read.chain(&looked_up).collect();
-        let answer = |row: usize| {
-            let frame = Frame { columns: &columns, row, now: self.time, errors: &self.errors };
-            let value = definition.expression.evaluate(&frame).into_owned();
-            let worst = inputs.iter().fold(Status::Present, |worst, input| worst.worse(input[row].status));
-            let status = if value.is_null() { worst } else { Status::Present };
-            let newest = inputs.iter().filter_map(|input| input[row].newest).max();
-            Answer { value, status, newest, capped: inputs.iter().any(|input| input[row].capped) }
-        };
-        Ok((0..keys.rows).map(answer).collect())
-    }
-
-    /// A feature of other entities, by computed keys. A null key gives null, and so does one that no entity can have.
-    fn look_up(
-        &self,
-        state: Option<&State>,
-        lookup: &LookupRead,
-        columns: &[Column],
-        rows: usize,
-    ) -> Result<Vec<Answer>, Failure> {
-        let key = |row: usize| {
-            let frame = Frame { columns, row, now: self.time, errors: &self.errors };
-            let key = lookup.key.evaluate(&frame).into_owned();
-            let too_long = matches!(&key, Value::Text(text) if text.len() > KEY_BYTES_MAX);
-            (!key.is_null() && !too_long).then_some(key)
-        };
-        let keyed: Vec<(usize, Value<'static>)> = (0..rows).filter_map(|row| Some((row, key(row)?))).collect();
-        let nothing = Answer { value: Value::Null, status: Status::Present, newest: None, capped: false };
-        let mut answers = vec![nothing; rows];
-        let Some(state) = state.filter(|_| !keyed.is_empty()) else { return Ok(answers) };
-        let wanted: Vec<Value<'static>> = keyed.iter().map(|(_, key)| key.clone()).collect();
-        let keys = Keys { rows: keyed.len(), columns: vec![Column::Values(wanted)], request: Vec::new() };
-        let plan = &lookup.plan;
-        let encoded = encode_keys(plan, &keys)?;
+    fn look_up(&self, state: &State, plan: &ReadPlan, keys: &Keys) -> Result<Vec<Answer>, Failure> {
+        let encoded = encode_keys(plan, keys)?;
         let mut slots: Vec<Vec<Answer>> = (0..plan.slots).map(|_| Vec::with_capacity(keys.rows)).collect();
-        let beyond = self.read_records(state, plan, &keys, &encoded, &mut slots)?;
-        self.read_log(plan, &keys, &encoded, beyond, &mut slots)?;
-        self.derive_all(Some(state), plan, &keys, &mut slots)?;
-        let found = pick(&plan.outputs, slots).into_iter().flatten();
-        for ((row, _), answer) in keyed.into_iter().zip(found) {
-            answers[row] = answer;
-        }
-        Ok(answers)
+        let beyond = self.read_records(state, plan, keys, &encoded, &mut slots)?;
+        self.read_log(plan, keys, &encoded, beyond, &mut slots)?;
+        self.derive_all(Some(state), plan, keys, &mut slots)?;
+        Ok(pick(&plan.outputs, slots).into_iter().flatten().collect())
     }
-}
-
-/// The request's row of a key, if it passes the view's `where`.
-fn request_body<'p>(prepared: &'p Prepared<'_>, row: usize) -> Option<&'p [u8]> {
-    let incoming = prepared.incoming(row);
-    incoming.passes.then_some(incoming.body)
 }
 
 fn unanswered() -> Answer {

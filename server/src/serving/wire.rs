@@ -6,11 +6,11 @@ use arrow_array::{BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int6
 use tidemill_features::definitions::{FieldType, TimeUnit};
 use tidemill_features::expression::Column;
 use tidemill_features::read::{Answer, Status};
+use tidemill_features::service::ReadPlan;
 use tidemill_features::value::{DataType, Value};
 use tidemill_proto::v1::{self, column::Values};
 
-use super::plan::{ReadPlan, shortened};
-use crate::failure::Failure;
+use crate::failure::{Failure, shortened};
 
 /// Bytes of a column name: four times what a definition may use.
 const NAME_BYTES_MAX: usize = 256;
@@ -291,9 +291,9 @@ pub fn keys(
     keys: &HashMap<String, v1::Column>,
     request: &HashMap<String, v1::Column>,
     as_text: bool,
-) -> Result<super::get::Keys, Failure> {
+) -> Result<tidemill_features::service::Keys, Failure> {
     let mut rows = None;
     let columns = request_columns(keys, &plan.keys, "key", as_text, &mut rows)?;
     let request = request_columns(request, &plan.request, "request value", as_text, &mut rows)?;
-    Ok(super::get::Keys { columns, request, rows: rows.unwrap_or(0) })
+    Ok(tidemill_features::service::Keys { columns, request, rows: rows.unwrap_or(0) })
 }

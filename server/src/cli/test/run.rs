@@ -17,9 +17,9 @@ use crate::clock::Clock;
 use crate::components::Server;
 use crate::failure::Failure;
 use crate::serving::explain::{Explained, explain};
-use crate::serving::get::Keys;
 use crate::serving::json_columns::column_of_one;
 use crate::serving::{api, wire};
+use tidemill_features::service::Keys;
 
 /// Events of an explanation that a difference shows.
 const EVENTS_SHOWN: usize = 12;
@@ -159,7 +159,7 @@ fn columns(table: &toml::Table) -> Result<HashMap<String, v1::Column>, Failure> 
 }
 
 /// The keys and request values that a plan wants, out of those that the read names.
-fn keys_of(plan: &crate::serving::plan::ReadPlan, expect: &Expect) -> Result<Keys, Failure> {
+fn keys_of(plan: &tidemill_features::service::ReadPlan, expect: &Expect) -> Result<Keys, Failure> {
     wire::keys(plan, &columns(expect.keys.get_ref())?, &columns(&expect.request)?, false)
 }
 

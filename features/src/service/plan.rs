@@ -1,15 +1,13 @@
-//! What a request names, resolved: which views to read, which derived features to compute, in which order.
+//! What a service names, resolved: which views to read, which derived features to compute, in which order.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use tidemill_features::definitions::{Input, OutputId, Registry, View};
-use tidemill_features::expression::Expression;
-use tidemill_features::problem::nearest;
-use tidemill_features::value::DataType;
-
-use crate::failure::Failure;
-use crate::limits::GET_FEATURES_MAX;
+use super::Refused;
+use crate::definitions::{Input, OutputId, Registry, View};
+use crate::expression::Expression;
+use crate::problem::nearest;
+use crate::value::DataType;
 
 /// How to answer a service or a list of features.
 #[derive(Debug)]
@@ -96,30 +94,26 @@ pub enum InputSlot {
 
 impl ReadPlan {
     /// The plan of a service.
-    pub fn of_service(registry: &Registry, name: &str) -> Result<ReadPlan, Failure> {
+    pub fn of_service(registry: &Registry, name: &str) -> Result<ReadPlan, Refused> {
         let Some(service) = registry.services.iter().find(|service| service.name == name) else {
             let near = nearest(name, registry.services.iter().map(|service| service.name.as_str()));
-            return Err(Failure::unknown("E2001", format!("unknown feature service `{}`", shortened(name)), near));
+            return Err(Refused::unknown("E2001", format!("unknown feature service `{}`", shortened(name)), near));
         };
         ReadPlan::of(registry, service.features.clone())
     }
 
     /// The plan of a list of references.
-    pub fn of_references(registry: &Registry, references: &[String]) -> Result<ReadPlan, Failure> {
-        if references.len() > GET_FEATURES_MAX {
-            let message = format!("{} features are more than {GET_FEATURES_MAX}", references.len());
-            return Err(Failure::field("E2010", "features", message));
-        }
+    pub fn of_references(registry: &Registry, references: &[String]) -> Result<ReadPlan, Refused> {
         let mut ids = Vec::new();
         for reference in references {
             let found = registry.resolve(&shortened(reference));
-            let found = found.map_err(|(message, near)| Failure::unknown("E2002", message, near))?;
+            let found = found.map_err(|(message, near)| Refused::unknown("E2002", message, near))?;
             ids.extend(found.into_iter().filter(|id| !ids.contains(id)).collect::<Vec<_>>());
         }
         ReadPlan::of(registry, ids)
     }
 
-    fn of(registry: &Registry, ids: Vec<OutputId>) -> Result<ReadPlan, Failure> {
+    fn of(registry: &Registry, ids: Vec<OutputId>) -> Result<ReadPlan, Refused> {
         let mut builder = Builder { registry, plan: ReadPlan::empty(), slots: HashMap::new() };
         for id in &ids {
             let slot = builder.slot(*id)?;
@@ -157,7 +151,7 @@ struct Builder<'r> {
 }
 
 impl Builder<'_> {
-    fn slot(&mut self, id: OutputId) -> Result<usize, Failure> {
+    fn slot(&mut self, id: OutputId) -> Result<usize, Refused> {
         if let Some(slot) = self.slots.get(&id) {
             return Ok(*slot);
         }
@@ -218,7 +212,7 @@ impl Builder<'_> {
 
     /// Where each column of the request's row comes from that a feature needs: keys by their names, the rest from the
     /// request's values.
-    fn request_row(&mut self, view: &View, feature: usize) -> Result<Vec<(usize, Origin)>, Failure> {
+    fn request_row(&mut self, view: &View, feature: usize) -> Result<Vec<(usize, Origin)>, Refused> {
         let Some(stream) = &view.stream else { return Ok(Vec::new()) };
         let source = &self.registry.sources[stream.source];
         let mut origins = Vec::new();
@@ -239,7 +233,7 @@ impl Builder<'_> {
         slot
     }
 
-    fn keys_of(&mut self, view: usize) -> Result<Vec<usize>, Failure> {
+    fn keys_of(&mut self, view: usize) -> Result<Vec<usize>, Refused> {
         let view = self.registry.views[view].clone();
         if view.stream.is_none() {
             return Ok(Vec::new());
@@ -249,12 +243,12 @@ impl Builder<'_> {
 }
 
 /// The place of a name; two meanings of one name cannot share a request.
-fn named(list: &mut Vec<(String, DataType)>, name: &str, data_type: DataType) -> Result<usize, Failure> {
+fn named(list: &mut Vec<(String, DataType)>, name: &str, data_type: DataType) -> Result<usize, Refused> {
     match list.iter().position(|(known, _)| known == name) {
         Some(at) if list[at].1 == data_type => Ok(at),
         Some(at) => {
             let message = format!("`{name}` is {} in one view and {data_type} in another", list[at].1);
-            Err(Failure::invalid("E2003", message))
+            Err(Refused::invalid("E2003", message))
         }
         None => {
             list.push((name.to_string(), data_type));
@@ -264,6 +258,6 @@ fn named(list: &mut Vec<(String, DataType)>, name: &str, data_type: DataType) ->
 }
 
 /// Names in messages: enough to recognise them.
-pub fn shortened(name: &str) -> String {
+fn shortened(name: &str) -> String {
     name.chars().take(200).collect()
 }

@@ -32,6 +32,11 @@ impl<'a> Table<'a> {
         Table { join, source, rows }
     }
 
+    /// Leaves rows out.
+    pub fn retain(&mut self, keep: &dyn Fn(&Event) -> bool) {
+        self.rows.retain(|row| keep(row));
+    }
+
     /// Adds the columns of the table as of the event's time.
     pub fn attach(&self, source: &Source, event: &mut Event) {
         let key = accept::field(source, event, &self.join.on);

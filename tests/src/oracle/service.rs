@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
+use super::accept::Event;
 use super::derived;
 use super::joins::Table;
 use super::model::{Answer, Datum, Row, Source, View};
@@ -17,19 +18,26 @@ pub struct Project<'a> {
     pub rows: &'a [(usize, Row)],
 }
 
+/// When an event of a source could first be read: what training knows of the past (§7).
+pub type Visible<'a> = &'a dyn Fn(&Source, &Event) -> i64;
+
 /// The keys of all entities, by column name.
 pub type Keys = HashMap<String, Datum>;
 
 /// All outputs of all views as `view:feature`, views in order, features before derived ones.
 pub fn read_service(project: Project<'_>, keys: &Keys, request: Option<&Request>, t: i64) -> Vec<(String, Answer)> {
-    let reading = Reading::new(project, request, t);
-    let mut answers = Vec::new();
-    for view in project.views {
-        for (name, answer) in reading.view(view, keys) {
-            answers.push((format!("{}:{name}", view.name), answer));
-        }
-    }
-    answers
+    Reading::new(project, request, t).all(keys)
+}
+
+/// The same of only those events that could be read at `t`. What became of an event does not depend on that.
+pub fn read_seen(
+    project: Project<'_>,
+    keys: &Keys,
+    request: Option<&Request>,
+    t: i64,
+    visible: Visible<'_>,
+) -> Vec<(String, Answer)> {
+    Reading { visible: Some(visible), ..Reading::new(project, request, t) }.all(keys)
 }
 
 /// All outputs of one view; the others are only read where its derived features name them.
@@ -47,6 +55,7 @@ struct Reading<'a> {
     project: Project<'a>,
     request: Option<&'a Request>,
     t: i64,
+    visible: Option<Visible<'a>>,
     /// The features of a view and key that have been read, since many derived ones name them.
     known: RefCell<BTreeMap<String, Vec<(String, Answer)>>>,
 }
@@ -60,7 +69,17 @@ enum Of {
 
 impl<'a> Reading<'a> {
     fn new(project: Project<'a>, request: Option<&'a Request>, t: i64) -> Reading<'a> {
-        Reading { project, request, t, known: RefCell::default() }
+        Reading { project, request, t, visible: None, known: RefCell::default() }
+    }
+
+    fn all(&self, keys: &Keys) -> Vec<(String, Answer)> {
+        let mut answers = Vec::new();
+        for view in self.project.views {
+            for (name, answer) in self.view(view, keys) {
+                answers.push((format!("{}:{name}", view.name), answer));
+            }
+        }
+        answers
     }
 
     fn view(&self, view: &View, keys: &Keys) -> Vec<(String, Answer)> {
@@ -106,15 +125,21 @@ impl<'a> Reading<'a> {
     fn read_features(&self, view: &View, key: &[Datum], request: Option<&Request>) -> Vec<(String, Answer)> {
         let source = self.source_named(&view.source);
         let mut events = read::events_of(view, source, &self.rows_of(source), key);
+        events.retain(|event| self.sees(source, event));
         let mut row = request.map(|request| read::request_row(view, source, key, request, self.t));
         for join in &view.joins {
-            let table = self.source_named(&join.source);
-            let table = Table::new(join, table, &self.rows_of(table));
+            let of = self.source_named(&join.source);
+            let mut table = Table::new(join, of, &self.rows_of(of));
+            table.retain(&|row| self.sees(of, row));
             for event in events.iter_mut().chain(&mut row) {
                 table.attach(source, event);
             }
         }
         read::features(view, source, &events, self.t, row.as_ref())
+    }
+
+    fn sees(&self, source: &Source, event: &Event) -> bool {
+        self.visible.is_none_or(|visible| visible(source, event) <= self.t)
     }
 
     fn view_named(&self, name: &str) -> &'a View {

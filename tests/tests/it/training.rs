@@ -1,0 +1,120 @@
+//! Training = serving = oracle: replays of random services from random logs, under every visibility.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use tidemill::failure::Failure;
+use tidemill::offline::{CommitTimes, Replay, Visibility};
+use tidemill_features::definitions::Registry;
+use tidemill_features::expression::Column;
+use tidemill_features::service::{Keys, ReadPlan};
+use tidemill_features::stream::EventBatch;
+use tidemill_features::value::Value;
+use tidemill_tests::bridge::{batch, registry, same, value};
+use tidemill_tests::oracle::accept::Event;
+use tidemill_tests::oracle::generate::{Case, Question, service_case};
+use tidemill_tests::oracle::model::{Row, Source};
+use tidemill_tests::oracle::service::{read_seen, read_service};
+
+use crate::parity::{cases, run};
+
+/// The log of a case as batches of one partition, in log order.
+fn batches(case: &Case, size: usize) -> Vec<(usize, EventBatch)> {
+    let together = |a: &(usize, Row), b: &(usize, Row)| a.0 == b.0 && a.1.partition == b.1.partition;
+    let chunks = case.rows.chunk_by(together).flat_map(|rows| rows.chunks(size));
+    chunks
+        .map(|rows| (rows[0].0, batch(&case.sources[rows[0].0], &rows.iter().map(|r| &r.1).collect::<Vec<_>>())))
+        .collect()
+}
+
+/// When events of sources without an arrival column could be read: some time after the last of a group had come.
+fn commit_times(case: &Case, group: usize, delay: i64) -> CommitTimes {
+    let mut commits = CommitTimes::new();
+    let mut of_partition: BTreeMap<(u32, u32), Vec<&Row>> = BTreeMap::new();
+    for (source, row) in &case.rows {
+        of_partition.entry((*source as u32, row.partition)).or_default().push(row);
+    }
+    for (partition, rows) in of_partition {
+        let mut latest = i64::MIN;
+        for group in rows.chunks(group) {
+            latest = group.iter().map(|row| row.arrival + delay).fold(latest, i64::max);
+            let last = group.last().expect("chunks are not empty");
+            commits.entry(partition).or_default().push((last.offset + 1, latest));
+        }
+    }
+    commits
+}
+
+/// The oracle's word for the same.
+fn visible_from(case: &Case, visibility: &Visibility, source: &Source, event: &Event) -> i64 {
+    match visibility {
+        Visibility::EventTime => i64::MIN,
+        Visibility::AssumedDelay(delay) => event.event_time + delay,
+        Visibility::Served(_) if source.arrival_time.is_some() => event.arrival,
+        Visibility::Served(commits) => {
+            let at = case.sources.iter().position(|other| other.name == source.name).expect("a declared source");
+            let of_partition = &commits[&(at as u32, event.partition)];
+            of_partition.iter().find(|(next, _)| event.offset < *next).expect("every event is in a commit").1
+        }
+    }
+}
+
+/// The questions as a spine; those with a null key cannot be asked.
+fn spine<'c>(case: &'c Case, plan: &ReadPlan) -> (Vec<&'c Question>, Keys, Vec<i64>) {
+    let askable = |question: &&Question| {
+        plan.keys.iter().all(|(name, _)| question.keys.get(name).is_some_and(|key| !key.is_null()))
+    };
+    let questions: Vec<&Question> = case.reads.iter().filter(askable).collect();
+    let column = |values: Vec<Value<'static>>| Column::Values(values);
+    let key = |name: &String| questions.iter().map(|q| value(&q.keys[name]).settled()).collect();
+    let request = |name: &String| {
+        questions.iter().map(|q| q.request.get(name).map(value).unwrap_or_default().settled()).collect()
+    };
+    let keys = Keys {
+        columns: plan.keys.iter().map(|(name, _)| column(key(name))).collect(),
+        request: plan.request.iter().map(|(name, _)| column(request(name))).collect(),
+        rows: questions.len(),
+    };
+    let times = questions.iter().map(|q| q.t).collect();
+    (questions, keys, times)
+}
+
+fn check(case: &Case, registry: &Registry, size: usize, visibility: &Visibility) -> Result<(), TestCaseError> {
+    let log = batches(case, size);
+    let walk = |sources: &[usize], visit: &mut dyn FnMut(usize, &EventBatch) -> Result<(), Failure>| {
+        log.iter().filter(|(source, _)| sources.contains(source)).try_for_each(|(source, batch)| visit(*source, batch))
+    };
+    let plan = ReadPlan::of_service(registry, "all").expect("the service of a case");
+    let (questions, keys, times) = spine(case, &plan);
+    let folder = std::env::temp_dir();
+    let stop = AtomicBool::new(false);
+    let replay = Replay { registry, walk: &walk, visibility: visibility.clone(), folder: &folder, stop: &stop };
+    let columns = replay.read(&plan, &keys, &times).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    let visible = |source: &Source, event: &Event| visible_from(case, visibility, source, event);
+    for (row, question) in questions.iter().enumerate() {
+        let expected = match visibility {
+            Visibility::EventTime => read_service(case.project(), &question.keys, Some(&question.request), question.t),
+            _ => read_seen(case.project(), &question.keys, Some(&question.request), question.t, &visible),
+        };
+        for (column, (name, wanted)) in columns.iter().zip(&expected) {
+            prop_assert!(same(&column[row], wanted), "{name} at {}: {:?}, not {wanted:?}", question.t, column[row]);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn replays_equal_the_oracle_under_every_visibility() {
+    let visibilities = (0..4usize, 1..5usize, 0..100_000_000i64);
+    let strategy = (service_case(), proptest::sample::select(vec![1usize, 7, 1000]), visibilities);
+    run("replay = oracle", strategy, cases() / 10, |(case, size, (which, group, delay))| {
+        let visibility = match which {
+            0 => Visibility::EventTime,
+            1 => Visibility::AssumedDelay(*delay),
+            _ => Visibility::Served(commit_times(case, *group, *delay)),
+        };
+        check(case, &registry(&case.sources, &case.views), *size, &visibility)
+    });
+}

@@ -33,6 +33,16 @@ impl Clock {
         self.latest.fetch_max(wall, Ordering::Relaxed).max(wall)
     }
 
+    /// A time later than every one that was given out before.
+    pub fn tick(&self) -> i64 {
+        let now = self.now();
+        if self.standing.is_some() {
+            return now;
+        }
+        self.latest.fetch_max(now, Ordering::Relaxed);
+        self.latest.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Goes no further back than this.
     pub fn advance(&self, at_least: i64) {
         self.latest.fetch_max(at_least, Ordering::Relaxed);

@@ -56,6 +56,14 @@ pub struct Source {
     pub delete_when: Option<Expression>,
 }
 
+impl Source {
+    /// Whether arrivals are those of the server's clock. Then the moment at which an event could be read is noted too, since
+    /// the data cannot say it.
+    pub fn is_clocked(&self) -> bool {
+        self.arrival_time.is_none() && matches!(self.connector, Connector::Push)
+    }
+}
+
 /// Where the events of a source come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Connector {

@@ -15,7 +15,7 @@ use super::apply::apply_batch;
 use super::sequencer::Durable;
 use crate::clock::Clock;
 use crate::limits::FLUSH_EVERY;
-use crate::log::LogPlace;
+use crate::log::{CommitLog, LogPlace};
 use crate::online::{ChunkKey, Embedded, Flush, Memory, Meta, RecordKey, SourceLedger, StoreError, Updates};
 
 pub(super) struct Applier {
@@ -37,6 +37,8 @@ pub(super) struct Parts {
     pub clock: Arc<Clock>,
     pub meta: Meta,
     pub pending: Arc<Vec<Pending>>,
+    /// when events became readable
+    pub commits: CommitLog,
     /// whether the flusher has nothing to do
     pub idle: Arc<AtomicBool>,
     /// a file whose presence makes the next start derive the state anew
@@ -87,6 +89,15 @@ fn stop_to_rebuild(mark: &Path, code: &str, what: &str) -> ! {
         tracing::error!(%error, "and {} cannot be written: remove the folder state/ by hand", mark.display());
     }
     std::process::exit(1);
+}
+
+/// Notes that events can be read from now on. Where the disk refuses, the next note covers them, with a later time.
+pub(super) fn note(commits: &mut CommitLog, clock: &Clock, source: &str, partition: u32, next: u64) {
+    if commits.notes(source)
+        && let Err(error) = commits.note(source, partition, next, clock.tick())
+    {
+        tracing::warn!(%error, "the time of a commit was not noted; training sees its events a little later");
+    }
 }
 
 impl Applier {
@@ -149,7 +160,9 @@ impl Applier {
             ));
             updates.positions.push((partition, through));
             self.remember(&updates);
-            self.parts.memory.publish(updates);
+            let Parts { memory, clock, commits, registry, .. } = &mut self.parts;
+            let name = &registry.sources[source].name;
+            memory.publish_noted(updates, || note(commits, clock, name, partition.1, through));
         }
         self.applied_to = end;
         self.unflushed = true;

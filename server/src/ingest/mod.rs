@@ -130,7 +130,7 @@ pub fn start(
     let (durable, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
     let pending: Arc<Vec<Pending>> = Arc::new(registry.sources.iter().map(|_| Pending::default()).collect());
     let disk_full = Arc::new(AtomicBool::new(false));
-    let Recovered { log, store, meta, next_offsets, rebuild_mark } = recovered;
+    let Recovered { log, store, meta, next_offsets, rebuild_mark, commits } = recovered;
     let sequencer = sequencer::Sequencer {
         registry: registry.clone(),
         log,
@@ -143,7 +143,7 @@ pub fn start(
     let (flushes, to_flush) = std::sync::mpsc::sync_channel(1);
     let idle = Arc::new(AtomicBool::new(true));
     let flusher = applier::Flusher { store, idle: idle.clone(), rebuild_mark: rebuild_mark.clone() };
-    let parts = applier::Parts { registry, memory, clock, meta, pending: pending.clone(), idle, rebuild_mark };
+    let parts = applier::Parts { registry, memory, clock, meta, pending: pending.clone(), commits, idle, rebuild_mark };
     let applier = applier::Applier::new(parts, flushes);
     let thread = |name: &str, run: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new()

@@ -12,7 +12,7 @@ use tidemill_features::definitions::Registry;
 use super::apply::{apply_batch, fitted};
 use crate::clock::Clock;
 use crate::failure::Failure;
-use crate::log::{LogPlace, LogReader, LogWriter};
+use crate::log::{CommitLog, LogPlace, LogReader, LogWriter, read_commits};
 use crate::online::{ChunkKey, Embedded, Flush, Memory, Meta, RecordKey, SourceLedger, StoreError, Updates, ViewMeta};
 
 /// What ingest starts from.
@@ -22,6 +22,7 @@ pub struct Recovered {
     pub(super) meta: Meta,
     pub(super) next_offsets: HashMap<(usize, u32), u64>,
     pub(super) rebuild_mark: PathBuf,
+    pub(super) commits: CommitLog,
 }
 
 /// Brings everything that the data directory holds into memory.
@@ -57,7 +58,35 @@ pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Cl
     let next_offsets =
         state.positions.iter().map(|((source, partition), next)| ((*source as usize, *partition), *next)).collect();
     let log = LogWriter::open(&data_dir.join("log"), end).map_err(|e| Failure::internal("E1018", e.to_string()))?;
-    Ok(Recovered { log, store, meta, next_offsets, rebuild_mark: data_dir.join(REBUILD_MARK) })
+    let commits = noted(&data_dir.join("log"), registry, &next_offsets, clock)?;
+    Ok(Recovered { log, store, meta, next_offsets, rebuild_mark: data_dir.join(REBUILD_MARK), commits })
+}
+
+/// The notes of commits. What a crash kept from being published can be read from now on.
+fn noted(
+    folder: &Path,
+    registry: &Registry,
+    next_offsets: &HashMap<(usize, u32), u64>,
+    clock: &Clock,
+) -> Result<CommitLog, Failure> {
+    let broken = |e: crate::log::LogError| Failure::internal("E1018", e.to_string());
+    let sources: Vec<&str> =
+        registry.sources.iter().filter(|source| source.is_clocked()).map(|source| source.name.as_str()).collect();
+    let mut commits = CommitLog::open(folder, &sources).map_err(broken)?;
+    for ((at, partition), next) in next_offsets {
+        let source = &registry.sources[*at];
+        if !source.is_clocked() {
+            continue;
+        }
+        let notes = read_commits(folder, &source.name).map_err(broken)?;
+        let last = notes.get(partition).and_then(|notes| notes.last()).map(|(next, _)| *next);
+        if last.is_none_or(|last| last < *next) {
+            // Of a time without notes nobody knows: its events count from their arrival on.
+            let time = if commits.is_new(&source.name) { i64::MIN } else { clock.tick() };
+            commits.note(&source.name, *partition, *next, time).map_err(broken)?;
+        }
+    }
+    Ok(commits)
 }
 
 /// Present where a running server found its state damaged.

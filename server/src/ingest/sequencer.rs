@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use tidemill_features::definitions::{Connector, Registry};
+use tidemill_features::definitions::Registry;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Pending, Receipt, Submission, Wait};
@@ -114,8 +114,7 @@ impl Sequencer {
         *next += decoded.consumed;
         // Pushes are decoded side by side and may queue in another order than their clocks; deduplication relies on arrivals
         // that ascend with the offsets.
-        let clocked = source.arrival_time.is_none() && matches!(source.connector, Connector::Push);
-        if clocked {
+        if source.is_clocked() {
             self.latest_arrival = self.latest_arrival.max(submission.accepted_at);
             submission.accepted_at = self.latest_arrival;
             decoded.batches.iter_mut().for_each(|batch| batch.arrivals.fill(self.latest_arrival));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidemill_features::definitions::{Connector, Source};
+use tidemill_features::definitions::Source;
 use tidemill_features::stream::EventBatch;
 
 /// By source (its place in the registry) and partition: next offsets, ascending, and when the events before them could be
@@ -26,20 +26,14 @@ impl Visibility {
         match self {
             Visibility::EventTime => i64::MIN,
             Visibility::AssumedDelay(delay) => batch.times[row].saturating_add(*delay),
-            Visibility::Served(commits) if is_clocked(source) => {
+            Visibility::Served(commits) if source.is_clocked() => {
                 let of_partition = commits.get(&(at as u32, batch.partition));
                 let found = of_partition
                     .and_then(|commits| commits.get(commits.partition_point(|(next, _)| *next <= batch.offsets[row])));
                 // Events of a time when commits were not noted yet were readable soon after they had come.
-                found.map_or(batch.arrivals[row], |(_, time)| *time)
+                found.map_or(batch.arrivals[row], |(_, time)| batch.arrivals[row].max(*time))
             }
             Visibility::Served(_) => batch.arrivals[row],
         }
     }
-}
-
-/// Whether arrivals of a source are those of the server's clock: then the moment at which an event could be read is noted,
-/// and counts instead.
-pub fn is_clocked(source: &Source) -> bool {
-    source.arrival_time.is_none() && matches!(source.connector, Connector::Push)
 }

@@ -92,7 +92,13 @@ impl Memory {
 
     /// Publishes a change.
     pub fn publish(&self, updates: Updates) {
+        self.publish_noted(updates, || {});
+    }
+
+    /// Publishes a change; `note` is called with the gate closed, when no read sees the change yet and every later one will.
+    pub fn publish_noted(&self, updates: Updates, note: impl FnOnce()) {
         let mut state = self.state.write();
+        note();
         for ((view, key), record) in updates.records {
             state.put_record(view, key, record);
         }

@@ -209,3 +209,6 @@ impl Timeline<'_> {
         (first, self.rows.times.partition_point(|t| *t < range.to).max(first))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,3 +64,10 @@ pub const PILE_BUCKETS: usize = 256;
 pub const PILE_BYTES: usize = 256 << 20;
 /// Bytes of a joined table's rows in a replay: events see rows of any key, so all of them are in memory.
 pub const TABLE_BYTES_MAX: usize = 2 << 30;
+/// Values that a replay holds at once, each some 64 bytes: a spine with more is read part by part, with a walk over the log for
+/// each.
+pub const REPLAY_CELLS: usize = 8_000_000;
+/// Spine rows that are read at once.
+pub const REPLAY_ROWS_MAX: usize = 2_000_000;
+/// Exports, snapshots and histories under way at once; each uses all cores.
+pub const JOBS_MAX: usize = 2;

@@ -9,8 +9,8 @@ use crate::read::{Answer, Status};
 use crate::stream::KEY_BYTES_MAX;
 use crate::value::Value;
 
-/// Reads a plan of one feature for other keys, each row at its own T.
-pub type LookUp<'l, E> = dyn FnMut(&ReadPlan, &Keys, &[i64]) -> Result<Vec<Answer>, E> + 'l;
+/// Reads a plan of one feature for other keys; the numbers are those of the rows that they are looked up for.
+pub type LookUp<'l, E> = dyn FnMut(&ReadPlan, &Keys, &[usize]) -> Result<Vec<Answer>, E> + 'l;
 
 /// What derived features are computed from besides finished values.
 pub struct Derivation<'d> {
@@ -89,11 +89,10 @@ impl Derivation<'_> {
             let too_long = matches!(&key, Value::Text(text) if text.len() > KEY_BYTES_MAX);
             (!key.is_null() && !too_long).then_some(key)
         };
-        let (mut rows, mut wanted, mut times) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rows, mut wanted) = (Vec::new(), Vec::new());
         for (row, key) in (0..self.keys.rows).filter_map(|row| Some((row, key(row)?))) {
             rows.push(row);
             wanted.push(key);
-            times.push(self.times[row]);
         }
         let nothing = Answer { value: Value::Null, status: Status::Present, newest: None, capped: false };
         let mut answers = vec![nothing; self.keys.rows];
@@ -101,7 +100,8 @@ impl Derivation<'_> {
             return Ok(answers);
         }
         let keys = Keys { rows: rows.len(), columns: vec![Column::Values(wanted)], request: Vec::new() };
-        for (row, answer) in rows.into_iter().zip(look_up(&lookup.plan, &keys, &times)?) {
+        let found = look_up(&lookup.plan, &keys, &rows)?;
+        for (row, answer) in rows.into_iter().zip(found) {
             answers[row] = answer;
         }
         Ok(answers)

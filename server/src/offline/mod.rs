@@ -9,4 +9,4 @@ mod tables;
 mod visibility;
 
 pub use self::replay::{Replay, Walk};
-pub use self::visibility::{CommitTimes, Visibility};
+pub use self::visibility::{CommitTimes, Positions, Visibility};

@@ -21,6 +21,7 @@ use tidemill_features::value::Value;
 use super::Visibility;
 use super::pile::{Pile, Piled, read_event};
 use super::tables::{AllTables, ReplayedTables, TableRows};
+use super::visibility::Sight;
 use crate::failure::Failure;
 
 /// Calls back with each batch of some sources (by their places in the registry), in the order of the log.
@@ -33,8 +34,6 @@ pub struct Replay<'r> {
     pub registry: &'r Registry,
     /// goes over the log up to the positions that count
     pub walk: &'r Walk<'r>,
-    /// what a row sees
-    pub visibility: Visibility,
     /// for temporary files
     pub folder: &'r Path,
     /// set when nobody waits for the result any more
@@ -55,27 +54,37 @@ struct Gathered<'g> {
 struct Wanted<'w> {
     keys: &'w Keys,
     times: &'w [i64],
+    /// what each row sees, in the terms of `Sight`
+    until: &'w [i64],
 }
 
 impl Replay<'_> {
     /// Reads the plan's features for rows of keys, each at its own T; by output, then row.
-    pub fn read(&self, plan: &ReadPlan, keys: &Keys, times: &[i64]) -> Result<Vec<Vec<Answer>>, Failure> {
+    pub fn read(
+        &self,
+        plan: &ReadPlan,
+        keys: &Keys,
+        times: &[i64],
+        visibility: &Visibility,
+    ) -> Result<Vec<Vec<Answer>>, Failure> {
         let encoded = encode_keys(plan, keys)?;
         let mut gathered: Vec<Gathered<'_>> =
             plan.views.iter().zip(&encoded).map(|(read, keys)| self.asked_for(read, keys)).collect();
         let mut tables = self.tables_of(&gathered);
-        self.gather(&mut gathered, &mut tables)?;
+        let until = self.gather(&mut gathered, &mut tables, (times, visibility))?;
         let slots: Vec<Mutex<Vec<Answer>>> =
             (0..plan.slots).map(|_| Mutex::new(vec![unanswered(); keys.rows])).collect();
-        let wanted = Wanted { keys, times };
+        let wanted = Wanted { keys, times, until: &until };
         for gathered in &gathered {
             self.read_view(gathered, &tables, &wanted, &slots)?;
         }
         let mut slots: Vec<Vec<Answer>> = slots.into_iter().map(Mutex::into_inner).collect();
         let errors = Cell::new(0);
         let derivation = Derivation { registry: self.registry, plan, keys, times, errors: &errors };
-        derivation.compute(&mut slots, &mut |plan, keys, times| {
-            Ok::<_, Failure>(self.read(plan, keys, times)?.into_iter().flatten().collect())
+        derivation.compute(&mut slots, &mut |plan, keys, rows| {
+            let times: Vec<i64> = rows.iter().map(|row| times[*row]).collect();
+            let found = self.read(plan, keys, &times, &visibility.of_rows(rows))?;
+            Ok::<_, Failure>(found.into_iter().flatten().collect())
         })?;
         Ok(plan.outputs.iter().map(|slot| slots[*slot].clone()).collect())
     }
@@ -106,8 +115,14 @@ impl Replay<'_> {
         tables
     }
 
-    /// One walk over the log: events into piles, rows into tables.
-    fn gather(&self, gathered: &mut [Gathered<'_>], tables: &mut AllTables<'_>) -> Result<(), Failure> {
+    /// One walk over the log: events into piles, rows into tables. The result is what each row sees.
+    fn gather(
+        &self,
+        gathered: &mut [Gathered<'_>],
+        tables: &mut AllTables<'_>,
+        (times, visibility): (&[i64], &Visibility),
+    ) -> Result<Vec<i64>, Failure> {
+        let mut sight = Sight::new(visibility);
         let source_of = |view: &View| view.stream.as_ref().map(|stream| stream.source);
         let table_views: Vec<&View> =
             tables.keys().filter_map(|name| Some(&*self.registry.views[self.registry.view(name)?])).collect();
@@ -117,26 +132,34 @@ impl Replay<'_> {
         sources.dedup();
         (self.walk)(&sources, &mut |source, batch| {
             self.go_on()?;
+            let seen_from = sight.of_batch(source, &self.registry.sources[source], batch);
             for gathered in gathered.iter_mut().filter(|g| source_of(g.view) == Some(source)) {
                 let Gathered { view, numbers, pile, .. } = gathered;
-                self.each_event(view, source, batch, &|key| numbers.contains_key(key), &mut |key, mut piled| {
-                    piled.key = numbers.get(key).copied().unwrap_or_default();
-                    pile.push(&piled)
-                })?;
+                self.each_event(
+                    view,
+                    (source, batch, &seen_from),
+                    &|key| numbers.contains_key(key),
+                    &mut |key, mut piled| {
+                        piled.key = numbers.get(key).copied().unwrap_or_default();
+                        pile.push(&piled)
+                    },
+                )?;
             }
             for view in table_views.iter().filter(|view| source_of(view) == Some(source)) {
                 let Some(rows) = tables.get_mut(&view.name) else { continue };
-                self.each_event(view, source, batch, &|_| true, &mut |key, piled| rows.push(key, &piled))?;
+                self.each_event(view, (source, batch, &seen_from), &|_| true, &mut |key, piled| {
+                    rows.push(key, &piled)
+                })?;
             }
             Ok(())
-        })
+        })?;
+        Ok(sight.until(times))
     }
 
     fn each_event(
         &self,
         view: &View,
-        at: usize,
-        batch: &EventBatch,
+        (at, batch, seen_from): (usize, &EventBatch, &[i64]),
         is_wanted: &dyn Fn(&[u8]) -> bool,
         visit: &mut dyn FnMut(&[u8], Piled<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
@@ -144,8 +167,7 @@ impl Replay<'_> {
         let prepared = Prepared::of_keys(view, stream, source, batch, is_wanted);
         for row in 0..batch.len() {
             let Some(key) = prepared.key(row) else { continue };
-            let visible_from = self.visibility.visible_from(at, source, batch, row);
-            visit(key, Piled { key: 0, event: prepared.incoming(row), visible_from })?;
+            visit(key, Piled { key: 0, event: prepared.incoming(row), visible_from: seen_from[row] })?;
         }
         Ok(())
     }
@@ -228,12 +250,12 @@ fn read_bucket(
         }
         let timeline = builder.finish(rows.len()).map_err(broken)?;
         for row in rows {
-            let time = wanted.times[*row as usize];
-            let tables = tables.until(time);
+            let (time, until) = (wanted.times[*row as usize], wanted.until[*row as usize]);
+            let tables = tables.until(until);
             let body = request.and_then(|prepared| RequestRows::body(prepared, *row as usize));
             let context = Context { tables: &tables, request: body.map(|body| (time, body)) };
             let mut answers = Vec::with_capacity(gathered.read.features.len());
-            let read = timeline.read(&context, &gathered.read.features, time, time, &mut answers);
+            let read = timeline.read(&context, &gathered.read.features, time, until, &mut answers);
             read.map_err(|e: ReadError| Failure::internal("E3024", e.to_string()))?;
             found.push((*row, answers));
         }

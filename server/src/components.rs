@@ -10,9 +10,11 @@ use crate::catalog::project;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::ingest::{FileFeed, Ingest, IngestThreads, feed, recover, start};
+use crate::limits::JOBS_MAX;
 use crate::online::Memory;
 use crate::serving::get::Reader;
 use crate::serving::past::Past;
+use crate::serving::sample::Sampler;
 
 /// A running engine: what the doors (gRPC, HTTP) stand on.
 pub struct Server {
@@ -32,6 +34,8 @@ pub struct Server {
     pub log_folder: PathBuf,
     /// set when the server stops
     pub stopping: Arc<AtomicBool>,
+    /// places for exports and snapshots
+    pub jobs: Arc<tokio::sync::Semaphore>,
     closing: tokio::sync::watch::Sender<bool>,
     /// by source: why it reads no more
     pub stopped: parking_lot::Mutex<std::collections::HashMap<usize, String>>,
@@ -53,11 +57,16 @@ pub fn load_project(folder: &Path) -> Result<Registry, Failure> {
 impl Server {
     /// Recovers what the data directory holds and starts ingest.
     pub fn open(registry: Registry, data_dir: &Path) -> Result<(Arc<Server>, IngestThreads), Failure> {
-        Server::open_at(registry, data_dir, Clock::default())
+        Server::open_at(registry, data_dir, Clock::default(), 0.0)
     }
 
-    /// The same with a clock of one's own.
-    pub fn open_at(registry: Registry, data_dir: &Path, clock: Clock) -> Result<(Arc<Server>, IngestThreads), Failure> {
+    /// The same with a clock of one's own, and with a share of all keys whose answers are kept for verification.
+    pub fn open_at(
+        registry: Registry,
+        data_dir: &Path,
+        clock: Clock,
+        verify_share: f64,
+    ) -> Result<(Arc<Server>, IngestThreads), Failure> {
         let named = |e: std::io::Error| Failure::invalid("E5011", format!("{}: {e}", data_dir.display()));
         std::fs::create_dir_all(data_dir).map_err(named)?;
         let registry = Arc::new(registry);
@@ -67,7 +76,8 @@ impl Server {
         let log_folder = data_dir.join("log");
         let past = Past::new(registry.clone(), log_folder.clone());
         let (ingest, threads) = start(registry.clone(), clock.clone(), memory.clone(), recovered);
-        let reader = Reader::new(registry.clone(), memory.clone(), clock.clone(), past, &ingest);
+        let sampler = Sampler::start(&data_dir.join("answers"), verify_share);
+        let reader = Reader::new((registry.clone(), memory.clone()), clock.clone(), past, &ingest, sampler);
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let stopping = Arc::new(AtomicBool::new(false));
         let closing = tokio::sync::watch::channel(false).0;
@@ -80,6 +90,7 @@ impl Server {
             keys,
             log_folder,
             stopping,
+            jobs: Arc::new(tokio::sync::Semaphore::new(JOBS_MAX)),
             closing,
             stopped: Default::default(),
         };
@@ -115,6 +126,11 @@ impl Server {
             })
         };
         feeds.map(run).collect()
+    }
+
+    /// Where served answers are kept for verification.
+    pub fn answers_folder(&self) -> PathBuf {
+        self.log_folder.with_file_name("answers")
     }
 
     /// Asks everything that runs by itself to stop.

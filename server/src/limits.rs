@@ -71,3 +71,11 @@ pub const REPLAY_CELLS: usize = 8_000_000;
 pub const REPLAY_ROWS_MAX: usize = 2_000_000;
 /// Exports, snapshots and histories under way at once; each uses all cores.
 pub const JOBS_MAX: usize = 2;
+/// Answers that wait to be kept for verification; more at once are left out.
+pub const SAMPLE_QUEUE: usize = 4_096;
+/// Bytes of one file of kept answers, and how many files there are: with 1 kB an answer some 64,000 of them.
+pub const SAMPLE_SEGMENT_BYTES: usize = 16 << 20;
+/// Files of kept answers.
+pub const SAMPLE_SEGMENTS: usize = 4;
+/// Differences that one verification shows; the total says how many more there are.
+pub const VERIFY_DIFFERENCES_MAX: usize = 100;

@@ -26,6 +26,11 @@ pub fn request(method: &'static str, code: &'static str, took: Duration) {
     histogram!("tidemill_request_seconds", "method" => method).record(took.as_secs_f64());
 }
 
+/// Counts a job that has ended.
+pub fn job(method: &'static str, code: &'static str) {
+    counter!("tidemill_jobs_total", "method" => method, "code" => code).increment(1);
+}
+
 /// Brings everything that is read off the state up to date.
 fn refresh(server: &Server) {
     let now = server.clock.now();

@@ -22,6 +22,8 @@ pub struct Settings {
     pub reflection: bool,
     /// allows an address that others can reach, without TLS or auth
     pub insecure: bool,
+    /// share of all keys whose answers are kept for `verify`
+    pub verify_share: f64,
     /// where each value came from, by key
     pub origins: BTreeMap<&'static str, (String, Origin)>,
 }
@@ -51,11 +53,12 @@ impl std::fmt::Display for Origin {
 }
 
 /// Known keys: name, default, what it is.
-pub const KEYS: [(&str, &str, &str); 5] = [
+pub const KEYS: [(&str, &str, &str); 6] = [
     ("data_dir", "data", "where the event log and the state live, relative to the project"),
     ("listen", "127.0.0.1:6566", "address of gRPC and HTTP"),
     ("metrics_listen", "127.0.0.1:9566", "address of Prometheus metrics; empty: none"),
     ("reflection", "auto", "gRPC reflection: on, off, or auto (on at loopback)"),
+    ("verify_share", "0.05", "share of all keys whose answers are kept to be recomputed by `tidemill verify`: 0 to 1"),
     ("insecure", "false", "allows a listen address that others can reach, without TLS and auth"),
 ];
 
@@ -85,6 +88,8 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
         other => Some(other.parse().map_err(|_| wrong("metrics_listen", address))?),
     };
     let insecure: bool = text("insecure").parse().map_err(|_| wrong("insecure", "true or false"))?;
+    let share = text("verify_share").parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    let verify_share: f64 = share.ok_or_else(|| wrong("verify_share", "a number from 0 to 1"))?;
     let reflection = match text("reflection").as_str() {
         "auto" => listen.ip().is_loopback(),
         "on" | "true" => true,
@@ -100,7 +105,7 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
         }
     }
     let data_dir = project.join(text("data_dir"));
-    Ok(Settings { data_dir, listen, metrics_listen, reflection, insecure, origins: values })
+    Ok(Settings { data_dir, listen, metrics_listen, reflection, insecure, verify_share, origins: values })
 }
 
 fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>) -> Result<(), Failure> {
@@ -118,6 +123,7 @@ fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
             }
             Value::Boolean(flag) => flag.to_string(),
             Value::Integer(number) => number.to_string(),
+            Value::Float(number) => number.to_string(),
             Value::Table(_) if SECTIONS.contains(&key.as_str()) => continue,
             _ => return Err(Failure::invalid("E5002", format!("{shown}: `{key}` is a text or a bool"))),
         };

@@ -7,7 +7,7 @@ use super::check::{Definition, check_name};
 use super::document::{Files, Item};
 use super::joins::Join;
 use super::model::Source;
-use crate::expression::{Expression, Scope, compile};
+use crate::expression::{Expression, Fault, Scope, compile};
 use crate::problem::nearest;
 use crate::value::DataType;
 
@@ -127,6 +127,18 @@ impl Scope for EventColumns<'_> {
 
     fn at_read(&self) -> bool {
         false
+    }
+}
+
+/// A condition over the columns of a source, which is none of its definitions: of those who ask for some of its events.
+pub fn condition(source: &Source, text: &str) -> Result<Expression, Fault> {
+    let expression = compile(text, &EventColumns::new(source, &[]))?;
+    match &expression.data_type {
+        None | Some(DataType::Bool) => Ok(expression),
+        Some(other) => {
+            let message = format!("this is a condition, so bool, not {other}");
+            Err(Fault { line: 1, column: 1, message, near: None })
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod vocabulary;
 mod windows;
 
 pub use self::check::check;
+pub use self::columns::condition;
 pub use self::document::DefinitionFile;
 pub use self::format::format_text;
 pub use self::model::{Connector, Derived, Entity, Input, OutputId, Registry, Service, Source, Stream, View};

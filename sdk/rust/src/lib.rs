@@ -20,6 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use v1::catalog_client::CatalogClient;
 use v1::ingest_client::IngestClient;
+use v1::offline_client::OfflineClient;
 use v1::serving_client::ServingClient;
 
 /// Answers larger than this are refused.
@@ -106,6 +107,10 @@ impl Client {
         CatalogClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
     }
 
+    fn offline(&self) -> OfflineClient<Channel> {
+        OfflineClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.deadline);
@@ -136,6 +141,24 @@ impl Client {
     /// How one value came about.
     pub async fn explain(&self, message: v1::ExplainRequest) -> Answer<v1::ExplainResponse> {
         self.read(|| async { self.serving().explain(self.request(message.clone())).await }).await
+    }
+
+    /// Writes a training set, on the server's machine. Without a deadline: it ends with its result, and is stopped when the
+    /// stream is dropped.
+    pub async fn export(&self, message: v1::ExportRequest) -> Answer<tonic::Streaming<v1::JobProgress>> {
+        Ok(self.offline().export(Request::new(message)).await?.into_inner())
+    }
+
+    /// Writes all values at one time, on the server's machine, as `export` does.
+    pub async fn snapshot(&self, message: v1::SnapshotRequest) -> Answer<tonic::Streaming<v1::JobProgress>> {
+        Ok(self.offline().snapshot(Request::new(message)).await?.into_inner())
+    }
+
+    /// Recomputes served answers from the event log. Without a deadline, as `export`.
+    pub async fn verify(&self, message: v1::VerifyRequest) -> Answer<v1::VerifyResponse> {
+        let mut stream = self.offline().verify(Request::new(message)).await?.into_inner();
+        let answer = stream.message().await?;
+        Ok(answer.ok_or_else(|| Status::internal("the server ended the verification without a result"))?)
     }
 
     /// Sends one batch of events. Not tried again: without `event_id` it would count twice.

@@ -47,7 +47,7 @@ pub struct ExplainArguments {
     as_of: Option<String>,
 }
 
-fn moment(text: Option<&String>) -> Result<Option<i64>, Failure> {
+pub(super) fn moment(text: Option<&String>) -> Result<Option<i64>, Failure> {
     let parse = |text: &String| {
         let wrong = || {
             Failure::invalid(

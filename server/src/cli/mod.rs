@@ -5,9 +5,11 @@
 
 mod ask;
 mod demo;
+mod jobs;
 mod keys;
 mod offline;
 mod output;
+mod progress;
 mod push;
 pub mod serve;
 mod templates;
@@ -79,6 +81,12 @@ enum Verb {
     Get(ask::GetArguments),
     /// Shows how a value came about
     Explain(ask::ExplainArguments),
+    /// Writes a training set: features for the rows of a spine, each as of its own time, as Parquet
+    Export(jobs::ExportArguments),
+    /// Writes every entity's values at one time as Parquet
+    Snapshot(jobs::SnapshotArguments),
+    /// Recomputes served answers from the event log; fails where a bit differs
+    Verify(jobs::VerifyArguments),
     /// Shows how a server is doing: lag, freshness, the ledger
     Status,
     /// Lists definitions
@@ -218,6 +226,9 @@ fn verb(arguments: Arguments, style: Style) -> Result<(), Ended> {
         Verb::Push(push) => runtime()?.block_on(push::run(&arguments.server, push, style)),
         Verb::Get(get) => runtime()?.block_on(ask::get(&arguments.server, get, style)),
         Verb::Explain(explain) => runtime()?.block_on(ask::explain(&arguments.server, explain, style)),
+        Verb::Export(export) => runtime()?.block_on(jobs::export(&arguments.server, export, style)),
+        Verb::Snapshot(snapshot) => runtime()?.block_on(jobs::snapshot(&arguments.server, snapshot, style)),
+        Verb::Verify(verify) => runtime()?.block_on(jobs::verify(&arguments.server, verify, style)),
         Verb::Status => runtime()?.block_on(ask::status(&arguments.server, style)),
         Verb::Ls { kind } => runtime()?.block_on(ask::list(&arguments.server, &kind, style)),
         Verb::Show { name } => runtime()?.block_on(ask::show(&arguments.server, &name, style)),

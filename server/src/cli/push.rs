@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tidemill_client::Client;
 use tidemill_proto::v1::{self, push_request::Rows};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
+use super::progress::Progress;
 use super::{Ended, Style};
 use crate::columnar::ParquetFile;
 use crate::failure::Failure;
@@ -109,7 +109,7 @@ pub(super) async fn send(
     let requests =
         paced.map(move |rows| v1::PushRequest { source: source.clone(), rows: Some(rows), wait: wait as i32 });
     let mut answers = client.push_stream(requests).await?;
-    let progress = Progress::new(style);
+    let progress = Progress::new(style, "events");
     let mut pushed = Pushed::default();
     while let Some(answer) = answers.next().await {
         let answer = answer.map_err(tidemill_client::ClientError::from)?;
@@ -210,46 +210,6 @@ fn read_lines(
         let rows = if header.is_some() { Rows::Csv(body.into()) } else { Rows::Ndjson(body.into()) };
         if !take(Batch { rows, events }) {
             return Ok(());
-        }
-    }
-}
-
-/// A bar on a terminal, a line every five seconds off it, nothing when quiet.
-pub(super) struct Progress {
-    bar: Option<ProgressBar>,
-    told: std::cell::Cell<Instant>,
-    started: Instant,
-    quiet: bool,
-}
-
-impl Progress {
-    #[allow(clippy::disallowed_methods)]
-    pub(super) fn new(style: Style) -> Self {
-        let quiet = style.quiet || style.json;
-        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        let bar = (!quiet && terminal).then(|| {
-            let template = ProgressStyle::with_template("{spinner} {human_pos} events  {per_sec}  {elapsed}");
-            ProgressBar::new_spinner().with_style(template.unwrap_or_else(|_| ProgressStyle::default_spinner()))
-        });
-        Progress { bar, told: Instant::now().into(), started: Instant::now(), quiet }
-    }
-
-    #[allow(clippy::disallowed_methods)]
-    pub(super) fn set(&self, events: u64) {
-        match &self.bar {
-            Some(bar) => bar.set_position(events),
-            None if !self.quiet && self.told.get().elapsed() >= Duration::from_secs(5) => {
-                self.told.set(Instant::now());
-                let rate = events as f64 / self.started.elapsed().as_secs_f64();
-                eprintln!("{events} events, {rate:.0} a second");
-            }
-            None => {}
-        }
-    }
-
-    pub(super) fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
         }
     }
 }

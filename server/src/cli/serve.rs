@@ -115,7 +115,10 @@ impl Running {
         let listener = TcpListener::bind(settings.listen).await.map_err(bound)?;
         let address = listener.local_addr().map_err(bound)?;
         let data_dir = settings.data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || Server::open(registry, &data_dir)).await;
+        let opened = tokio::task::spawn_blocking(move || {
+            Server::open_at(registry, &data_dir, crate::clock::Clock::default(), settings.verify_share)
+        })
+        .await;
         let (server, threads) = opened.map_err(|e| Failure::internal("E5014", e.to_string()))??;
         let feeds = server.feed_files(project, &settings.data_dir);
         let metrics = settings.metrics_listen.and_then(|address| metrics_page(address, server.clone()));

@@ -5,8 +5,10 @@
 
 mod pile;
 mod replay;
+mod stub;
 mod tables;
 mod visibility;
 
 pub use self::replay::{Replay, Walk};
+pub use self::stub::*;
 pub use self::visibility::{CommitTimes, Positions, Visibility};

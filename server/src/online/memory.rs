@@ -134,6 +134,11 @@ impl State {
         self.chunks.get(key)
     }
 
+    /// Encoded keys of all entities of a view, in no order.
+    pub fn keys(&self, view: usize) -> impl Iterator<Item = &[u8]> {
+        self.records[view].iter().flat_map(HashMap::keys).map(|key| &**key)
+    }
+
     /// Number of entities of a view.
     pub fn entities(&self, view: usize) -> usize {
         self.records[view].iter().map(HashMap::len).sum()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidemill_proto::v1::catalog_server::CatalogServer;
 use tidemill_proto::v1::ingest_server::IngestServer;
+use tidemill_proto::v1::offline_server::OfflineServer;
 use tidemill_proto::v1::serving_server::ServingServer;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
@@ -25,10 +26,12 @@ async fn routes(server: &Arc<Server>, reflection: bool) -> Result<Routes, Failur
     reporter.set_serving::<ServingServer<Api>>().await;
     reporter.set_serving::<IngestServer<Api>>().await;
     reporter.set_serving::<CatalogServer<Api>>().await;
+    reporter.set_serving::<OfflineServer<Api>>().await;
     let mut routes = Routes::new(health)
         .add_service(ServingServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(IngestServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(CatalogServer::new(api).max_decoding_message_size(MESSAGE_BYTES_MAX));
+        .add_service(CatalogServer::new(api.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(OfflineServer::new(api).max_decoding_message_size(MESSAGE_BYTES_MAX));
     if reflection {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(tidemill_proto::DESCRIPTORS)

@@ -10,6 +10,7 @@ use tidemill_features::service::{Keys, ReadPlan, encode_keys};
 
 use super::moment::Moment;
 use super::past::Past;
+use super::sample::Sampler;
 use super::tables::{TablePlaces, table_places};
 use crate::clock::Clock;
 use crate::failure::Failure;
@@ -33,6 +34,7 @@ pub struct Reader {
     /// by source: what is durable but not applied
     pub pending: Arc<Vec<Pending>>,
     pub(super) tables: TablePlaces,
+    sampler: Sampler,
     plans: RwLock<HashMap<String, Arc<ReadPlan>>>,
 }
 
@@ -54,10 +56,16 @@ pub struct Answers {
 
 impl Reader {
     /// A reader of this state and log.
-    pub fn new(registry: Arc<Registry>, memory: Arc<Memory>, clock: Arc<Clock>, past: Past, ingest: &Ingest) -> Self {
+    pub fn new(
+        (registry, memory): (Arc<Registry>, Arc<Memory>),
+        clock: Arc<Clock>,
+        past: Past,
+        ingest: &Ingest,
+        sampler: Sampler,
+    ) -> Self {
         let pending = ingest.pending.clone();
         let tables = table_places(&registry);
-        Reader { registry, memory, clock, past, pending, tables, plans: RwLock::new(HashMap::new()) }
+        Reader { registry, memory, clock, past, pending, tables, sampler, plans: RwLock::new(HashMap::new()) }
     }
 
     /// The plan of a service or of a list of references; services are planned once.
@@ -107,7 +115,9 @@ impl Reader {
         moment.derive_all(state.as_deref(), &plan, keys, &mut slots)?;
         let columns = pick(&plan.outputs, slots);
         let row_errors = moment.row_errors();
-        Ok(Answers { plan, columns, read_time, positions, stale, row_errors })
+        let answers = Answers { plan, columns, read_time, positions, stale, row_errors };
+        self.sampler.keep(&self.registry, &answers, keys, &encoded);
+        Ok(answers)
     }
 
     /// Names of the plan's sources that are behind by more than their `max_lag`.

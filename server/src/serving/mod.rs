@@ -1,7 +1,8 @@
 //! Serving: from a request to values.
 //!
 //! `get` reads what a request names at one `moment`; `tables` finds the table rows that events see; `past` answers from the
-//! event log what records no longer hold; `explain` shows how one value came about. `wire` converts between values and
+//! event log what records no longer hold; `explain` shows how one value came about. `training` runs jobs over
+//! the whole log, which `offline` is the door of. `wire` converts between values and
 //! messages, `grpc` and `http` are the two doors, `status` is the one place where errors become codes.
 
 pub mod answer;
@@ -15,7 +16,13 @@ pub mod grpc;
 pub mod http;
 pub mod json_columns;
 mod moment;
+pub mod offline;
 pub mod past;
+pub mod sample;
+mod self_spine;
+pub mod snapshot;
 pub mod status;
 mod tables;
+pub mod training;
+pub mod verify;
 pub mod wire;

@@ -115,6 +115,40 @@ impl Past {
         Ok(found)
     }
 
+    /// Goes over the log from its front, once, for replays: calls back with the batches of some sources, those of their events
+    /// that are before the positions.
+    pub fn walk(
+        &self,
+        sources: &[usize],
+        positions: &Positions,
+        visit: &mut dyn FnMut(usize, &EventBatch) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
+        let mut reader = LogReader::open(&self.folder, LogPlace::default()).map_err(broken)?;
+        while let Some(read) = reader.next_frame().map_err(broken)? {
+            let mut frame = read.frame;
+            let Some(of) = self.registry.source(&frame.source) else { continue };
+            let applied = positions.get(&(of as u32, frame.partition)).copied().unwrap_or(0);
+            // Frames are applied in the order of the log, so what stands behind the first one that is not is not either; part
+            // of a frame may be.
+            let whole = frame.first_offset + frame.consumed <= applied;
+            if sources.contains(&of) {
+                fitted(&mut frame, &self.registry.sources[of]);
+                for mut batch in frame.batches {
+                    let before = batch.offsets.partition_point(|offset| *offset < applied);
+                    if before < batch.len() {
+                        batch = take(&batch, &(0..before).collect::<Vec<_>>());
+                    }
+                    visit(of, &batch)?;
+                }
+            }
+            if !whole {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Visits all batches of a source that are within the positions. Frames are applied in the order of the log, so the first
     /// one beyond its position ends the walk; what stands there may not even be durable.
     fn each_batch(

@@ -1,0 +1,75 @@
+//! stub
+#![allow(missing_docs, dead_code, unused_variables)]
+use crate::failure::Failure;
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use std::path::{Path, PathBuf};
+use tidemill_features::{expression::Column, read::Answer, value::DataType};
+pub struct Wanted {
+    pub time: String,
+    pub keys: Vec<(String, DataType)>,
+    pub request: Vec<(String, DataType)>,
+}
+pub struct Spine;
+impl Spine {
+    pub fn open(path: &Path, wanted: &Wanted) -> Result<Spine, Failure> {
+        todo!()
+    }
+    pub fn schema(&self) -> SchemaRef {
+        todo!()
+    }
+    pub fn next_rows(&mut self, rows_max: usize) -> Result<Option<SpineRows>, Failure> {
+        todo!()
+    }
+}
+pub struct SpineRows {
+    pub first: u64,
+    pub columns: RecordBatch,
+    pub times: Vec<i64>,
+    pub keys: Vec<Column>,
+    pub request: Vec<Column>,
+}
+pub struct Split;
+impl Split {
+    pub fn parse(t: &str) -> Result<Split, Failure> {
+        todo!()
+    }
+}
+pub struct HiveKey;
+impl HiveKey {
+    pub fn parse(t: &str) -> Result<HiveKey, Failure> {
+        todo!()
+    }
+}
+pub struct Layout {
+    pub service: String,
+    pub split: Option<Split>,
+    pub hive: Vec<HiveKey>,
+}
+pub struct FeatureColumn<'a> {
+    pub name: String,
+    pub data_type: &'a DataType,
+    pub answers: &'a [Answer],
+}
+pub struct TrainingSet;
+impl TrainingSet {
+    pub fn create(
+        out: &Path,
+        spine: SchemaRef,
+        features: &[(String, DataType)],
+        layout: Layout,
+    ) -> Result<TrainingSet, Failure> {
+        todo!()
+    }
+    pub fn write(&mut self, rows: &SpineRows, features: &[FeatureColumn<'_>]) -> Result<(), Failure> {
+        todo!()
+    }
+    pub fn finish(self, head: serde_json::Map<String, serde_json::Value>) -> Result<Written, Failure> {
+        todo!()
+    }
+}
+pub struct Written {
+    pub rows: u64,
+    pub files: Vec<PathBuf>,
+    pub manifest: PathBuf,
+}

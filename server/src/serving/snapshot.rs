@@ -1,0 +1,258 @@
+//! Snapshots: the values of every entity of some views at one T, as Parquet.
+//!
+//! Each view has a folder per snapshot, and `_manifest.json` of the whole names the folders that belong together: it is
+//! replaced in one step, when all of them are there. So a snapshot can be read while the next one is being written; the
+//! folders of the one before the last are removed. What cannot have changed since the last snapshot is not written again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
+use serde_json::{Map, Value as Json, json};
+use tidemill_features::codec::{Cursor, Damaged};
+use tidemill_features::definitions::{Registry, View};
+use tidemill_features::expression::Column;
+use tidemill_features::problem::nearest;
+use tidemill_features::read::{Answer, Status};
+use tidemill_features::service::{Keys, ReadPlan};
+use tidemill_features::time::rfc3339;
+use tidemill_features::value::{DataType, Value};
+use tidemill_proto::v1;
+
+use super::get::Positions;
+use super::training::{Job, Progress, absolute, rows_at_once};
+use crate::columnar::{array, arrow_type};
+use crate::failure::Failure;
+use crate::offline::{FeatureColumn, Layout, SpineRows, TrainingSet, Visibility};
+
+/// The manifest of a whole snapshot.
+const MANIFEST: &str = "_manifest.json";
+
+/// What one view's part of a snapshot is made from.
+struct Part<'p> {
+    view: &'p View,
+    plan: ReadPlan,
+    time: i64,
+    positions: Positions,
+    keys: Vec<Box<[u8]>>,
+}
+
+impl Job<'_> {
+    /// Offline.Snapshot
+    pub fn snapshot(
+        &self,
+        request: &v1::SnapshotRequest,
+        progress: &mut Progress<'_>,
+    ) -> Result<v1::JobResult, Failure> {
+        let out = absolute("out", &request.out)?;
+        let named = |e: std::io::Error| Failure::invalid("E3010", format!("{}: {e}", out.display()));
+        std::fs::create_dir_all(&out).map_err(named)?;
+        let parts = self.parts(request)?;
+        let last = last_manifest(&self.server.registry, &out)?;
+        let rows_total = parts.iter().map(|part| part.keys.len() as u64).sum();
+        let (mut entries, mut files, mut rows, mut looked_at) = (Map::new(), Vec::new(), 0, 0);
+        for part in &parts {
+            let identity = self.identity(part);
+            let known = last.get("views").and_then(|views| views.get(&part.view.name));
+            let entry = match known.filter(|entry| entry["made_from"] == identity) {
+                Some(entry) => entry.clone(),
+                None => self.write(&out, part, identity, &mut |done| progress(looked_at + done, rows_total))?,
+            };
+            looked_at += part.keys.len() as u64;
+            progress(looked_at, rows_total);
+            rows += entry["rows"].as_u64().unwrap_or(0);
+            let named = entry["files"].as_array().into_iter().flatten().filter_map(Json::as_str);
+            files.extend(named.map(|file| out.join(file).display().to_string()));
+            entries.insert(part.view.name.clone(), entry);
+        }
+        let manifest = json!({
+            "definition_hash": format!("{:016x}", self.server.registry.hash),
+            "at": parts.first().map(|part| rfc3339(part.time)),
+            "views": entries,
+        });
+        commit(&out, &manifest).map_err(named)?;
+        remove_older(&out, &[&manifest, &Json::Object(last)]);
+        Ok(v1::JobResult { rows, files, manifest: out.join(MANIFEST).display().to_string() })
+    }
+
+    /// The views of a snapshot with the keys that they have, all of one moment.
+    fn parts(&self, request: &v1::SnapshotRequest) -> Result<Vec<Part<'_>>, Failure> {
+        let registry = &self.server.registry;
+        let declared = || registry.views.iter().filter(|view| view.is_declared() && view.stream.is_some());
+        for name in &request.views {
+            if !declared().any(|view| view.name == *name) {
+                let near = nearest(name, declared().map(|view| view.name.as_str()));
+                let message = format!("no view `{}` with a source", crate::failure::shortened(name));
+                return Err(Failure::unknown("E3011", message, near));
+            }
+        }
+        let state = self.server.memory.read();
+        let time = request.at.unwrap_or_else(|| self.server.clock.now());
+        let mut parts = Vec::new();
+        for (at, view) in registry.views.iter().enumerate() {
+            let asked = request.views.is_empty() || request.views.contains(&view.name);
+            if !asked || !view.is_declared() || view.stream.is_none() {
+                continue;
+            }
+            let references: Vec<String> = view.outputs().map(|(name, _)| format!("{}:{name}", view.name)).collect();
+            // What needs other keys, or what only a request knows, is no value of this entity alone.
+            let own = |reference: &String| {
+                let plan = ReadPlan::of_references(registry, std::slice::from_ref(reference)).ok()?;
+                (plan.keys == view.keys && plan.request.is_empty()).then(|| reference.clone())
+            };
+            let references: Vec<String> = references.iter().filter_map(own).collect();
+            let mut keys: Vec<Box<[u8]>> = state.keys(at).map(Into::into).collect();
+            keys.sort_unstable();
+            let plan = ReadPlan::of_references(registry, &references)?;
+            parts.push(Part { view, plan, time, positions: state.positions.clone(), keys });
+        }
+        Ok(parts)
+    }
+
+    /// Everything that the values of a part follow from.
+    fn identity(&self, part: &Part<'_>) -> Json {
+        json!({
+            "view_hash": format!("{:016x}", part.view.plan.hash),
+            "definition_hash": format!("{:016x}", self.server.registry.hash),
+            "at": rfc3339(part.time),
+            "positions": self.log_ranges(&part.plan, &part.positions),
+        })
+    }
+
+    fn write(
+        &self,
+        out: &Path,
+        part: &Part<'_>,
+        identity: Json,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Json, Failure> {
+        let columns: Vec<(String, DataType)> =
+            part.plan.columns.iter().map(|(name, of)| (name.replace(':', "__"), of.clone())).collect();
+        let key_field = |(name, of): &(String, DataType)| Field::new(name, arrow_type(of), false);
+        let schema: SchemaRef = Arc::new(Schema::new(part.view.keys.iter().map(key_field).collect::<Vec<_>>()));
+        let of_view = out.join(&part.view.name);
+        std::fs::create_dir_all(&of_view)
+            .map_err(|e| Failure::invalid("E3010", format!("{}: {e}", of_view.display())))?;
+        let folder = new_folder(&of_view);
+        let layout = Layout { service: part.view.name.clone(), split: None, hive: Vec::new() };
+        let mut set = TrainingSet::create(&folder, schema.clone(), &columns, layout)?;
+        let mut first = 0;
+        for encoded in part.keys.chunks(rows_at_once(&part.plan)) {
+            let keys = decoded(part.view, encoded)
+                .map_err(|_| Failure::internal("E2020", "a key of the state cannot be decoded"))?;
+            let times = vec![part.time; encoded.len()];
+            let given = Keys { columns: keys, request: Vec::new(), rows: encoded.len() };
+            let answers = self.replay(&part.plan, (&given, &times), &Visibility::EventTime, &part.positions)?;
+            let (rows, answers) = self.found(part, &schema, &given, answers)?;
+            let features: Vec<FeatureColumn<'_>> = columns
+                .iter()
+                .zip(&answers)
+                .map(|((name, data_type), answers)| FeatureColumn { name: name.clone(), data_type, answers })
+                .collect();
+            set.write(&SpineRows { first, ..rows }, &features)?;
+            first += encoded.len() as u64;
+            progress(first);
+        }
+        let head = json!({ "view": part.view.name, "made_from": identity });
+        let Json::Object(head) = head else { return Err(Failure::internal("E3012", "a manifest is an object")) };
+        let made_from = head["made_from"].clone();
+        let written = set.finish(head)?;
+        let relative = |path: &PathBuf| path.strip_prefix(out).unwrap_or(path).display().to_string();
+        Ok(json!({
+            "rows": written.rows,
+            "folder": relative(&folder),
+            "files": written.files.iter().map(relative).collect::<Vec<_>>(),
+            "made_from": made_from,
+        }))
+    }
+
+    /// The rows whose entity was seen before T.
+    fn found(
+        &self,
+        part: &Part<'_>,
+        schema: &SchemaRef,
+        keys: &Keys,
+        answers: Vec<Vec<Answer>>,
+    ) -> Result<(SpineRows, Vec<Vec<Answer>>), Failure> {
+        let own = part.plan.ids.iter().position(|id| part.view.derived(id.output).is_none());
+        let seen = |row: &usize| own.is_none_or(|own| answers[own][*row].status != Status::NotFound);
+        let rows: Vec<usize> = (0..keys.rows).filter(seen).collect();
+        let picked = |column: &Column| rows.iter().map(|row| column.value(*row).into_owned()).collect::<Vec<_>>();
+        let key_columns: Vec<Vec<Value<'static>>> = keys.columns.iter().map(picked).collect();
+        let arrays = key_columns
+            .iter()
+            .zip(&part.view.keys)
+            .map(|(values, (_, of))| array(of, &values.iter().collect::<Vec<_>>()));
+        let columns = arrays
+            .collect::<Result<Vec<_>, ArrowError>>()
+            .and_then(|arrays| RecordBatch::try_new(schema.clone(), arrays))
+            .map_err(|e| Failure::internal("E3012", format!("keys cannot be written: {e}")))?;
+        let answers = answers.into_iter().map(|column| rows.iter().map(|row| column[*row].clone()).collect()).collect();
+        let times = vec![part.time; rows.len()];
+        let keys = key_columns.into_iter().map(Column::Values).collect();
+        Ok((SpineRows { first: 0, columns, times, keys, request: Vec::new() }, answers))
+    }
+}
+
+fn decoded(view: &View, keys: &[Box<[u8]>]) -> Result<Vec<Column>, Damaged> {
+    let mut columns: Vec<Vec<Value<'static>>> = view.keys.iter().map(|_| Vec::with_capacity(keys.len())).collect();
+    for key in keys {
+        let mut cursor = Cursor::new(key);
+        for (column, (_, data_type)) in columns.iter_mut().zip(&view.keys) {
+            column.push(cursor.value(data_type)?.into_owned());
+        }
+    }
+    Ok(columns.into_iter().map(Column::Values).collect())
+}
+
+/// The manifest of the snapshot before, if there is one.
+fn last_manifest(registry: &Registry, out: &Path) -> Result<Map<String, Json>, Failure> {
+    let path = out.join(MANIFEST);
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
+            Failure::invalid("E3013", format!("{} is not the manifest of a snapshot: {e}", path.display()))
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // Folders of views are what a snapshot leaves that was stopped.
+            let of_view = |name: &std::ffi::OsStr| registry.views.iter().any(|view| *view.name == *name);
+            let mut entries = std::fs::read_dir(out).into_iter().flatten().flatten();
+            if entries.any(|entry| !of_view(&entry.file_name())) {
+                let message = format!("{} holds something that is no snapshot; name an empty folder", out.display());
+                return Err(Failure::invalid("E3013", message));
+            }
+            Ok(Map::new())
+        }
+        Err(error) => Err(Failure::invalid("E3013", format!("{}: {error}", path.display()))),
+    }
+}
+
+/// A folder of a view that does not exist yet.
+fn new_folder(of_view: &Path) -> PathBuf {
+    let folder = |number: u64| of_view.join(format!("{number:06}"));
+    (0..).map(folder).find(|folder| !folder.exists()).unwrap_or_else(|| folder(u64::MAX))
+}
+
+/// Replaces the manifest in one step.
+fn commit(out: &Path, manifest: &Json) -> std::io::Result<()> {
+    let temporary = out.join(format!("{MANIFEST}.tmp"));
+    std::fs::write(&temporary, format!("{manifest:#}\n"))?;
+    std::fs::File::open(&temporary)?.sync_all()?;
+    std::fs::rename(&temporary, out.join(MANIFEST))?;
+    std::fs::File::open(out)?.sync_all()
+}
+
+/// Removes folders of views that neither this snapshot nor the one before names.
+fn remove_older(out: &Path, manifests: &[&Json]) {
+    let entries = || manifests.iter().filter_map(|manifest| manifest["views"].as_object()).flatten();
+    let kept: Vec<PathBuf> = entries().filter_map(|(_, entry)| Some(out.join(entry["folder"].as_str()?))).collect();
+    for (view, _) in entries() {
+        for folder in std::fs::read_dir(out.join(view)).into_iter().flatten().flatten() {
+            if !kept.contains(&folder.path())
+                && let Err(error) = std::fs::remove_dir_all(folder.path())
+            {
+                tracing::warn!(%error, "an old snapshot cannot be removed: {}", folder.path().display());
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Training sets and snapshots: jobs that replay the event log and write Parquet files.
+//!
+//! A job sees the log up to the positions that reads saw when it began. Nothing that it writes has its final name before all
+//! of it is there.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Map, Value as Json, json};
+use tidemill_features::expression::Column;
+use tidemill_features::read::Answer;
+use tidemill_features::service::{Keys, ReadPlan};
+use tidemill_features::stream::EventBatch;
+use tidemill_proto::v1;
+
+use super::get::Positions;
+use crate::components::Server;
+use crate::failure::{Failure, Remedy};
+use crate::limits::{REPLAY_CELLS, REPLAY_ROWS_MAX};
+use crate::offline::{
+    CommitTimes, FeatureColumn, HiveKey, Layout, Replay, Spine, SpineRows, Split, TrainingSet, Visibility, Wanted,
+};
+
+/// Told how many rows are done, and of how many (0: nobody knows).
+pub type Progress<'p> = dyn FnMut(u64, u64) + 'p;
+
+/// What a job runs on: the log up to some positions, and a way to be stopped.
+pub struct Job<'j> {
+    /// the engine
+    pub server: &'j Server,
+    /// set when nobody waits any more
+    pub stop: &'j AtomicBool,
+}
+
+/// How a training set is read.
+struct Reading {
+    plan: Arc<ReadPlan>,
+    positions: Positions,
+    visibility: Visibility,
+}
+
+impl Job<'_> {
+    /// Offline.Export
+    pub fn export(&self, request: &v1::ExportRequest, progress: &mut Progress<'_>) -> Result<v1::JobResult, Failure> {
+        let reading = self.reading(&request.service, &request.features, request.visibility(), request.assumed_delay)?;
+        let layout = layout(request)?;
+        let names: Vec<(String, tidemill_features::value::DataType)> =
+            reading.plan.columns.iter().map(|(name, data_type)| (name.replace(':', "__"), data_type.clone())).collect();
+        let events = match request.spine_source.as_str() {
+            "" => None,
+            source => Some(self.spine_of_events(source, &request.r#where, &reading.positions)?),
+        };
+        let (path, event_time) = match &events {
+            Some((file, event_time)) => (file.path().to_path_buf(), event_time.as_str()),
+            None => (absolute("spine", &request.spine)?, ""),
+        };
+        let time = Some(request.time_column.as_str()).filter(|time| !time.is_empty()).unwrap_or(event_time);
+        if time.is_empty() {
+            return Err(Failure::field("E3001", "time_column", "name the spine's column with the time of each row"));
+        }
+        let wanted = Wanted {
+            time: time.to_string(),
+            keys: reading.plan.keys.clone(),
+            request: reading.plan.request.clone(),
+        };
+        let out = absolute("out", &request.out)?;
+        let mut spine = Spine::open(&path, &wanted)?;
+        let mut set = TrainingSet::create(&out, spine.schema(), &names, layout)?;
+        let mut done = 0;
+        loop {
+            let parts = next_parts(&mut spine, rows_at_once(&reading.plan))?;
+            if parts.is_empty() {
+                break;
+            }
+            let columns = self.read(&reading, &parts)?;
+            let mut from = 0;
+            for rows in &parts {
+                let to = from + rows.times.len();
+                let of_rows = |((name, data_type), answers)| FeatureColumn {
+                    name: String::clone(name),
+                    data_type,
+                    answers: &Vec::as_slice(answers)[from..to],
+                };
+                let features: Vec<FeatureColumn<'_>> = names.iter().map(|(a, b)| (a, b)).zip(&columns).map(of_rows).collect();
+                set.write(rows, &features)?;
+                from = to;
+            }
+            done += from as u64;
+            progress(done, 0);
+        }
+        let written = set.finish(self.manifest(&reading, request))?;
+        Ok(v1::JobResult {
+            rows: written.rows,
+            files: written.files.iter().map(|file| file.display().to_string()).collect(),
+            manifest: written.manifest.display().to_string(),
+        })
+    }
+
+    fn reading(
+        &self,
+        service: &str,
+        features: &[String],
+        visibility: v1::Visibility,
+        assumed_delay: Option<i64>,
+    ) -> Result<Reading, Failure> {
+        let plan = self.server.reader.plan(service, features)?;
+        let positions = self.server.memory.read().positions.clone();
+        let visibility = match (visibility, assumed_delay) {
+            (v1::Visibility::EventTime, Some(_)) => {
+                let message = "an assumed delay says when events could be read; with event_time all of them can";
+                return Err(Failure::field("E3002", "assumed_delay", message));
+            }
+            (v1::Visibility::EventTime, None) => Visibility::EventTime,
+            (v1::Visibility::Served, Some(delay)) if delay < 0 => {
+                return Err(Failure::field("E3002", "assumed_delay", "a delay is not negative"));
+            }
+            (v1::Visibility::Served, Some(delay)) => Visibility::AssumedDelay(delay),
+            (v1::Visibility::Served, None) => Visibility::Served(self.commit_times(&plan)?),
+        };
+        Ok(Reading { plan, positions, visibility })
+    }
+
+    /// When the events of the sources that a plan reads could first be read.
+    fn commit_times(&self, plan: &ReadPlan) -> Result<CommitTimes, Failure> {
+        let mut times = CommitTimes::new();
+        for at in &plan.sources {
+            let source = &self.server.registry.sources[*at];
+            if source.is_clocked() {
+                let notes = crate::log::read_commits(&self.server.log_folder, &source.name);
+                let notes = notes.map_err(|e| Failure::internal("E2021", e.to_string()))?;
+                times.extend(notes.into_iter().map(|(partition, notes)| ((*at as u32, partition), notes)));
+            }
+        }
+        Ok(times)
+    }
+
+    fn read(&self, reading: &Reading, parts: &[SpineRows]) -> Result<Vec<Vec<Answer>>, Failure> {
+        let times: Vec<i64> = parts.iter().flat_map(|part| part.times.iter().copied()).collect();
+        let joined = |columns: usize, of: &dyn Fn(&SpineRows) -> &[Column]| -> Vec<Column> {
+            (0..columns).map(|at| together(parts.iter().map(|part| (&of(part)[at], part.times.len())))).collect()
+        };
+        let keys = Keys {
+            columns: joined(reading.plan.keys.len(), &|part| &part.keys),
+            request: joined(reading.plan.request.len(), &|part| &part.request),
+            rows: times.len(),
+        };
+        self.replay(&reading.plan, (&keys, &times), &reading.visibility, &reading.positions)
+    }
+
+    /// An error once nobody waits any more.
+    pub(super) fn go_on(&self) -> Result<(), Failure> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(Failure::new(Remedy::Unavailable, "E3023", "the job was stopped")),
+            false => Ok(()),
+        }
+    }
+
+    /// The folder of temporary files.
+    pub(super) fn temporary(&self) -> Result<PathBuf, Failure> {
+        let folder = self.server.log_folder.with_file_name("tmp");
+        std::fs::create_dir_all(&folder)
+            .map_err(|e| Failure::internal("E3020", format!("{}: {e}", folder.display())))?;
+        Ok(folder)
+    }
+
+    /// Reads a plan from all of the log.
+    pub(super) fn replay_all(
+        &self,
+        plan: &ReadPlan,
+        keys: &Keys,
+        times: &[i64],
+        visibility: &Visibility,
+    ) -> Result<Vec<Vec<Answer>>, Failure> {
+        let positions = self.server.memory.read().positions.clone();
+        self.replay(plan, (keys, times), visibility, &positions)
+    }
+
+    pub(super) fn replay(
+        &self,
+        plan: &ReadPlan,
+        (keys, times): (&Keys, &[i64]),
+        visibility: &Visibility,
+        positions: &Positions,
+    ) -> Result<Vec<Vec<Answer>>, Failure> {
+        let temporary = self.temporary()?;
+        let walk = |sources: &[usize], visit: &mut dyn FnMut(usize, &EventBatch) -> Result<(), Failure>| {
+            self.server.reader.past.walk(sources, positions, visit)
+        };
+        let replay = Replay { registry: &self.server.registry, walk: &walk, folder: &temporary, stop: self.stop };
+        replay.read(plan, keys, times, visibility)
+    }
+
+    fn manifest(&self, reading: &Reading, request: &v1::ExportRequest) -> Map<String, Json> {
+        let visibility = match &reading.visibility {
+            Visibility::EventTime => "event_time".to_string(),
+            Visibility::Served(_) => "served".to_string(),
+            Visibility::AssumedDelay(delay) => format!("served, {delay} us after the event time"),
+            Visibility::Prefixes(_) => "log prefixes".to_string(),
+        };
+        let object = json!({
+            "service": request.service,
+            "features": reading.plan.columns.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(),
+            "definition_hash": format!("{:016x}", self.server.registry.hash),
+            "functions_version": tidemill_features::expression::FUNCTIONS_VERSION,
+            "visibility": visibility,
+            "spine": request.spine,
+            "time_column": request.time_column,
+            "positions": self.log_ranges(&reading.plan, &reading.positions),
+        });
+        match object {
+            Json::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+
+    /// The next offsets of the log prefix that was seen, by source and partition.
+    pub(super) fn log_ranges(&self, plan: &ReadPlan, positions: &Positions) -> Json {
+        let mut by_source: Map<String, Json> = Map::new();
+        for ((source, partition), next) in positions {
+            if plan.sources.contains(&(*source as usize)) {
+                let name = self.server.registry.sources[*source as usize].name.clone();
+                by_source.entry(name).or_insert_with(|| json!({}))[partition.to_string()] = json!(next);
+            }
+        }
+        Json::Object(by_source)
+    }
+}
+
+/// The next rows of a spine, in the parts that its file has.
+fn next_parts(spine: &mut Spine, rows_max: usize) -> Result<Vec<SpineRows>, Failure> {
+    let (mut parts, mut left) = (Vec::new(), rows_max);
+    while left > 0
+        && let Some(rows) = spine.next_rows(left)?
+    {
+        left -= rows.times.len().min(left);
+        parts.push(rows);
+    }
+    Ok(parts)
+}
+
+/// Columns one behind the other, each with its number of rows.
+fn together<'c>(mut columns: impl ExactSizeIterator<Item = (&'c Column, usize)>) -> Column {
+    if columns.len() == 1
+        && let Some((column, _)) = columns.next()
+    {
+        return column.clone();
+    }
+    Column::Values(columns.flat_map(|(column, rows)| (0..rows).map(|row| column.value(row).into_owned())).collect())
+}
+
+/// How many rows of a plan are read at once: their answers are in memory together.
+pub(super) fn rows_at_once(plan: &ReadPlan) -> usize {
+    (REPLAY_CELLS / plan.width.max(1)).clamp(1, REPLAY_ROWS_MAX)
+}
+
+fn layout(request: &v1::ExportRequest) -> Result<Layout, Failure> {
+    let split = match request.split.as_str() {
+        "" => None,
+        text => Some(Split::parse(text)?),
+    };
+    let hive = request.hive.iter().map(|key| HiveKey::parse(key)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Layout { service: request.service.clone(), split, hive })
+}
+
+/// Paths of another process mean nothing unless they are whole.
+pub(super) fn absolute(field: &str, path: &str) -> Result<PathBuf, Failure> {
+    let path = Path::new(path);
+    if path.as_os_str().is_empty() || !path.is_absolute() {
+        let message = format!("`{}` is not an absolute path on the server's machine", path.display());
+        return Err(Failure::field("E3003", field, message));
+    }
+    Ok(path.to_path_buf())
+}

@@ -58,3 +58,11 @@ pub const HEADER_BYTES_MAX: u32 = 16 * 1024;
 pub const DEFINITION_FILES_MAX: usize = 1_000;
 /// Bytes of one definition file.
 pub const DEFINITION_BYTES_MAX: u64 = 4 << 20;
+/// Rows of a spine that are read at once: enough for columns to pay off, few enough to stay in the processor's caches.
+pub const SPINE_ROWS_MAX: usize = 64 * 1024;
+/// Bytes of a spine that are read at once, about: wide rows come in smaller batches.
+pub const SPINE_BATCH_BYTES: usize = 64 << 20;
+/// Bytes of one row of a CSV or NDJSON spine. A quote that is never closed would else read the rest of the file as one cell.
+pub const SPINE_ROW_BYTES_MAX: usize = 16 << 20;
+/// Columns of a spine. An NDJSON file that uses values as names would else have one for each row.
+pub const SPINE_COLUMNS_MAX: usize = 10_000;

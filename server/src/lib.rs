@@ -1,8 +1,9 @@
 //! The process: everything of Tidemill that touches the world.
 //!
 //! The data path, in the order in which an event takes it: `source` (bytes to typed rows), `log` (made durable), `ingest`
-//! (folded into records), `online` (kept and published), `serving` (read). Beside it `catalog` (what is declared), `cli` (the
-//! verbs), and below all of them `clock`, `limits`, `settings`. `components` alone puts the parts together.
+//! (folded into records), `online` (kept and published), `serving` (read). Beside it `offline` (files of rows in, training
+//! sets out), `catalog` (what is declared), `cli` (the verbs), and below all of them `clock`, `limits`, `settings`.
+//! `components` alone puts the parts together.
 
 pub mod catalog;
 pub mod cli;

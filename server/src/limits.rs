@@ -79,3 +79,11 @@ pub const SAMPLE_SEGMENT_BYTES: usize = 16 << 20;
 pub const SAMPLE_SEGMENTS: usize = 4;
 /// Differences that one verification shows; the total says how many more there are.
 pub const VERIFY_DIFFERENCES_MAX: usize = 100;
+/// Rows of a spine that are read at once: enough for columns to pay off, few enough to stay in the processor's caches.
+pub const SPINE_ROWS_MAX: usize = 64 * 1024;
+/// Bytes of a spine that are read at once, about: wide rows come in smaller batches.
+pub const SPINE_BATCH_BYTES: usize = 64 << 20;
+/// Bytes of one row of a CSV or NDJSON spine. A quote that is never closed would else read the rest of the file as one cell.
+pub const SPINE_ROW_BYTES_MAX: usize = 16 << 20;
+/// Columns of a spine. An NDJSON file that uses values as names would else have one for each row.
+pub const SPINE_COLUMNS_MAX: usize = 10_000;

@@ -119,7 +119,7 @@ pub fn to_wire(name: &str, column: &Column) -> v1::Column {
     let values: Vec<Value<'_>> = (0..column.len()).map(|row| column.value(row)).collect();
     let data_type = match values.iter().find(|value| !value.is_null()) {
         Some(Value::List(items)) => DataType::List(Box::new(type_of(items))),
-        Some(Value::Decimal(_)) => DataType::Decimal { precision: 38, scale: crate::source::columns::scale_of(column) },
+        Some(Value::Decimal(_)) => DataType::Decimal { precision: 38, scale: crate::columnar::scale_of(column) },
         _ => type_of(&values),
     };
     v1::Column { name: name.to_string(), ..values_to_wire(&data_type, values.iter(), values.len()) }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, FixedSizeListArray, Float32Array, Float64Array,
     Int64Array, ListArray, MapArray, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType as ArrowType, Field, TimeUnit};
+use tidemill_features::expression::Column;
 use tidemill_features::value::{DataType, Value};
 
 /// Values of one type as an array; what is of another type is null.
@@ -80,6 +82,24 @@ pub fn array(data_type: &DataType, values: &[&Value<'_>]) -> Result<ArrayRef, ar
 
 fn valid(values: &[&Value<'_>]) -> NullBuffer {
     values.iter().map(|value| !value.is_null()).collect::<Vec<bool>>().into()
+}
+
+/// A column of a type as an array.
+pub fn column_array(data_type: &DataType, column: &Column) -> Result<ArrayRef, arrow_schema::ArrowError> {
+    Ok(match (column, data_type) {
+        (Column::Bool(a), DataType::Bool) => Arc::new(a.clone()),
+        (Column::Int64(a), DataType::Int64) => Arc::new(a.clone()),
+        (Column::Float64(a), DataType::Float64) => Arc::new(a.clone()),
+        (Column::Text(a), DataType::Text) => Arc::new(a.clone()),
+        (Column::Bytes(a), DataType::Bytes) => Arc::new(a.clone()),
+        (Column::Timestamp(a), DataType::Timestamp) => {
+            Arc::new(a.reinterpret_cast::<TimestampMicrosecondType>().with_timezone("UTC"))
+        }
+        _ => {
+            let values: Vec<Value<'_>> = (0..column.len()).map(|row| column.value(row)).collect();
+            array(data_type, &values.iter().collect::<Vec<_>>())?
+        }
+    })
 }
 
 /// The Arrow type of a feature, for schemas.

@@ -25,6 +25,14 @@ pub fn columns(batch: &RecordBatch) -> Columns {
     (columns, batch.num_rows())
 }
 
+/// Digits behind the point of a column of decimals.
+pub fn scale_of(column: &Column) -> u8 {
+    match column {
+        Column::Decimal(array) => u8::try_from(array.scale()).unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// An array as a column; None where its type has no counterpart.
 pub fn column(array: &ArrayRef) -> Option<Column> {
     macro_rules! integers {
@@ -69,6 +77,8 @@ pub fn column(array: &ArrayRef) -> Option<Column> {
         ArrowType::LargeUtf8 => Column::Text(array.as_string::<i64>().iter().collect()),
         ArrowType::Utf8View => Column::Text(array.as_string_view().iter().collect()),
         ArrowType::Binary => Column::Bytes(array.as_binary::<i32>().clone()),
+        ArrowType::LargeBinary => Column::Bytes(array.as_binary::<i64>().iter().collect()),
+        ArrowType::BinaryView => Column::Bytes(array.as_binary_view().iter().collect()),
         ArrowType::Timestamp(TimeUnit::Second, _) => {
             times!(TimestampSecondType, |v: i64| Some(v.checked_mul(1_000_000).unwrap_or(i64::MAX)))
         }
@@ -84,6 +94,7 @@ pub fn column(array: &ArrayRef) -> Option<Column> {
         }
         ArrowType::Null => Column::Values(vec![Value::Null; array.len()]),
         ArrowType::List(_) => lists(array.as_list::<i32>().iter())?,
+        ArrowType::LargeList(_) => lists(array.as_list::<i64>().iter())?,
         ArrowType::FixedSizeList(..) => lists(array.as_fixed_size_list().iter())?,
         _ => return None,
     })

@@ -1,14 +1,20 @@
 //! Columns of data at rest and in transit: Arrow arrays and Parquet files. The only place that names the Parquet engine.
 //!
 //! `builder` makes typed columns row by row, `arrays` turns values into Arrow arrays, `columns` turns arrays into columns, and
-//! `parquet` reads files that may be damaged.
+//! `parquet` reads files that may be damaged; `parquet_writer` writes files whose bytes are known by their checksum. `scalar`
+//! is the one set of rules by which a given value fits a declared type, `format` tells files apart.
 
 mod arrays;
 mod builder;
 mod columns;
+mod format;
 mod parquet;
+mod parquet_writer;
+pub mod scalar;
 
-pub use self::arrays::{array, arrow_type};
+pub use self::arrays::{array, arrow_type, column_array};
 pub use self::builder::ColumnsBuilder;
-pub use self::columns::{Columns, column, columns};
+pub use self::columns::{Columns, column, columns, scale_of};
+pub use self::format::Format;
 pub use self::parquet::ParquetFile;
+pub use self::parquet_writer::{ParquetWriter, WrittenFile};

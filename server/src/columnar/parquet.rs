@@ -1,11 +1,14 @@
-//! Parquet files as columns, batch by batch.
+//! Parquet files as columns or as Arrow batches, piece by piece. The reader is never trusted: damage is an error.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchReader};
+use arrow_schema::SchemaRef;
 use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::file::reader::{ChunkReader, Length};
 
@@ -18,32 +21,74 @@ const ROWS: usize = 1024;
 pub struct ParquetFile {
     /// None once it has panicked
     reader: Option<ParquetRecordBatchReader>,
+    schema: SchemaRef,
 }
 
 impl ParquetFile {
     /// Opens a file at a row.
     pub fn open(path: &Path, skip_rows: u64) -> Result<Self, String> {
+        Self::open_with(path, |builder| Ok(builder.with_batch_size(ROWS).with_offset(skip_rows as usize)))
+    }
+
+    /// Opens a file whose batches have at most so many rows, and about so many bytes. With `only`, it has just these columns.
+    pub fn open_batches(path: &Path, rows_max: usize, bytes: u64, only: Option<&[&str]>) -> Result<Self, String> {
+        Self::open_with(path, |builder| {
+            let groups = builder.metadata().row_groups();
+            let total: u64 = groups.iter().map(|group| u64::try_from(group.total_byte_size()).unwrap_or(0)).sum();
+            let rows: u64 = groups.iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).sum();
+            let fitting = bytes / (total / rows.max(1)).max(1);
+            let builder = builder.with_batch_size((fitting as usize).clamp(1, rows_max.max(1)));
+            let Some(only) = only else { return Ok(builder) };
+            let fields = builder.schema().fields().iter().enumerate();
+            let wanted = fields.filter(|(_, field)| only.contains(&field.name().as_str())).map(|(at, _)| at);
+            let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.collect::<Vec<_>>());
+            Ok(builder.with_projection(mask))
+        })
+    }
+
+    fn open_with(
+        path: &Path,
+        with: impl FnOnce(Builder) -> Result<Builder, parquet::errors::ParquetError>,
+    ) -> Result<Self, String> {
         let file = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let open = || {
-            let builder = ParquetRecordBatchReaderBuilder::try_new(UpToItsEnd(file))?;
-            builder.with_batch_size(ROWS).with_offset(skip_rows as usize).build()
-        };
+        let open = || with(Builder::try_new(UpToItsEnd(file))?)?.build();
         let reader = guarded(open).and_then(|reader| reader.map_err(|e| e.to_string()));
-        Ok(ParquetFile { reader: Some(reader.map_err(|e| format!("{}: {e}", path.display()))?) })
+        let reader = reader.map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(ParquetFile { schema: reader.schema(), reader: Some(reader) })
+    }
+
+    /// What its batches look like.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
     }
 
     /// The next rows; None at the end.
     pub fn next_columns(&mut self) -> Option<Result<Columns, String>> {
-        let mut reader = self.reader.take()?;
         // An array may be broken in a way that shows only when it is looked at.
-        let next = guarded(|| reader.next().map(|batch| batch.map(|batch| columns(&batch))));
+        self.next(|batch| Ok(columns(&batch)))
+    }
+
+    /// The next rows as they are; what comes out may be looked at without fear. None at the end.
+    pub fn next_batch(&mut self) -> Option<Result<RecordBatch, String>> {
+        self.next(|batch| {
+            let check = |array: &ArrayRef| array.to_data().validate_full();
+            batch.columns().iter().try_for_each(check).map_err(|e| format!("the file is damaged: {e}"))?;
+            Ok(batch)
+        })
+    }
+
+    fn next<T>(&mut self, take: impl FnOnce(RecordBatch) -> Result<T, String>) -> Option<Result<T, String>> {
+        let mut reader = self.reader.take()?;
+        let next = guarded(|| reader.next().map(|batch| batch.map_err(|e| e.to_string()).and_then(take)));
         let next = next.transpose()?;
         if next.is_ok() {
             self.reader = Some(reader);
         }
-        Some(next.and_then(|batch| batch.map_err(|e| e.to_string())))
+        Some(next.and_then(|batch| batch))
     }
 }
+
+type Builder = ParquetRecordBatchReaderBuilder<UpToItsEnd>;
 
 /// A file whose end is an error for those who read on. The reader of page headers would skip a list there that claims to have
 /// a billion elements, one by one.

@@ -1,14 +1,18 @@
-//! Offline: the same values as serving's, computed from the event log for many entities at many moments.
+//! Offline: the same values as serving's, computed from the event log for many entities at many moments, and the files that
+//! they come from and go to.
 //!
-//! `replay` reads what a service names for rows of keys and times; it gathers the events of those keys in `pile`s and the rows
-//! of joined tables in `tables`; `visibility` says from when on a read may see an event.
+//! `spine` reads the rows for which features are wanted; `replay` reads what a service names for rows of keys and times: it
+//! gathers the events of those keys in `pile`s and the rows of joined tables in `tables`, and `visibility` says which events a
+//! row sees; `training_set` writes rows with their features as Parquet. This room knows neither servers nor logs.
 
 mod pile;
 mod replay;
+pub mod spine;
 mod stub;
 mod tables;
 mod visibility;
 
 pub use self::replay::{Replay, Walk};
+pub use self::spine::{Spine, SpineRows, Wanted};
 pub use self::stub::*;
 pub use self::visibility::{CommitTimes, Positions, Visibility};

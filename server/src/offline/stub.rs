@@ -1,34 +1,11 @@
 //! stub
 #![allow(missing_docs, dead_code, unused_variables)]
+use super::SpineRows;
 use crate::failure::Failure;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use std::path::{Path, PathBuf};
 use tidemill_features::{expression::Column, read::Answer, value::DataType};
-pub struct Wanted {
-    pub time: String,
-    pub keys: Vec<(String, DataType)>,
-    pub request: Vec<(String, DataType)>,
-}
-pub struct Spine;
-impl Spine {
-    pub fn open(path: &Path, wanted: &Wanted) -> Result<Spine, Failure> {
-        todo!()
-    }
-    pub fn schema(&self) -> SchemaRef {
-        todo!()
-    }
-    pub fn next_rows(&mut self, rows_max: usize) -> Result<Option<SpineRows>, Failure> {
-        todo!()
-    }
-}
-pub struct SpineRows {
-    pub first: u64,
-    pub columns: RecordBatch,
-    pub times: Vec<i64>,
-    pub keys: Vec<Column>,
-    pub request: Vec<Column>,
-}
 pub struct Split;
 impl Split {
     pub fn parse(t: &str) -> Result<Split, Failure> {

@@ -42,15 +42,17 @@ impl Job<'_> {
         let schema: SchemaRef = Arc::new(Schema::new(source.fields.iter().map(field).collect::<Vec<_>>()));
         let failed = |what: String| Failure::internal("E3020", format!("a temporary file: {what}"));
         let folder = self.temporary()?;
-        let file = tempfile::Builder::new().suffix(".parquet").tempfile_in(folder).map_err(|e| failed(e.to_string()))?;
+        let file =
+            tempfile::Builder::new().suffix(".parquet").tempfile_in(folder).map_err(|e| failed(e.to_string()))?;
         let mut writer = ParquetWriter::create(file.path(), schema.clone(), &[]).map_err(failed)?;
         let (mut batches, mut waiting) = (Vec::new(), 0);
         let errors = std::cell::Cell::new(0);
         self.server.reader.past.walk(&[at], positions, &mut |_, batch| {
             self.go_on()?;
             let frame = |row| Frame { columns: &batch.columns, row, now: 0, errors: &errors };
-            let rows: Vec<usize> =
-                (0..batch.len()).filter(|row| filter.as_ref().is_none_or(|filter| filter.is_true(&frame(*row)))).collect();
+            let rows: Vec<usize> = (0..batch.len())
+                .filter(|row| filter.as_ref().is_none_or(|filter| filter.is_true(&frame(*row))))
+                .collect();
             let arrays = source.fields.iter().zip(&batch.columns).map(|((_, field), column)| {
                 let values: Vec<Value<'_>> = rows.iter().map(|row| column.value(*row)).collect();
                 array(&field.data_type, &values.iter().collect::<Vec<_>>())

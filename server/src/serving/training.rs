@@ -59,11 +59,8 @@ impl Job<'_> {
         if time.is_empty() {
             return Err(Failure::field("E3001", "time_column", "name the spine's column with the time of each row"));
         }
-        let wanted = Wanted {
-            time: time.to_string(),
-            keys: reading.plan.keys.clone(),
-            request: reading.plan.request.clone(),
-        };
+        let wanted =
+            Wanted { time: time.to_string(), keys: reading.plan.keys.clone(), request: reading.plan.request.clone() };
         let out = absolute("out", &request.out)?;
         let mut spine = Spine::open(&path, &wanted)?;
         let mut set = TrainingSet::create(&out, spine.schema(), &names, layout)?;
@@ -82,7 +79,8 @@ impl Job<'_> {
                     data_type,
                     answers: &Vec::as_slice(answers)[from..to],
                 };
-                let features: Vec<FeatureColumn<'_>> = names.iter().map(|(a, b)| (a, b)).zip(&columns).map(of_rows).collect();
+                let features: Vec<FeatureColumn<'_>> =
+                    names.iter().map(|(a, b)| (a, b)).zip(&columns).map(of_rows).collect();
                 set.write(rows, &features)?;
                 from = to;
             }

@@ -175,7 +175,7 @@ fn fitted(name: &str, column: Column, data_type: &DataType, what: &str, as_text:
         return Ok(column);
     }
     let field = FieldType { data_type: data_type.clone(), unit: TimeUnit::Text };
-    let scale = crate::source::columns::scale_of(&column);
+    let scale = crate::columnar::scale_of(&column);
     let mut values = Vec::with_capacity(column.len());
     for row in 0..column.len() {
         let value = column.value(row);

@@ -5,6 +5,8 @@ use tidemill_features::expression::Column;
 use tidemill_features::value::{DataType, Value};
 
 use super::decode::{Decoder, wrong_value};
+use crate::columnar::scalar::fit;
+use crate::columnar::scale_of;
 
 /// Decodes rows given as columns by name. Columns of one type but another unit or width are fitted to the declared one.
 pub fn decode(columns: &[(String, Column)], rows: usize, decoder: &mut Decoder) {
@@ -35,18 +37,10 @@ fn row_values<'c>(
     let mut values = Vec::with_capacity(places.len());
     for (place, (name, field)) in places.iter().zip(&source.fields) {
         let value = place.map_or(Value::Null, |column| column.value(row));
-        let fitted = super::fit(value, field, place.map_or(0, scale_of));
+        let fitted = fit(value, field, place.map_or(0, scale_of));
         values.push(fitted.map_err(|reason| wrong_value(name, &reason))?);
     }
     Ok(values)
-}
-
-/// Digits behind the point of a column of decimals.
-pub fn scale_of(column: &Column) -> u8 {
-    match column {
-        Column::Decimal(array) => u8::try_from(array.scale()).unwrap_or(0),
-        _ => 0,
-    }
 }
 
 /// A row of columns as JSON, for its dead letter.

@@ -3,7 +3,7 @@
 use tidemill_features::value::Value;
 
 use super::decode::{Bad, Decoder, wrong_value};
-use super::scalar;
+use crate::columnar::scalar;
 use crate::limits::EVENT_BYTES_MAX;
 
 /// Decodes a whole CSV text; without its first line nothing can be read.

@@ -6,8 +6,8 @@ use tidemill_features::definitions::{Connector, FieldType, Source};
 use tidemill_features::stream::{EventBatch, KEY_BYTES_MAX};
 use tidemill_features::value::{DataType, Value};
 
-use super::scalar::shortened;
 use crate::columnar::ColumnsBuilder;
+use crate::columnar::scalar::shortened;
 use crate::limits::{BATCH_ROWS, DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_BYTES_MAX};
 
 /// An event that cannot be taken in.

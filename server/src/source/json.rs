@@ -7,7 +7,7 @@ use tidemill_features::definitions::{FieldType, Source, TimeUnit};
 use tidemill_features::value::{DataType, Value};
 
 use super::decode::{Bad, Decoder};
-use super::scalar;
+use crate::columnar::scalar;
 use crate::limits::EVENT_BYTES_MAX;
 
 /// Decodes lines; an empty line is skipped.

@@ -9,7 +9,6 @@ pub mod csv;
 pub mod decode;
 pub mod files;
 pub mod json;
-mod scalar;
 
 pub use self::decode::{BadEvent, Decoded, Decoder};
-pub use self::scalar::{fit, read_cell};
+pub use crate::columnar::scalar::{fit, read_cell};

@@ -20,7 +20,7 @@ fn time_from_number(number: i64, per_second: i64) -> Result<Value<'static>, Stri
 }
 
 /// An integer.
-pub(super) fn from_int(number: i64, field: &FieldType) -> Result<Value<'static>, String> {
+pub fn from_int(number: i64, field: &FieldType) -> Result<Value<'static>, String> {
     match (&field.data_type, field.unit) {
         (DataType::Int64, _) => Ok(Value::Int64(number)),
         (DataType::Float64, _) => Ok(Value::Float64(number as f64)),
@@ -42,7 +42,7 @@ fn single(number: f64) -> Result<Value<'static>, String> {
 }
 
 /// An integer beyond int64.
-pub(super) fn from_large(number: u64, field: &FieldType) -> Result<Value<'static>, String> {
+pub fn from_large(number: u64, field: &FieldType) -> Result<Value<'static>, String> {
     match &field.data_type {
         DataType::Float64 => Ok(Value::Float64(number as f64)),
         DataType::Float32 => single(number as f64),
@@ -52,7 +52,7 @@ pub(super) fn from_large(number: u64, field: &FieldType) -> Result<Value<'static
 }
 
 /// A number with a fraction or an exponent.
-pub(super) fn from_float(number: f64, field: &FieldType) -> Result<Value<'static>, String> {
+pub fn from_float(number: f64, field: &FieldType) -> Result<Value<'static>, String> {
     match &field.data_type {
         DataType::Float64 => Ok(Value::Float64(number).settled()),
         DataType::Float32 => single(number),
@@ -70,7 +70,7 @@ pub(super) fn from_float(number: f64, field: &FieldType) -> Result<Value<'static
 }
 
 /// A text of a format that has types of its own, such as JSON.
-pub(super) fn from_text<'a>(text: std::borrow::Cow<'a, str>, field: &FieldType) -> Result<Value<'a>, String> {
+pub fn from_text<'a>(text: std::borrow::Cow<'a, str>, field: &FieldType) -> Result<Value<'a>, String> {
     match (&field.data_type, field.unit) {
         (DataType::Text, _) => Ok(Value::Text(text)),
         (DataType::Int64, _) => {
@@ -96,7 +96,7 @@ pub(super) fn from_text<'a>(text: std::borrow::Cow<'a, str>, field: &FieldType) 
 }
 
 /// A cell of a format that has only text, such as CSV; the empty cell is null.
-pub(super) fn from_cell<'a>(cell: &'a str, field: &FieldType) -> Result<Value<'a>, String> {
+pub fn from_cell<'a>(cell: &'a str, field: &FieldType) -> Result<Value<'a>, String> {
     if cell.is_empty() {
         return Ok(Value::Null);
     }
@@ -128,7 +128,7 @@ fn decimal(text: &str, precision: u8, scale: u8) -> Result<Value<'static>, Strin
 }
 
 /// Texts in messages: enough to recognise them.
-pub(super) fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     let mut short: String = text.chars().take(60).collect();
     if short.len() < text.len() {
         short.push('…');

@@ -318,6 +318,14 @@ mod tests {
         assert_eq!(sum(&[5e-324, 5e-324, 5e-324]).divided(2), Some(1e-323));
         assert_eq!(sum(&[1.0]).divided(3), Some(1.0 / 3.0));
         assert_eq!(sum(&[-0.0]).divided(1).map(f64::to_bits), Some(0));
+        // Half way between two floats and a third beyond it: what is left over decides.
+        let half_way = (1i128 << 53) + 1;
+        let mut beyond = Exact::default();
+        beyond.add(half_way * 3 + 1, 0);
+        assert_eq!(beyond.divided(3), Some((half_way + 1) as f64));
+        let mut exactly = Exact::default();
+        exactly.add(half_way * 3, 0);
+        assert_eq!(exactly.divided(3), Some((half_way - 1) as f64));
     }
 
     proptest! {

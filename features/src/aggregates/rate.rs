@@ -73,3 +73,32 @@ fn product(mantissa: i64, unit: i128, exponent: i32) -> Exact {
     product.add_big(num_bigint::BigInt::from(mantissa) * unit, exponent);
     product
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decimals count in units of their last digit, on either side, and the prior with them.
+    #[test]
+    fn rates_of_decimals() {
+        let decimal = |scale| DataType::Decimal { precision: 18, scale };
+        let cases = [
+            ((decimal(2), DataType::Int64), (250, 4), (0.0, 0.0), 0.625),
+            ((DataType::Int64, decimal(3)), (3, 1500), (0.0, 0.0), 2.0),
+            ((decimal(1), decimal(3)), (25, 500), (0.0, 0.0), 5.0),
+            ((decimal(1), decimal(3)), (25, 500), (0.5, 1.5), 1.5),
+            ((DataType::Int64, DataType::Int64), (-1, -4), (0.0, 1.0), 1.0 / 3.0),
+        ];
+        for ((top, bottom), (n, d), (a, b), expected) in cases {
+            let value = |of: &DataType, v: i64| match of {
+                DataType::Decimal { .. } => Value::Decimal(i128::from(v)),
+                _ => Value::Int64(v),
+            };
+            let mut rate = Rate { numerator: Sum::default(), divisor: Sum::default() };
+            rate.numerator.update(&value(&top, n));
+            rate.divisor.update(&value(&bottom, d));
+            let found = rate.finish((&top, &bottom), (Real::new(a), Real::new(b)));
+            assert!(found.as_ref().is_ok_and(|v| v.same(&Value::Float64(expected))), "{n}/{d}, {a}/{b}: {found:?}");
+        }
+    }
+}

@@ -208,6 +208,71 @@ fn inputs_of_derived_features_are_shared() {
     assert_eq!(inputs("lookup('v:a', b) + cast(lookup('v:b', b) as float64)"), 3);
 }
 
+/// Which columns an aggregate takes: one word of the types of a wrong one for each rule.
+#[test]
+fn aggregates_take_the_columns_that_they_can() {
+    let fields = "b = 'bool', i = 'int64', f = 'float64', s = 'string', y = 'bytes', t2 = 'timestamp', d = 'decimal(9,2)', \
+                  l = 'list<int64>', v = 'vector<2>'";
+    let accepted = |call: &str| {
+        let text = format!(
+            "[source.s]\nconnector = 'push'\nevent_time = 't'\nfields = {{ k = 'string', t = 'timestamp', {fields} }}\n[entity.e]\n\
+             key = 'k'\n[view.v]\nentity = 'e'\nsource = 's'\n[view.v.features]\na = {{ agg = \"{call}\" }}\n"
+        );
+        check(&file(&text)).is_ok()
+    };
+    let takers: [(&str, &str); 15] = [
+        ("sum(X)", "i f d"),
+        ("quantile(X, 0.5)", "i f d"),
+        ("stddev(X)", "i f"),
+        ("trend(X)", "i f"),
+        ("count_by(X)", "b i s t2"),
+        ("sum_by(X, s)", "i f d"),
+        ("sum_by(i, X)", "b i s t2"),
+        ("any(X)", "b"),
+        ("vector_sum(X)", "v"),
+        ("vector_last(X)", "v"),
+        ("last(X)", "b i f s y t2 d l v"),
+        ("arg_max(X, i)", "b i f s y t2 d l v"),
+        ("arg_max(i, X)", "b i f s t2 d"),
+        ("count_distinct(X)", "b i f s y t2 d"),
+        ("max(X)", "b i f s y t2 d"),
+    ];
+    for (call, columns) in takers {
+        let found: Vec<&str> = ["b", "i", "f", "s", "y", "t2", "d", "l", "v"]
+            .into_iter()
+            .filter(|column| accepted(&call.replace('X', column)))
+            .collect();
+        assert_eq!(found.join(" "), columns, "{call}");
+    }
+}
+
+/// Lookups behind lookups are counted through whatever stands between them.
+#[test]
+fn chains_of_lookups_have_a_limit() {
+    let chain = |length: usize| {
+        let mut text = format!("{HEAD}[view.v.features]\na = {{ agg = 'last(k)' }}\n[view.v.derived]\nd0 = 'a'\n");
+        for i in 1..=length {
+            text += &format!("between{i} = 'd{}'\nd{i} = \"lookup('v:between{i}', a)\"\n", i - 1);
+        }
+        codes(&text)
+    };
+    assert_eq!(chain(4), []);
+    assert_eq!(chain(5).len(), 1);
+}
+
+/// Features that keep every event forever are named where the project is checked.
+#[test]
+fn surprising_costs_are_warned_of() {
+    let warnings = |features: &str| {
+        let registry = check(&file(&format!("{HEAD}[view.v.features]\n{features}"))).unwrap();
+        registry.views[0].plan.warnings()
+    };
+    assert!(warnings("a = { agg = 'sum(x)', windows = ['89d'] }\nb = { agg = 'sum(x)' }\n").is_empty());
+    assert!(warnings("a = { agg = 'sum(x)', windows = ['90d'] }\n")[0].contains("`a_90d` keeps every event of 90d"));
+    assert!(warnings("a = { agg = 'max_gap()' }\nb = { agg = 'sum(x)' }\n")[0].starts_with("`a` has no left edge"));
+    assert_eq!(warnings("a = { agg = 'max_gap()' }\nb = { agg = 'sum(x)' }\n").len(), 1);
+}
+
 /// Selected columns over a joined table are computed at read, each in its own place; the others as events come in.
 #[test]
 fn selected_columns_over_joins_keep_their_places() {

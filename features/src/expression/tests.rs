@@ -158,6 +158,37 @@ fn values() {
     }
 }
 
+/// Three-valued logic, every pair.
+#[test]
+fn truth_tables() {
+    for (a, left) in [("TRUE", Some(true)), ("FALSE", Some(false)), ("CAST(NULL AS BOOLEAN)", None)] {
+        for (b, right) in [("TRUE", Some(true)), ("FALSE", Some(false)), ("CAST(NULL AS BOOLEAN)", None)] {
+            let shown = |value: Option<bool>| value.map_or("null".to_string(), |v| v.to_string());
+            let both = match (left, right) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (Some(true), Some(true)) => Some(true),
+                _ => None,
+            };
+            let either = match (left, right) {
+                (Some(true), _) | (_, Some(true)) => Some(true),
+                (Some(false), Some(false)) => Some(false),
+                _ => None,
+            };
+            check(&format!("{a} AND {b}"), &shown(both));
+            check(&format!("{a} OR {b}"), &shown(either));
+        }
+    }
+}
+
+#[test]
+fn casts_to_floats() {
+    check("CAST(i AS DOUBLE)", "7.0");
+    check("CAST(d AS DOUBLE)", "12.5");
+    check("CAST(' -1.5e2 ' AS DOUBLE)", "-150.0");
+    check("CAST('inf' AS DOUBLE)", "null");
+    check("CAST('1e999' AS DOUBLE)", "null");
+}
+
 #[test]
 fn nulls_give_nulls() {
     let columns = columns();

@@ -4,3 +4,4 @@
 //! features come about is not decided here, and neither does this room know servers, logs or definitions.
 
 pub mod spine;
+pub mod training_set;

@@ -87,3 +87,11 @@ pub const SPINE_BATCH_BYTES: usize = 64 << 20;
 pub const SPINE_ROW_BYTES_MAX: usize = 16 << 20;
 /// Columns of a spine. An NDJSON file that uses values as names would else have one for each row.
 pub const SPINE_COLUMNS_MAX: usize = 10_000;
+/// Rows of a row group of a training set: enough for dictionaries and pages to pay off, and what a reader skips or takes.
+pub const EXPORT_GROUP_ROWS: usize = 128 * 1024;
+/// Rows of one file of a training set: some gigabytes at most, so that readers share the work by files.
+pub const EXPORT_FILE_ROWS: u64 = 4 << 20;
+/// Bytes of rows that wait for their row groups to be whole, over all files; beyond it the largest is written as it is.
+pub const EXPORT_BUFFER_BYTES: usize = 128 << 20;
+/// Files of a training set that are open at once: a process may usually have 1,024, and the server needs its own.
+pub const EXPORT_FILES_OPEN: usize = 256;

@@ -185,8 +185,8 @@ fn casts_to_floats() {
     check("CAST(i AS DOUBLE)", "7.0");
     check("CAST(d AS DOUBLE)", "12.5");
     check("CAST(' -1.5e2 ' AS DOUBLE)", "-150.0");
-    check("CAST('inf' AS DOUBLE)", "null");
-    check("CAST('1e999' AS DOUBLE)", "null");
+    check("CAST('inf' AS DOUBLE)", "null!");
+    check("CAST('1e999' AS DOUBLE)", "null!");
 }
 
 #[test]

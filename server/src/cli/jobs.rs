@@ -84,11 +84,11 @@ pub struct VerifyArguments {
 pub(super) async fn export(server: &str, arguments: ExportArguments, style: Style) -> Result<(), Ended> {
     if arguments.spine.is_none() && arguments.spine_from.is_none() {
         return Err(
-            Failure::invalid("E3001", "name the rows: --spine FILE --time COLUMN, or --spine-from SOURCE").into()
+            Failure::invalid("E3040", "name the rows: --spine FILE --time COLUMN, or --spine-from SOURCE").into()
         );
     }
     let delay = |text: &String| {
-        let wrong = || Failure::invalid("E3002", format!("`{text}` is not a duration such as 2s or 1h30m"));
+        let wrong = || Failure::invalid("E3041", format!("`{text}` is not a duration such as 2s or 1h30m"));
         tidemill_features::time::parse_duration(text).map_err(|_| wrong())
     };
     let mut request = v1::ExportRequest {
@@ -202,9 +202,9 @@ async fn print_difference(client: &Client, difference: &v1::VerifyDifference) {
 /// A path as the server, in another folder, understands it.
 fn whole(path: &Path) -> Result<String, Failure> {
     let absolute = std::path::absolute(path);
-    let absolute = absolute.map_err(|e| Failure::invalid("E3003", format!("{}: {e}", path.display())))?;
+    let absolute = absolute.map_err(|e| Failure::invalid("E3042", format!("{}: {e}", path.display())))?;
     absolute
         .into_os_string()
         .into_string()
-        .map_err(|path| Failure::invalid("E3003", format!("{} is not UTF-8", path.to_string_lossy())))
+        .map_err(|path| Failure::invalid("E3042", format!("{} is not UTF-8", path.to_string_lossy())))
 }

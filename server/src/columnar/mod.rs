@@ -17,4 +17,6 @@ pub use self::builder::ColumnsBuilder;
 pub use self::columns::{Columns, column, columns, scale_of};
 pub use self::format::Format;
 pub use self::parquet::ParquetFile;
+#[cfg(test)]
+pub use self::parquet_writer::parquet_notes;
 pub use self::parquet_writer::{ParquetWriter, WrittenFile};

@@ -176,6 +176,16 @@ impl Write for Checked {
     }
 }
 
+/// What a file says of itself, for tests.
+#[cfg(test)]
+pub fn parquet_notes(path: &Path) -> Result<Vec<(String, String)>, String> {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    let file = File::open(path).map_err(|e| e.to_string())?;
+    let reader = SerializedFileReader::new(file).map_err(|e| e.to_string())?;
+    let notes = reader.metadata().file_metadata().key_value_metadata().into_iter().flatten();
+    Ok(notes.map(|note| (note.key.clone(), note.value.clone().unwrap_or_default())).collect())
+}
+
 fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {

@@ -8,11 +8,10 @@
 mod pile;
 mod replay;
 pub mod spine;
-mod stub;
 mod tables;
+pub mod training_set;
 mod visibility;
 
 pub use self::replay::{Replay, Walk};
 pub use self::spine::{Spine, SpineRows, Wanted};
-pub use self::stub::*;
 pub use self::visibility::{CommitTimes, Positions, Visibility};

@@ -28,14 +28,14 @@ impl Job<'_> {
         let registry = &self.server.registry;
         let Some(at) = registry.source(name) else {
             let near = nearest(name, registry.sources.iter().map(|source| source.name.as_str()));
-            return Err(Failure::unknown("E3004", format!("unknown source `{}`", shortened(name)), near));
+            return Err(Failure::unknown("E3043", format!("unknown source `{}`", shortened(name)), near));
         };
         let source = &registry.sources[at];
         let filter = match filter.trim() {
             "" => None,
             text => Some(condition(source, text).map_err(|fault| Failure {
                 near: fault.near.into_iter().collect(),
-                ..Failure::field("E3005", "where", format!("column {}: {}", fault.column, fault.message))
+                ..Failure::field("E3044", "where", format!("column {}: {}", fault.column, fault.message))
             })?),
         };
         let field = |(name, field): &(String, FieldType)| Field::new(name, arrow_type(&field.data_type), true);

@@ -24,7 +24,8 @@ use super::get::Positions;
 use super::training::{Job, Progress, absolute, rows_at_once};
 use crate::columnar::{array, arrow_type};
 use crate::failure::Failure;
-use crate::offline::{FeatureColumn, Layout, SpineRows, TrainingSet, Visibility};
+use crate::offline::training_set::{FeatureColumn, Layout, TrainingSet};
+use crate::offline::{SpineRows, Visibility};
 
 /// The manifest of a whole snapshot.
 const MANIFEST: &str = "_manifest.json";
@@ -46,7 +47,7 @@ impl Job<'_> {
         progress: &mut Progress<'_>,
     ) -> Result<v1::JobResult, Failure> {
         let out = absolute("out", &request.out)?;
-        let named = |e: std::io::Error| Failure::invalid("E3010", format!("{}: {e}", out.display()));
+        let named = |e: std::io::Error| Failure::invalid("E3045", format!("{}: {e}", out.display()));
         std::fs::create_dir_all(&out).map_err(named)?;
         let parts = self.parts(request)?;
         let last = last_manifest(&self.server.registry, &out)?;
@@ -84,7 +85,7 @@ impl Job<'_> {
             if !declared().any(|view| view.name == *name) {
                 let near = nearest(name, declared().map(|view| view.name.as_str()));
                 let message = format!("no view `{}` with a source", crate::failure::shortened(name));
-                return Err(Failure::unknown("E3011", message, near));
+                return Err(Failure::unknown("E3046", message, near));
             }
         }
         let state = self.server.memory.read();
@@ -133,9 +134,13 @@ impl Job<'_> {
         let schema: SchemaRef = Arc::new(Schema::new(part.view.keys.iter().map(key_field).collect::<Vec<_>>()));
         let of_view = out.join(&part.view.name);
         std::fs::create_dir_all(&of_view)
-            .map_err(|e| Failure::invalid("E3010", format!("{}: {e}", of_view.display())))?;
+            .map_err(|e| Failure::invalid("E3045", format!("{}: {e}", of_view.display())))?;
         let folder = new_folder(&of_view);
-        let layout = Layout { service: part.view.name.clone(), split: None, hive: Vec::new() };
+        let layout = Layout {
+            service: part.view.name.clone(),
+            definition_hash: format!("{:016x}", self.server.registry.hash),
+            ..Layout::default()
+        };
         let mut set = TrainingSet::create(&folder, schema.clone(), &columns, layout)?;
         let mut first = 0;
         for encoded in part.keys.chunks(rows_at_once(&part.plan)) {
@@ -155,7 +160,7 @@ impl Job<'_> {
             progress(first);
         }
         let head = json!({ "view": part.view.name, "made_from": identity });
-        let Json::Object(head) = head else { return Err(Failure::internal("E3012", "a manifest is an object")) };
+        let Json::Object(head) = head else { return Err(Failure::internal("E3047", "a manifest is an object")) };
         let made_from = head["made_from"].clone();
         let written = set.finish(head)?;
         let relative = |path: &PathBuf| path.strip_prefix(out).unwrap_or(path).display().to_string();
@@ -187,7 +192,7 @@ impl Job<'_> {
         let columns = arrays
             .collect::<Result<Vec<_>, ArrowError>>()
             .and_then(|arrays| RecordBatch::try_new(schema.clone(), arrays))
-            .map_err(|e| Failure::internal("E3012", format!("keys cannot be written: {e}")))?;
+            .map_err(|e| Failure::internal("E3047", format!("keys cannot be written: {e}")))?;
         let answers = answers.into_iter().map(|column| rows.iter().map(|row| column[*row].clone()).collect()).collect();
         let times = vec![part.time; rows.len()];
         let keys = key_columns.into_iter().map(Column::Values).collect();
@@ -211,7 +216,7 @@ fn last_manifest(registry: &Registry, out: &Path) -> Result<Map<String, Json>, F
     let path = out.join(MANIFEST);
     match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
-            Failure::invalid("E3013", format!("{} is not the manifest of a snapshot: {e}", path.display()))
+            Failure::invalid("E3048", format!("{} is not the manifest of a snapshot: {e}", path.display()))
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             // Folders of views are what a snapshot leaves that was stopped.
@@ -219,11 +224,11 @@ fn last_manifest(registry: &Registry, out: &Path) -> Result<Map<String, Json>, F
             let mut entries = std::fs::read_dir(out).into_iter().flatten().flatten();
             if entries.any(|entry| !of_view(&entry.file_name())) {
                 let message = format!("{} holds something that is no snapshot; name an empty folder", out.display());
-                return Err(Failure::invalid("E3013", message));
+                return Err(Failure::invalid("E3048", message));
             }
             Ok(Map::new())
         }
-        Err(error) => Err(Failure::invalid("E3013", format!("{}: {error}", path.display()))),
+        Err(error) => Err(Failure::invalid("E3048", format!("{}: {error}", path.display()))),
     }
 }
 

@@ -17,10 +17,9 @@ use tidemill_proto::v1;
 use super::get::Positions;
 use crate::components::Server;
 use crate::failure::{Failure, Remedy};
-use crate::limits::{REPLAY_CELLS, REPLAY_ROWS_MAX};
-use crate::offline::{
-    CommitTimes, FeatureColumn, HiveKey, Layout, Replay, Spine, SpineRows, Split, TrainingSet, Visibility, Wanted,
-};
+use crate::limits::{REPLAY_CELLS, REPLAY_ROWS_MAX, SPINE_ROWS_MAX};
+use crate::offline::training_set::{FeatureColumn, HiveKey, Layout, Split, TrainingSet};
+use crate::offline::{CommitTimes, Replay, Spine, SpineRows, Visibility, Wanted};
 
 /// Told how many rows are done, and of how many (0: nobody knows).
 pub type Progress<'p> = dyn FnMut(u64, u64) + 'p;
@@ -44,7 +43,6 @@ impl Job<'_> {
     /// Offline.Export
     pub fn export(&self, request: &v1::ExportRequest, progress: &mut Progress<'_>) -> Result<v1::JobResult, Failure> {
         let reading = self.reading(&request.service, &request.features, request.visibility(), request.assumed_delay)?;
-        let layout = layout(request)?;
         let names: Vec<(String, tidemill_features::value::DataType)> =
             reading.plan.columns.iter().map(|(name, data_type)| (name.replace(':', "__"), data_type.clone())).collect();
         let events = match request.spine_source.as_str() {
@@ -57,11 +55,12 @@ impl Job<'_> {
         };
         let time = Some(request.time_column.as_str()).filter(|time| !time.is_empty()).unwrap_or(event_time);
         if time.is_empty() {
-            return Err(Failure::field("E3001", "time_column", "name the spine's column with the time of each row"));
+            return Err(Failure::field("E3040", "time_column", "name the spine's column with the time of each row"));
         }
         let wanted =
             Wanted { time: time.to_string(), keys: reading.plan.keys.clone(), request: reading.plan.request.clone() };
         let out = absolute("out", &request.out)?;
+        let layout = self.layout(request, &path, time)?;
         let mut spine = Spine::open(&path, &wanted)?;
         let mut set = TrainingSet::create(&out, spine.schema(), &names, layout)?;
         let mut done = 0;
@@ -107,11 +106,11 @@ impl Job<'_> {
         let visibility = match (visibility, assumed_delay) {
             (v1::Visibility::EventTime, Some(_)) => {
                 let message = "an assumed delay says when events could be read; with event_time all of them can";
-                return Err(Failure::field("E3002", "assumed_delay", message));
+                return Err(Failure::field("E3041", "assumed_delay", message));
             }
             (v1::Visibility::EventTime, None) => Visibility::EventTime,
             (v1::Visibility::Served, Some(delay)) if delay < 0 => {
-                return Err(Failure::field("E3002", "assumed_delay", "a delay is not negative"));
+                return Err(Failure::field("E3041", "assumed_delay", "a delay is not negative"));
             }
             (v1::Visibility::Served, Some(delay)) => Visibility::AssumedDelay(delay),
             (v1::Visibility::Served, None) => Visibility::Served(self.commit_times(&plan)?),
@@ -131,6 +130,23 @@ impl Job<'_> {
             }
         }
         Ok(times)
+    }
+
+    fn layout(&self, request: &v1::ExportRequest, spine: &Path, time: &str) -> Result<Layout, Failure> {
+        let split = match request.split.as_str() {
+            "" => None,
+            text => {
+                let mut times = Spine::open_times(spine, time)?;
+                let next = || Ok(times.next_rows(SPINE_ROWS_MAX)?.map(|rows| rows.times));
+                Some(Split::parse(text)?.resolved(next, &self.temporary()?)?)
+            }
+        };
+        let hive = match request.hive.join(",").as_str() {
+            "" => Vec::new(),
+            list => HiveKey::parse_list(list)?,
+        };
+        let definition_hash = format!("{:016x}", self.server.registry.hash);
+        Ok(Layout { service: request.service.clone(), definition_hash, split, hive })
     }
 
     fn read(&self, reading: &Reading, parts: &[SpineRows]) -> Result<Vec<Vec<Answer>>, Failure> {
@@ -252,21 +268,12 @@ pub(super) fn rows_at_once(plan: &ReadPlan) -> usize {
     (REPLAY_CELLS / plan.width.max(1)).clamp(1, REPLAY_ROWS_MAX)
 }
 
-fn layout(request: &v1::ExportRequest) -> Result<Layout, Failure> {
-    let split = match request.split.as_str() {
-        "" => None,
-        text => Some(Split::parse(text)?),
-    };
-    let hive = request.hive.iter().map(|key| HiveKey::parse(key)).collect::<Result<Vec<_>, _>>()?;
-    Ok(Layout { service: request.service.clone(), split, hive })
-}
-
 /// Paths of another process mean nothing unless they are whole.
 pub(super) fn absolute(field: &str, path: &str) -> Result<PathBuf, Failure> {
     let path = Path::new(path);
     if path.as_os_str().is_empty() || !path.is_absolute() {
         let message = format!("`{}` is not an absolute path on the server's machine", path.display());
-        return Err(Failure::field("E3003", field, message));
+        return Err(Failure::field("E3042", field, message));
     }
     Ok(path.to_path_buf())
 }

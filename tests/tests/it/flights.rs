@@ -17,7 +17,7 @@ use tidemill_tests::server::{Server, binary};
 const HOUR: i64 = 3_600_000_000;
 const DAY: i64 = 24 * HOUR;
 
-fn project() -> PathBuf {
+pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../features/definitions/flights")
 }
 
@@ -49,7 +49,7 @@ fn source(name: &str, fields: &[(&str, Type)], arrival: &str) -> (Source, Vec<Ro
     (source, rows)
 }
 
-fn datum(value: &Value<'_>) -> Datum {
+pub fn datum(value: &Value<'_>) -> Datum {
     match value {
         Value::Null => Datum::Null,
         Value::Int64(v) => Datum::Int(*v),
@@ -87,7 +87,7 @@ fn view(name: &str, keys: &[&str], source: &str, features: Vec<Feature>) -> View
 }
 
 /// The project's views once more, in the oracle's words.
-fn views() -> Vec<View> {
+pub fn views() -> Vec<View> {
     let column = Expr::column;
     let sliding = |width| Window::Sliding { width, hop: None };
     let delay = || column("dep_delay");
@@ -197,8 +197,27 @@ fn keys(view: &View, key: &[Datum]) -> HashMap<String, v1::Column> {
     view.entity_keys.iter().cloned().zip(key.iter().map(text)).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_moments_of_the_flights() {
+/// Both sources with their rows.
+pub fn sources() -> HashMap<&'static str, (Source, Vec<Row>)> {
+    let common = [
+        ("flight_id", Type::Int64),
+        ("carrier", Type::Text),
+        ("tailnum", Type::Text),
+        ("origin", Type::Text),
+        ("dest", Type::Text),
+        ("departed_at", Type::Time),
+    ];
+    let departures = [&common[..], &[("dep_delay", Type::Int64), ("distance", Type::Int64)]].concat();
+    let arrivals =
+        [&common[..], &[("landed_at", Type::Time), ("arr_delay", Type::Int64), ("air_time", Type::Int64)]].concat();
+    HashMap::from([
+        ("departures", source("departures", &departures, "departed_at")),
+        ("arrivals", source("arrivals", &arrivals, "landed_at")),
+    ])
+}
+
+/// A project folder with the flights' definitions, a server on it, and all flights pushed.
+pub async fn loaded() -> (tempfile::TempDir, Server) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("features")).unwrap();
     std::fs::copy(project().join("features/flights.toml"), folder.path().join("features/flights.toml")).unwrap();
@@ -212,22 +231,14 @@ async fn a_thousand_moments_of_the_flights() {
             .unwrap();
         assert!(pushed.success());
     }
+    (folder, server)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_moments_of_the_flights() {
+    let (_folder, server) = loaded().await;
     let client = server.client().await;
-    let common = [
-        ("flight_id", Type::Int64),
-        ("carrier", Type::Text),
-        ("tailnum", Type::Text),
-        ("origin", Type::Text),
-        ("dest", Type::Text),
-        ("departed_at", Type::Time),
-    ];
-    let departures = [&common[..], &[("dep_delay", Type::Int64), ("distance", Type::Int64)]].concat();
-    let arrivals =
-        [&common[..], &[("landed_at", Type::Time), ("arr_delay", Type::Int64), ("air_time", Type::Int64)]].concat();
-    let sources = HashMap::from([
-        ("departures", source("departures", &departures, "departed_at")),
-        ("arrivals", source("arrivals", &arrivals, "landed_at")),
-    ]);
+    let sources = sources();
     let seed = std::env::var("TIDEMILL_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
     println!("flights: TIDEMILL_SEED={seed}");
     let mut random = rand::rngs::StdRng::seed_from_u64(seed);

@@ -3,6 +3,7 @@
 mod across;
 mod crash;
 mod engine;
+mod exports;
 mod flights;
 mod golden;
 mod hard_cases;

@@ -1,0 +1,250 @@
+//! Training sets of the flights: what `export` writes is what the oracle says, for both kinds of visibility, and what a read
+//! as of each row's time answers.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rand::{Rng, SeedableRng};
+use serde_json::Value as Json;
+use tidemill::columnar::ParquetFile;
+use tidemill_features::expression::Column;
+use tidemill_features::time::rfc3339;
+use tidemill_features::value::Value;
+use tidemill_tests::bridge::value;
+use tidemill_tests::oracle::accept::Event;
+use tidemill_tests::oracle::model::{Datum, Row};
+use tidemill_tests::oracle::read::{answer, events_of};
+use tidemill_tests::server::{Server, binary};
+
+use crate::flights::{loaded, sources, views};
+
+const ROWS: usize = 100_000;
+const HOUR: i64 = 3_600_000_000;
+
+/// A row of the spine.
+struct Wanted {
+    keys: HashMap<&'static str, String>,
+    at: i64,
+}
+
+/// Rows at random flights, a third of them of aircraft that nobody knows, some before the first flight, some twice.
+fn spine(random: &mut rand::rngs::StdRng, flights: &[Row]) -> Vec<Wanted> {
+    let text = |datum: &Datum| if let Datum::Text(text) = datum { Some(text.clone()) } else { None };
+    let mut rows: Vec<Wanted> = Vec::with_capacity(ROWS);
+    while rows.len() < ROWS {
+        let columns = &flights[random.random_range(0..flights.len())].columns;
+        let (Some(carrier), Some(tailnum), Some(origin), Some(dest)) =
+            (text(&columns[1]), text(&columns[2]), text(&columns[3]), text(&columns[4]))
+        else {
+            continue;
+        };
+        let Datum::Time(departed) = columns[5] else { continue };
+        let tailnum = if random.random_range(0..10) < 3 { format!("X{}", rows.len()) } else { tailnum };
+        let near = [0, 1, HOUR, -400 * 24 * HOUR, random.random_range(-24 * HOUR..240 * HOUR)];
+        let at = departed + near[random.random_range(0..50).min(4)];
+        let keys = HashMap::from([("carrier", carrier), ("tailnum", tailnum), ("origin", origin), ("dest", dest)]);
+        if rows.len() % 1000 == 7 {
+            let again = rows.last().map(|row| Wanted { keys: row.keys.clone(), at: row.at });
+            rows.extend(again);
+        }
+        rows.push(Wanted { keys, at });
+    }
+    rows
+}
+
+fn write_csv(path: &Path, rows: &[Wanted]) {
+    let mut text = String::from("row,tailnum,at,origin,dest,label,carrier,dep_delay\n");
+    for (number, Wanted { keys, at }) in rows.iter().enumerate() {
+        let (origin, dest, tailnum, carrier) = (&keys["origin"], &keys["dest"], &keys["tailnum"], &keys["carrier"]);
+        text += &format!("{number},{tailnum},{},{origin},{dest},{}.5,{carrier},7\n", rfc3339(*at), number % 3);
+    }
+    std::fs::write(path, text).unwrap();
+}
+
+fn run(server: &Server, arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).env("TIDEMILL_SERVER", &server.address).output().unwrap()
+}
+
+/// Exports and gives the columns by name.
+fn export(server: &Server, folder: &Path, name: &str, more: &[&str]) -> HashMap<String, Vec<Value<'static>>> {
+    let (spine, out) = (folder.join("spine.csv"), folder.join(name));
+    let fixed = ["export", "late_arrival_v1", "--spine", spine.to_str().unwrap(), "--time", "at", "--json", "--out"];
+    let output = run(server, &[&fixed[..], &[out.to_str().unwrap()], more].concat());
+    let result: Json = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    assert_eq!(result["rows"], ROWS);
+    let mut columns: HashMap<String, Vec<Value<'static>>> = HashMap::new();
+    for file in result["files"].as_array().unwrap() {
+        let mut file = ParquetFile::open(Path::new(file.as_str().unwrap()), 0).unwrap();
+        while let Some(next) = file.next_columns() {
+            let (batch, rows) = next.unwrap();
+            for (name, column) in &batch {
+                let values = columns.entry(name.clone()).or_default();
+                values.extend((0..rows).map(|row| Column::value(column, row).into_owned()));
+            }
+        }
+    }
+    columns
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exports_of_the_flights_are_what_the_oracle_says() {
+    let (folder, server) = loaded().await;
+    let seed = std::env::var("TIDEMILL_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    println!("exports: TIDEMILL_SEED={seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let sources = sources();
+    let rows = spine(&mut random, &sources["arrivals"].1);
+    write_csv(&folder.path().join("spine.csv"), &rows);
+    let served = export(&server, folder.path(), "served", &[]);
+    let known = export(&server, folder.path(), "event_time", &["--visibility", "event_time"]);
+    for columns in [&served, &known] {
+        for (at, row) in rows.iter().enumerate() {
+            let same = |name: &str, expected: &Value<'_>| columns[name][at].same(expected);
+            assert!(same("row", &Value::Int64(at as i64)) && same("at", &Value::Timestamp(row.at)), "row {at}");
+            assert!(
+                same("tailnum", &Value::text(&row.keys["tailnum"]))
+                    && same("label", &Value::Float64((at % 3) as f64 + 0.5))
+            );
+        }
+    }
+
+    let mut histories: HashMap<String, Vec<Event>> = HashMap::new();
+    let mut differing = 0;
+    for _ in 0..4_000 {
+        let at = random.random_range(0..rows.len());
+        let all = views();
+        let view = &all[random.random_range(0..all.len())];
+        let (source, log) = &sources[view.source.as_str()];
+        let key: Vec<Datum> =
+            view.entity_keys.iter().map(|name| Datum::Text(rows[at].keys[name.as_str()].clone())).collect();
+        let events = histories.entry(format!("{} {key:?}", view.name)).or_insert_with(|| {
+            let places: Vec<usize> = view.entity_keys.iter().map(|name| source.field_index(name).unwrap()).collect();
+            let of_key = |row: &&Row| places.iter().zip(&key).all(|(place, key)| row.columns[*place].same(key));
+            events_of(view, source, &log.iter().filter(of_key).cloned().collect::<Vec<_>>(), &key)
+        });
+        let t = rows[at].at;
+        let visible: Vec<Event> = events.iter().filter(|event| event.arrival <= t).cloned().collect();
+        for (columns, events) in [(&known, &*events), (&served, &visible)] {
+            for (name, expected) in answer(view, source, events, t, None) {
+                let found = &columns[&format!("{}__{name}", view.name)][at];
+                let wanted = value(&expected.value);
+                assert!(found.same(&wanted), "{}:{name} of {key:?} at {t}: {found:?}, not {wanted:?}", view.name);
+            }
+        }
+        let names = view.features.iter().map(|feature| format!("{}__{}", view.name, feature.name));
+        differing += names.filter(|name| !served[name][at].same(&known[name][at])).count();
+    }
+    assert!(differing > 0, "late arrivals are in the flights");
+    compare_with_reads(&server, folder.path(), &rows, &known);
+}
+
+/// Some rows again, as reads of the past.
+fn compare_with_reads(server: &Server, folder: &Path, rows: &[Wanted], known: &HashMap<String, Vec<Value<'static>>>) {
+    let some: Vec<usize> = (0..150).map(|i| i * (rows.len() / 150)).collect();
+    let mut keys = String::from("tailnum,at,origin,dest,carrier,dep_delay\n");
+    for at in &some {
+        let Wanted { keys: of, at } = &rows[*at];
+        keys += &format!("{},{},{},{},{},7\n", of["tailnum"], rfc3339(*at), of["origin"], of["dest"], of["carrier"]);
+    }
+    let path = folder.join("some.csv");
+    std::fs::write(&path, keys).unwrap();
+    let output = run(server, &["get", "late_arrival_v1", "--keys", path.to_str().unwrap(), "--time", "at", "--json"]);
+    let lines: Vec<Json> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), some.len(), "{}", String::from_utf8_lossy(&output.stderr));
+    for (line, at) in lines.iter().zip(&some) {
+        for (name, read) in line["values"].as_object().unwrap() {
+            let exported = &known[&name.replace(':', "__")][*at];
+            assert_eq!(*read, tidemill::json::value(exported, None), "{name} of row {at}");
+        }
+    }
+}
+
+/// What cannot be exported is said before anything is written, and nothing half-written stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_exports_get_clear_errors() {
+    let folder = tidemill_tests::server::project(
+        "[source.s]\nconnector = 'push'\nevent_time = 'at'\nfields = { k = 'string', x = 'float64', at = 'timestamp' }\n\
+         [entity.e]\nkey = 'k'\n[view.v]\nentity = 'e'\nsource = 's'\n[view.v.features]\nn = { agg = 'count()', windows = ['1h'] }\n\
+         last = { agg = 'last(x)', default = 1.5 }\n[service.all]\nfeatures = ['v:*']\n",
+    );
+    let server = Server::start(folder.path()).await;
+    let client = server.client().await;
+    let rows = "{\"k\":\"a\",\"x\":2,\"at\":\"2026-01-01T00:00:00Z\"}\n{\"k\":\"b\",\"x\":3,\"at\":\"2026-01-01T00:10:00Z\"}\n";
+    client.push(tidemill_tests::server::ndjson("s", rows.into(), tidemill_client::v1::Wait::Readable)).await.unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let spine = |name: &str, text: &str| {
+        std::fs::write(path(name), text).unwrap();
+        path(name)
+    };
+    let good = spine("good.csv", "k,at\na,2026-01-01T00:30:00Z\nz,2026-01-01T00:30:00Z\n");
+    std::fs::create_dir(path("full")).unwrap();
+    std::fs::write(path("full/x"), "x").unwrap();
+    let cases = [
+        ("alll", good.clone(), "at", "new", "all"),
+        ("all", path("none.csv"), "at", "new", "none.csv"),
+        ("all", good.clone(), "when", "new", "when"),
+        ("all", spine("nokey.csv", "kk,at\na,2026-01-01T00:30:00Z\n"), "at", "new", "kk"),
+        ("all", spine("null.csv", "k,at\n,2026-01-01T00:30:00Z\n"), "at", "new", "row 1"),
+        ("all", spine("naive.csv", "k,at\na,2026-01-01T00:30:00\n"), "at", "new", "offset"),
+        ("all", good.clone(), "at", "full", "full"),
+        ("all", folder.path().display().to_string(), "at", "new", "folder"),
+    ];
+    for (service, spine, time, out, expected) in cases {
+        let output =
+            run(&server, &["export", service, "--spine", &spine, "--time", time, "--out", &path(out), "--json"]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && error.contains(expected), "{expected}: {error}");
+        assert!(!Path::new(&path("new")).exists());
+    }
+    let split =
+        run(&server, &["export", "all", "--spine", &good, "--time", "at", "--out", &path("new"), "--split", "a=2"]);
+    assert_eq!(split.status.code(), Some(2), "{}", String::from_utf8_lossy(&split.stderr));
+
+    // And what can be: a spine of two rows, one of events, a snapshot, and the same snapshot again.
+    let out = run(
+        &server,
+        &[
+            "export",
+            "all",
+            "--spine",
+            &good,
+            "--time",
+            "at",
+            "--out",
+            &path("one"),
+            "--json",
+            "--visibility",
+            "event_time",
+        ],
+    );
+    assert_eq!(
+        serde_json::from_slice::<Json>(&out.stdout).unwrap()["rows"],
+        2,
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let manifest: Json = serde_json::from_slice(&std::fs::read(path("one/_manifest.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&manifest["positions"]["s"]["0"], &manifest["visibility"]),
+        (&2.into(), &"event_time".into()),
+        "{manifest}"
+    );
+    let events = ["export", "all", "--spine-from", "s", "--where", "x > 2", "--out", &path("two"), "--json"];
+    let out = run(&server, &events);
+    assert_eq!(
+        serde_json::from_slice::<Json>(&out.stdout).unwrap()["rows"],
+        1,
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let snapshot = |out: &str| {
+        let out = run(&server, &["snapshot", "--at", "2026-01-01T00:05:00Z", "--out", out, "--json"]);
+        serde_json::from_slice::<Json>(&out.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&out.stderr)))
+    };
+    let first = snapshot(&path("snapshot"));
+    assert_eq!((&first["rows"], &first["files"]), (&1.into(), &snapshot(&path("snapshot"))["files"]));
+}

@@ -13,4 +13,5 @@ mod serving;
 mod sql;
 mod templates;
 mod tidy;
+mod training_set;
 mod vocabulary;

@@ -190,7 +190,7 @@ async fn wrong_exports_get_clear_errors() {
         ("all", spine("null.csv", "k,at\n,2026-01-01T00:30:00Z\n"), "at", "new", "row 1"),
         ("all", spine("naive.csv", "k,at\na,2026-01-01T00:30:00\n"), "at", "new", "offset"),
         ("all", good.clone(), "at", "full", "full"),
-        ("all", folder.path().display().to_string(), "at", "new", "folder"),
+        ("all", folder.path().display().to_string(), "at", "new", "ndjson, csv, parquet"),
     ];
     for (service, spine, time, out, expected) in cases {
         let output =

@@ -15,5 +15,6 @@ mod serving;
 mod sql;
 mod templates;
 mod tidy;
+mod training_set;
 mod verify;
 mod vocabulary;

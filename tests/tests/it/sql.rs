@@ -3,7 +3,7 @@
 //!
 //! Reading order: `forms` (what is generated), `rows` (columns and their values), `duckdb` (the other side).
 
-mod duckdb;
+pub mod duckdb;
 mod forms;
 mod rows;
 

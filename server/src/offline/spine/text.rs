@@ -137,7 +137,10 @@ fn survey(path: &Path, format: Format, only_times: bool) -> Result<(Names, Vec<S
     }
     seen.resize(names.list.len(), Seen::default());
     // The times of a file that has been read before need no survey of it, but NDJSON tells its names row by row.
-    while !(only_times && format == Format::Csv) {
+    if only_times && format == Format::Csv {
+        return Ok((names, seen));
+    }
+    loop {
         let Some(row) = rows.next_row().map_err(|reason| unreadable_row(path, count, &reason))? else {
             if count > 0 && rows.ends_within_quotes() {
                 return Err(unreadable_row(path, count - 1, UNCLOSED));

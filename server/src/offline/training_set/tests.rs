@@ -297,27 +297,6 @@ proptest! {
     }
 }
 
-/// Writes a training set for other readers to look at: see `tests/sql`.
-#[test]
-#[ignore]
-fn for_other_readers() {
-    let rows: Vec<Row> = {
-        use proptest::strategy::ValueTree;
-        let mut runner = proptest::test_runner::TestRunner::deterministic();
-        (0..20).map(|_| row().new_tree(&mut runner).unwrap().current()).collect()
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let spine = spine_file(&folder, &spine_batch(&rows));
-    let out = Path::new("/tmp/spine-set");
-    let _ = fs::remove_dir_all(out);
-    export(&spine, &rows, out, Layout { service: "s".into(), ..Layout::default() }, (7, None)).unwrap();
-    for (at, (name, of)) in types().iter().enumerate() {
-        for r in &rows {
-            println!("{name} {}", crate::json::value(&r.answers[at].value, Some(of)));
-        }
-    }
-}
-
 fn one_row() -> Vec<Row> {
     let answer = |(_, of): (String, DataType)| {
         let value = if matches!(of, DataType::Decimal { .. }) { Value::Decimal(1250) } else { Value::Null };

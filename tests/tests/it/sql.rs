@@ -182,6 +182,10 @@ fn check(duckdb: &mut DuckDb, pairs: &[Pair], rows: &[Row]) -> Result<(), TestCa
     Ok(())
 }
 
+/// What DuckDB 2.0.0 says of some right expressions, such as `coalesce(u, s) IN (s, split_part(s, ',', 2))`: a fault of its own
+/// planner. There is nothing to compare with then.
+const DUCKDB_FAULT: &str = "BindBuiltinScalarFunction did not return";
+
 /// The first row for which the two sides differ.
 fn disagreement(
     pair: &Pair,
@@ -190,6 +194,9 @@ fn disagreement(
     rows: &[Row],
 ) -> Result<Option<String>, TestCaseError> {
     if let Some(message) = theirs.get("failed") {
+        if message.to_string().contains(DUCKDB_FAULT) {
+            return Ok(None);
+        }
         return Ok(Some(format!("DuckDB refuses {}: {message}", pair.theirs)));
     }
     let ours = our_values(expression, rows)?;

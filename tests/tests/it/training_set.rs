@@ -77,7 +77,7 @@ fn write(folder: &Path, layout: Layout) -> Written {
 
 /// The rows that DuckDB finds.
 fn read(files: &Path) -> Vec<Json> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/read_rows.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/read_rows.py");
     let output = Command::new(python()).arg(script).arg(files).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();

@@ -14,7 +14,7 @@ const SETUP: [&str; 1] = [
 
 const MISSING: &str = "expressions are compared with DuckDB, and Python with its package `duckdb` is not there. \
     scripts/test installs it. By hand: python3 -m venv ~/.cache/tidemill/python && \
-    ~/.cache/tidemill/python/bin/pip install -r tests/sql/requirements.txt, or name a Python that has it in TIDEMILL_PYTHON";
+    ~/.cache/tidemill/python/bin/pip install -r tests/python/requirements.txt, or name a Python that has it in TIDEMILL_PYTHON";
 
 /// A running process.
 pub struct DuckDb {
@@ -37,7 +37,7 @@ pub fn python() -> PathBuf {
 impl DuckDb {
     /// Starts it; the test fails where it cannot start.
     pub fn start() -> DuckDb {
-        let (python, script) = (python(), Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/duckdb_oracle.py"));
+        let (python, script) = (python(), Path::new(env!("CARGO_MANIFEST_DIR")).join("python/duckdb_oracle.py"));
         let mut command = Command::new(&python);
         command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap_or_else(|e| panic!("{MISSING} ({}: {e})", python.display()));

@@ -9,8 +9,8 @@ use std::sync::{LazyLock, Mutex};
 
 use libfuzzer_sys::fuzz_target;
 use tempfile::NamedTempFile;
-use tidemill::source::columns;
 use tidemill::columnar::ParquetFile;
+use tidemill::source::columns;
 use tidemill_fuzz::decoded::{decoder, verify};
 use tidemill_fuzz::memory_folder;
 

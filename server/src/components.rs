@@ -10,6 +10,7 @@ use crate::catalog::project;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::ingest::{FileFeed, Ingest, IngestThreads, feed, recover, start};
+use crate::limits::SEGMENT_BYTES;
 use crate::online::Memory;
 use crate::serving::get::Reader;
 use crate::serving::past::Past;
@@ -53,17 +54,22 @@ pub fn load_project(folder: &Path) -> Result<Registry, Failure> {
 impl Server {
     /// Recovers what the data directory holds and starts ingest.
     pub fn open(registry: Registry, data_dir: &Path) -> Result<(Arc<Server>, IngestThreads), Failure> {
-        Server::open_at(registry, data_dir, Clock::default())
+        Server::open_at(registry, data_dir, Clock::default(), SEGMENT_BYTES)
     }
 
-    /// The same with a clock of one's own.
-    pub fn open_at(registry: Registry, data_dir: &Path, clock: Clock) -> Result<(Arc<Server>, IngestThreads), Failure> {
+    /// The same with a clock of one's own, and a log of segments of so many bytes.
+    pub fn open_at(
+        registry: Registry,
+        data_dir: &Path,
+        clock: Clock,
+        segment_bytes: u64,
+    ) -> Result<(Arc<Server>, IngestThreads), Failure> {
         let named = |e: std::io::Error| Failure::invalid("E5011", format!("{}: {e}", data_dir.display()));
         std::fs::create_dir_all(data_dir).map_err(named)?;
         let registry = Arc::new(registry);
         let memory = Arc::new(Memory::new(registry.sources.len(), registry.views.len()));
         let clock = Arc::new(clock);
-        let recovered = recover(data_dir, &registry, &memory, &clock)?;
+        let recovered = recover(data_dir, &registry, &memory, &clock)?.with_segments_of(segment_bytes);
         let log_folder = data_dir.join("log");
         let past = Past::new(registry.clone(), log_folder.clone());
         let (ingest, threads) = start(registry.clone(), clock.clone(), memory.clone(), recovered);

@@ -7,6 +7,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::{Ended, Style};
+use crate::clock::Clock;
 use crate::components::{Server, load_project};
 use crate::failure::Failure;
 use crate::limits::SHUTDOWN_GRACE;
@@ -114,8 +115,10 @@ impl Running {
         let bound = |e: std::io::Error| Failure::invalid("E5015", format!("cannot listen on {}: {e}", settings.listen));
         let listener = TcpListener::bind(settings.listen).await.map_err(bound)?;
         let address = listener.local_addr().map_err(bound)?;
-        let data_dir = settings.data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || Server::open(registry, &data_dir)).await;
+        let (data_dir, segment_bytes) = (settings.data_dir.clone(), settings.segment_bytes);
+        let opened =
+            tokio::task::spawn_blocking(move || Server::open_at(registry, &data_dir, Clock::default(), segment_bytes))
+                .await;
         let (server, threads) = opened.map_err(|e| Failure::internal("E5014", e.to_string()))??;
         let feeds = server.feed_files(project, &settings.data_dir);
         let metrics = settings.metrics_listen.and_then(|address| metrics_page(address, server.clone()));

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Decimal128Array, FixedSizeListArray, Float32Array, Float64Array,
     Int64Array, ListArray, MapArray, StringArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType as ArrowType, Field, TimeUnit};
+use tidemill_features::expression::Column;
 use tidemill_features::value::{DataType, Value};
 
 /// Values of one type as an array; what is of another type is null.
@@ -74,6 +76,27 @@ pub fn array(data_type: &DataType, values: &[&Value<'_>]) -> Result<ArrayRef, ar
             let field = Arc::new(Field::new("entries", entries.data_type().clone(), false));
             let offsets = OffsetBuffer::new(offsets.into());
             Arc::new(MapArray::try_new(field, offsets, entries, Some(valid(values)), true)?)
+        }
+    })
+}
+
+/// A column as an array of the type that it was declared with.
+pub fn column_array(data_type: &DataType, column: &Column) -> Result<ArrayRef, arrow_schema::ArrowError> {
+    Ok(match (column, data_type) {
+        (Column::Bool(values), DataType::Bool) => Arc::new(values.clone()),
+        (Column::Int64(values), DataType::Int64) => Arc::new(values.clone()),
+        (Column::Float64(values), DataType::Float64) => Arc::new(values.clone()),
+        (Column::Text(values), DataType::Text) => Arc::new(values.clone()),
+        (Column::Bytes(values), DataType::Bytes) => Arc::new(values.clone()),
+        (Column::Timestamp(values), DataType::Timestamp) => {
+            Arc::new(values.reinterpret_cast::<TimestampMicrosecondType>().with_timezone("UTC"))
+        }
+        (Column::Decimal(values), DataType::Decimal { precision, scale }) => {
+            Arc::new(values.clone().with_precision_and_scale(*precision, *scale as i8)?)
+        }
+        (other, _) => {
+            let values: Vec<Value<'_>> = (0..other.len()).map(|row| other.value(row)).collect();
+            array(data_type, &values.iter().collect::<Vec<_>>())?
         }
     })
 }

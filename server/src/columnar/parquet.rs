@@ -87,7 +87,7 @@ impl Read for UpToItsEnd {
 }
 
 /// The reader takes some damaged files at their word and panics: for us that is an error like any other.
-fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
+pub(super) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(read))
         .map_err(|_| "the file is damaged: the Parquet reader gave up on it".to_string())
 }

@@ -16,6 +16,7 @@ use super::fixture::{Expect, FixtureFile, Test, json_of, row_json};
 use crate::clock::Clock;
 use crate::components::Server;
 use crate::failure::Failure;
+use crate::limits::SEGMENT_BYTES;
 use crate::serving::explain::{Explained, explain};
 use crate::serving::get::Keys;
 use crate::serving::json_columns::column_of_one;
@@ -52,7 +53,9 @@ pub(super) async fn run_test(
     let folder = tempfile::Builder::new().prefix("tidemill-test-").tempdir();
     let folder = folder.map_err(|e| Failure::internal("E5019", format!("no folder for the test: {e}")))?;
     let path = folder.path().to_path_buf();
-    let opened = tokio::task::spawn_blocking(move || Server::open_at(registry, &path, Clock::standing_at(now))).await;
+    let opened =
+        tokio::task::spawn_blocking(move || Server::open_at(registry, &path, Clock::standing_at(now), SEGMENT_BYTES))
+            .await;
     let (server, threads) = opened.map_err(|e| Failure::internal("E5014", e.to_string()))??;
     let found = send_and_read(&server, file, test, all, now).await;
     server.stop();

@@ -9,6 +9,7 @@ mod hard_cases;
 mod metamorphic;
 mod parity;
 mod readme;
+mod sealing;
 mod serving;
 mod sql;
 mod templates;

@@ -24,7 +24,7 @@ pub struct DuckDb {
 }
 
 /// TIDEMILL_PYTHON, else the environment that scripts/test makes, else python3.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     if let Some(named) = std::env::var_os("TIDEMILL_PYTHON") {
         return named.into();
     }

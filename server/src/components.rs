@@ -10,11 +10,12 @@ use crate::catalog::project;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::ingest::{FileFeed, Ingest, IngestThreads, feed, recover, start};
-use crate::limits::JOBS_MAX;
+use crate::limits::{JOBS_MAX, SEGMENT_BYTES};
 use crate::online::Memory;
 use crate::serving::get::Reader;
 use crate::serving::past::Past;
 use crate::serving::sample::Sampler;
+use crate::settings::Settings;
 
 /// A running engine: what the doors (gRPC, HTTP) stand on.
 pub struct Server {
@@ -54,29 +55,51 @@ pub fn load_project(folder: &Path) -> Result<Registry, Failure> {
     Err(Failure::invalid("E5009", format!("the project is right, but this version cannot run all of it:\n  {reasons}")))
 }
 
+/// How an engine runs, besides its clock and its folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// share of all keys whose answers are kept for verification
+    pub verify_share: f64,
+    /// bytes after which the event log starts a new segment
+    pub segment_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { verify_share: 0.0, segment_bytes: SEGMENT_BYTES }
+    }
+}
+
+impl Options {
+    /// As the settings have them.
+    pub fn of(settings: &Settings) -> Self {
+        Options { verify_share: settings.verify_share, segment_bytes: settings.segment_bytes }
+    }
+}
+
 impl Server {
     /// Recovers what the data directory holds and starts ingest.
     pub fn open(registry: Registry, data_dir: &Path) -> Result<(Arc<Server>, IngestThreads), Failure> {
-        Server::open_at(registry, data_dir, Clock::default(), 0.0)
+        Server::open_at(registry, data_dir, Clock::default(), Options::default())
     }
 
-    /// The same with a clock of one's own, and with a share of all keys whose answers are kept for verification.
+    /// The same with a clock of one's own, and other options.
     pub fn open_at(
         registry: Registry,
         data_dir: &Path,
         clock: Clock,
-        verify_share: f64,
+        options: Options,
     ) -> Result<(Arc<Server>, IngestThreads), Failure> {
         let named = |e: std::io::Error| Failure::invalid("E5011", format!("{}: {e}", data_dir.display()));
         std::fs::create_dir_all(data_dir).map_err(named)?;
         let registry = Arc::new(registry);
         let memory = Arc::new(Memory::new(registry.sources.len(), registry.views.len()));
         let clock = Arc::new(clock);
-        let recovered = recover(data_dir, &registry, &memory, &clock)?;
+        let recovered = recover(data_dir, &registry, &memory, &clock)?.with_segments_of(options.segment_bytes);
         let log_folder = data_dir.join("log");
         let past = Past::new(registry.clone(), log_folder.clone());
         let (ingest, threads) = start(registry.clone(), clock.clone(), memory.clone(), recovered);
-        let sampler = Sampler::start(&data_dir.join("answers"), verify_share);
+        let sampler = Sampler::start(&data_dir.join("answers"), options.verify_share);
         let reader = Reader::new((registry.clone(), memory.clone()), clock.clone(), past, &ingest, sampler);
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let stopping = Arc::new(AtomicBool::new(false));

@@ -28,6 +28,16 @@ pub const APPLY_QUEUE: usize = 64;
 pub const STREAM_IN_FLIGHT: usize = 16;
 /// Bytes after which the log starts a new segment: small enough to read at once, large enough for few files.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Bytes of the log that are sorted and sealed at once: bounds the memory that sealing and reading what is sealed take, some
+/// five times as much. A segment is mostly below.
+pub const SEAL_PIECE_BYTES: u64 = 128 << 20;
+/// Rows after which a sealed file begins a new row group, at the next bucket: small enough that one of 32 ranges of buckets
+/// touches a few, large enough to compress.
+pub const SEALED_GROUP_ROWS: usize = 1 << 16;
+/// Rows that a scan of the log hands over at once.
+pub const SCAN_ROWS: usize = 8192;
+/// Pause before sealing is tried again that failed.
+pub const SEAL_RETRY: Duration = Duration::from_secs(60);
 /// Bytes of one frame of the log, above what the limits of a push can make of it; larger claims are damage.
 pub const FRAME_BYTES_MAX: usize = 1 << 30;
 /// Bytes that the dead letters of one push keep of their events; later ones keep the reason only.

@@ -24,6 +24,8 @@ pub struct Settings {
     pub insecure: bool,
     /// share of all keys whose answers are kept for `verify`
     pub verify_share: f64,
+    /// bytes after which the event log starts a new segment
+    pub segment_bytes: u64,
     /// where each value came from, by key
     pub origins: BTreeMap<&'static str, (String, Origin)>,
 }
@@ -53,14 +55,20 @@ impl std::fmt::Display for Origin {
 }
 
 /// Known keys: name, default, what it is.
-pub const KEYS: [(&str, &str, &str); 6] = [
+pub const KEYS: [(&str, &str, &str); 7] = [
     ("data_dir", "data", "where the event log and the state live, relative to the project"),
     ("listen", "127.0.0.1:6566", "address of gRPC and HTTP"),
     ("metrics_listen", "127.0.0.1:9566", "address of Prometheus metrics; empty: none"),
     ("reflection", "auto", "gRPC reflection: on, off, or auto (on at loopback)"),
     ("verify_share", "0.05", "share of all keys whose answers are kept to be recomputed by `tidemill verify`: 0 to 1"),
     ("insecure", "false", "allows a listen address that others can reach, without TLS and auth"),
+    ("log.segment_mb", "64", "size in MiB after which the event log starts a new segment; full ones become Parquet"),
 ];
+
+/// Sections whose keys are known.
+const OWN_SECTIONS: [&str; 1] = ["log"];
+/// Sizes of a segment: below, a file holds a handful of events; above, too much of the log is not sealed.
+const SEGMENT_MB: std::ops::RangeInclusive<f64> = 0.001..=1024.0;
 
 /// Sections of later versions: accepted, without effect on an embedded server.
 const SECTIONS: [&str; 4] = ["kafka", "redis", "auth", "limits"];
@@ -105,7 +113,20 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
         }
     }
     let data_dir = project.join(text("data_dir"));
-    Ok(Settings { data_dir, listen, metrics_listen, reflection, insecure, verify_share, origins: values })
+    let size: Option<f64> = text("log.segment_mb").parse().ok();
+    let size = size.filter(|size| SEGMENT_MB.contains(size));
+    let expected = format!("a number of MiB from {} to {}", SEGMENT_MB.start(), SEGMENT_MB.end());
+    let segment_bytes = (size.ok_or_else(|| wrong("log.segment_mb", &expected))? * f64::from(1 << 20)) as u64;
+    Ok(Settings {
+        data_dir,
+        listen,
+        metrics_listen,
+        reflection,
+        insecure,
+        verify_share,
+        segment_bytes,
+        origins: values,
+    })
 }
 
 fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>) -> Result<(), Failure> {
@@ -116,8 +137,14 @@ fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
         Err(error) => return Err(Failure::invalid("E5001", format!("{shown}: {error}"))),
     };
     let table: Table = text.parse().map_err(|e: toml::de::Error| Failure::invalid("E5001", format!("{shown}: {e}")))?;
-    for (key, value) in &table {
-        let value = match value {
+    let nested = |(key, value): (&String, &Value)| match value {
+        Value::Table(section) if OWN_SECTIONS.contains(&key.as_str()) => {
+            section.iter().map(|(name, value)| (format!("{key}.{name}"), value.clone())).collect()
+        }
+        _ => vec![(key.clone(), value.clone())],
+    };
+    for (key, value) in table.iter().flat_map(nested) {
+        let value = match &value {
             Value::String(text) => {
                 substituted(text).map_err(|what| Failure::invalid("E5005", format!("{shown}: `{key}`: {what}")))?
             }
@@ -127,7 +154,7 @@ fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
             Value::Table(_) if SECTIONS.contains(&key.as_str()) => continue,
             _ => return Err(Failure::invalid("E5002", format!("{shown}: `{key}` is a text or a bool"))),
         };
-        let known = known(key).map_err(|f| Failure { message: format!("{shown}: {}", f.message), ..f })?;
+        let known = known(&key).map_err(|f| Failure { message: format!("{shown}: {}", f.message), ..f })?;
         values.insert(known, (value, Origin::File(shown.clone())));
     }
     Ok(())
@@ -142,8 +169,8 @@ fn from_environment(values: &mut BTreeMap<&'static str, (String, Origin)>) -> Re
             return Err(Failure::invalid("E5002", format!("environment {name}: not UTF-8")));
         };
         let path = &name["TIDEMILL__".len()..];
-        let key = path.to_lowercase();
-        if SECTIONS.iter().any(|section| key.starts_with(&format!("{section}__"))) {
+        let key = path.to_lowercase().replace("__", ".");
+        if SECTIONS.iter().any(|section| key.starts_with(&format!("{section}."))) {
             continue;
         }
         let known = known(&key).map_err(|f| Failure { message: format!("environment {name}: {}", f.message), ..f })?;

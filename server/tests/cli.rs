@@ -82,6 +82,31 @@ fn settings_say_where_they_come_from() {
 }
 
 #[test]
+fn settings_of_a_section() {
+    let folder = project("");
+    let shown = |toml: &str, variable: Option<&str>| {
+        std::fs::write(folder.path().join("tidemill.toml"), toml).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
+        command.args(["config", "show", path(folder.path()), "--json"]);
+        variable.map(|size| command.env("TIDEMILL__LOG__SEGMENT_MB", size));
+        let output = command.output().unwrap();
+        text(&output.stdout) + &text(&output.stderr)
+    };
+    for (toml, variable, expected) in [
+        ("", None, "\"64\""),
+        ("[log]\nsegment_mb = 0.5\n", None, "\"0.5\""),
+        ("[log]\nsegment_mb = 16\n", None, "\"16\""),
+        ("[log]\nsegment_mb = 16\n", Some("32"), "environment TIDEMILL__LOG__SEGMENT_MB"),
+        ("[log]\nsegment_mb = 0\n", None, "E5002"),
+        ("[log]\nsegment_mb = \"large\"\n", None, "expected a number of MiB from 0.001 to 1024"),
+        ("[log]\nsegments = 16\n", None, "unknown setting `log.segments`"),
+    ] {
+        let shown = shown(toml, variable);
+        assert!(shown.contains(expected), "{toml}: {shown}");
+    }
+}
+
+#[test]
 fn a_server_that_is_away_is_said_so() {
     let away = tidemill(&["status", "--server", "127.0.0.1:1", "--json"]);
     assert_eq!(away.status.code(), Some(1));

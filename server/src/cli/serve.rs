@@ -7,7 +7,8 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::{Ended, Style};
-use crate::components::{Server, load_project};
+use crate::clock::Clock;
+use crate::components::{Options, Server, load_project};
 use crate::failure::Failure;
 use crate::limits::SHUTDOWN_GRACE;
 use crate::settings::Settings;
@@ -114,11 +115,9 @@ impl Running {
         let bound = |e: std::io::Error| Failure::invalid("E5015", format!("cannot listen on {}: {e}", settings.listen));
         let listener = TcpListener::bind(settings.listen).await.map_err(bound)?;
         let address = listener.local_addr().map_err(bound)?;
-        let data_dir = settings.data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || {
-            Server::open_at(registry, &data_dir, crate::clock::Clock::default(), settings.verify_share)
-        })
-        .await;
+        let (data_dir, options) = (settings.data_dir.clone(), Options::of(&settings));
+        let opened =
+            tokio::task::spawn_blocking(move || Server::open_at(registry, &data_dir, Clock::default(), options)).await;
         let (server, threads) = opened.map_err(|e| Failure::internal("E5014", e.to_string()))??;
         let feeds = server.feed_files(project, &settings.data_dir);
         let metrics = settings.metrics_listen.and_then(|address| metrics_page(address, server.clone()));

@@ -80,26 +80,29 @@ pub fn array(data_type: &DataType, values: &[&Value<'_>]) -> Result<ArrayRef, ar
     })
 }
 
-fn valid(values: &[&Value<'_>]) -> NullBuffer {
-    values.iter().map(|value| !value.is_null()).collect::<Vec<bool>>().into()
-}
-
-/// A column of a type as an array.
+/// A column as an array of the type that it was declared with.
 pub fn column_array(data_type: &DataType, column: &Column) -> Result<ArrayRef, arrow_schema::ArrowError> {
     Ok(match (column, data_type) {
-        (Column::Bool(a), DataType::Bool) => Arc::new(a.clone()),
-        (Column::Int64(a), DataType::Int64) => Arc::new(a.clone()),
-        (Column::Float64(a), DataType::Float64) => Arc::new(a.clone()),
-        (Column::Text(a), DataType::Text) => Arc::new(a.clone()),
-        (Column::Bytes(a), DataType::Bytes) => Arc::new(a.clone()),
-        (Column::Timestamp(a), DataType::Timestamp) => {
-            Arc::new(a.reinterpret_cast::<TimestampMicrosecondType>().with_timezone("UTC"))
+        (Column::Bool(values), DataType::Bool) => Arc::new(values.clone()),
+        (Column::Int64(values), DataType::Int64) => Arc::new(values.clone()),
+        (Column::Float64(values), DataType::Float64) => Arc::new(values.clone()),
+        (Column::Text(values), DataType::Text) => Arc::new(values.clone()),
+        (Column::Bytes(values), DataType::Bytes) => Arc::new(values.clone()),
+        (Column::Timestamp(values), DataType::Timestamp) => {
+            Arc::new(values.reinterpret_cast::<TimestampMicrosecondType>().with_timezone("UTC"))
         }
-        _ => {
-            let values: Vec<Value<'_>> = (0..column.len()).map(|row| column.value(row)).collect();
+        (Column::Decimal(values), DataType::Decimal { precision, scale }) => {
+            Arc::new(values.clone().with_precision_and_scale(*precision, *scale as i8)?)
+        }
+        (other, _) => {
+            let values: Vec<Value<'_>> = (0..other.len()).map(|row| other.value(row)).collect();
             array(data_type, &values.iter().collect::<Vec<_>>())?
         }
     })
+}
+
+fn valid(values: &[&Value<'_>]) -> NullBuffer {
+    values.iter().map(|value| !value.is_null()).collect::<Vec<bool>>().into()
 }
 
 /// The Arrow type of a feature, for schemas.

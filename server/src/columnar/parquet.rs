@@ -27,12 +27,30 @@ pub struct ParquetFile {
     /// None once it has panicked
     reader: Option<ParquetRecordBatchReader>,
     schema: SchemaRef,
+    /// rows of the next batches that are passed over
+    skip: usize,
 }
 
 impl ParquetFile {
     /// Opens a file at a row.
     pub fn open(path: &Path, skip_rows: u64) -> Result<Self, String> {
-        Self::open_with(path, |builder| Ok(builder.with_batch_size(ROWS).with_offset(skip_rows as usize)))
+        let mut skip = skip_rows;
+        let opened = Self::open_with(path, |builder| {
+            // Row groups are left out as a whole, and rows of the next one are read and dropped: the reader's own way of
+            // skipping rows never ends on some damaged files.
+            let mut first = 0;
+            for group in builder.metadata().row_groups() {
+                let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+                if rows > skip {
+                    break;
+                }
+                skip -= rows;
+                first += 1;
+            }
+            let groups = (first..builder.metadata().num_row_groups()).collect();
+            Ok(builder.with_batch_size(ROWS).with_row_groups(groups))
+        })?;
+        Ok(ParquetFile { skip: usize::try_from(skip).unwrap_or(usize::MAX), ..opened })
     }
 
     /// Opens a file whose batches have at most so many rows, and about so many bytes. With `only`, it has just these columns.
@@ -61,7 +79,7 @@ impl ParquetFile {
         };
         let reader = guarded(open).and_then(|reader| reader.map_err(|e| e.to_string()));
         let reader = reader.map_err(|e| format!("{}: {e}", path.display()))?;
-        Ok(ParquetFile { schema: reader.schema(), reader: Some(reader) })
+        Ok(ParquetFile { schema: reader.schema(), reader: Some(reader), skip: 0 })
     }
 
     /// What its batches look like.
@@ -86,7 +104,19 @@ impl ParquetFile {
 
     fn next<T>(&mut self, take: impl FnOnce(RecordBatch) -> Result<T, String>) -> Option<Result<T, String>> {
         let mut reader = self.reader.take()?;
-        let next = guarded(|| reader.next().map(|batch| batch.map_err(|e| e.to_string()).and_then(take)));
+        let skip = &mut self.skip;
+        let mut next_rows = || loop {
+            let batch = match reader.next()? {
+                Ok(batch) => batch,
+                Err(error) => return Some(Err(error.to_string())),
+            };
+            let passed = batch.num_rows().min(*skip);
+            *skip -= passed;
+            if passed < batch.num_rows() {
+                return Some(Ok(batch.slice(passed, batch.num_rows() - passed)));
+            }
+        };
+        let next = guarded(|| next_rows().map(|batch| batch.and_then(take)));
         let next = next.transpose()?;
         if next.is_ok() {
             self.reader = Some(reader);
@@ -168,7 +198,7 @@ impl Read for UpToItsEnd {
 }
 
 /// The reader takes some damaged files at their word and panics: for us that is an error like any other.
-fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
+pub(super) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(read))
         .map_err(|_| "the file is damaged: the Parquet reader gave up on it".to_string())
 }

@@ -3,12 +3,13 @@
 //! Two threads in a row, so that waiting for the disk never waits for computing: the `sequencer` gives events their offsets,
 //! appends them to the log and acknowledges what is durable; the `applier` folds durable events into records, publishes them
 //! to readers and hands changes to the state store. `recover` brings state and log together at start; `files` feeds file
-//! sources in.
+//! sources in; `sealing` turns closed segments of the log into Parquet.
 
 mod applier;
 mod apply;
 mod files;
 mod recover;
+mod sealing;
 mod sequencer;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use self::recover::{Recovered, recover};
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
 use crate::limits::{APPLY_QUEUE, PUSH_QUEUE, PUSH_WAIT};
+use crate::log::Sealer;
 use crate::online::Memory;
 use crate::source::Decoded;
 
@@ -106,12 +108,13 @@ pub struct IngestThreads {
     sequencer: std::thread::JoinHandle<()>,
     applier: std::thread::JoinHandle<()>,
     flusher: std::thread::JoinHandle<()>,
+    sealing: std::thread::JoinHandle<()>,
 }
 
 impl IngestThreads {
     /// Waits until everything accepted is applied and on the disk.
     pub fn join(self) {
-        for thread in [self.sequencer, self.applier, self.flusher] {
+        for thread in [self.sequencer, self.applier, self.flusher, self.sealing] {
             if thread.join().is_err() {
                 tracing::error!("an ingest thread panicked");
             }
@@ -131,6 +134,10 @@ pub fn start(
     let pending: Arc<Vec<Pending>> = Arc::new(registry.sources.iter().map(|_| Pending::default()).collect());
     let disk_full = Arc::new(AtomicBool::new(false));
     let Recovered { log, store, meta, next_offsets, rebuild_mark, commits } = recovered;
+    // One message says as much as many: there may be something to seal.
+    let (closed, rotated) = std::sync::mpsc::sync_channel(1);
+    let sealer = Sealer::new(log.folder().to_path_buf(), sealing::key_columns(&registry));
+    let sealing = sealing::Sealing { sealer, rotated };
     let sequencer = sequencer::Sequencer {
         registry: registry.clone(),
         log,
@@ -138,6 +145,7 @@ pub fn start(
         durable,
         pending: pending.clone(),
         disk_full: disk_full.clone(),
+        closed,
         latest_arrival: clock.now(),
     };
     let (flushes, to_flush) = std::sync::mpsc::sync_channel(1);
@@ -155,6 +163,7 @@ pub fn start(
         sequencer: thread("sequencer", Box::new(move || sequencer.run(submissions))),
         applier: thread("applier", Box::new(move || applier.run(&applied))),
         flusher: thread("flusher", Box::new(move || flusher.run(&to_flush))),
+        sealing: thread("sealing", Box::new(move || sealing.run())),
     };
     (Ingest { queue, pending, disk_full }, threads)
 }

@@ -12,7 +12,7 @@ use tidemill_features::definitions::Registry;
 use super::apply::{apply_batch, fitted};
 use crate::clock::Clock;
 use crate::failure::Failure;
-use crate::log::{CommitLog, LogPlace, LogReader, LogWriter, read_commits};
+use crate::log::{CommitLog, LogPlace, LogReader, LogWriter, read_commits, remove_leftovers};
 use crate::online::{ChunkKey, Embedded, Flush, Memory, Meta, RecordKey, SourceLedger, StoreError, Updates, ViewMeta};
 
 /// What ingest starts from.
@@ -23,6 +23,14 @@ pub struct Recovered {
     pub(super) next_offsets: HashMap<(usize, u32), u64>,
     pub(super) rebuild_mark: PathBuf,
     pub(super) commits: CommitLog,
+}
+
+impl Recovered {
+    /// The log starts a new segment after this many bytes.
+    pub fn with_segments_of(mut self, bytes: u64) -> Recovered {
+        self.log.set_segment_bytes(bytes);
+        self
+    }
 }
 
 /// Brings everything that the data directory holds into memory.
@@ -43,6 +51,8 @@ pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Cl
         other => Failure::internal("E1017", other.to_string()),
     })?;
     clock.advance(meta.clock);
+    // The store is locked: no other process seals this log.
+    remove_leftovers(&data_dir.join("log")).map_err(|e| Failure::internal("E1018", e.to_string()))?;
     let replayed = match replay(data_dir, registry, memory, clock, &mut meta, &store) {
         Err(failure) if failure.code == "E1016" => {
             // A record that passed its checksum is broken inside: mark the state, so that the next start begins anew.

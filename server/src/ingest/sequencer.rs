@@ -31,6 +31,8 @@ pub(super) struct Sequencer {
     pub durable: SyncSender<Durable>,
     pub pending: Arc<Vec<Pending>>,
     pub disk_full: Arc<AtomicBool>,
+    /// told when a segment of the log is closed
+    pub closed: SyncSender<()>,
     /// the latest arrival that a source without a declared one was given
     pub latest_arrival: i64,
 }
@@ -87,10 +89,15 @@ impl Sequencer {
                 waiting.push((submission.source, frame, end, Some((submission.wait, submission.reply, receipt))));
             }
         }
-        if let Err(error) = self.log.sync().and_then(|()| self.log.rotate()) {
+        match self.log.sync().and_then(|()| self.log.rotate()) {
+            Ok(false) => {}
+            // Where a message is waiting already, it stands for this segment, too.
+            Ok(true) => drop(self.closed.try_send(())),
             // A full disk refuses a new segment only: this one goes on, and the next group tries again.
-            let error = stop_unless_full(error);
-            tracing::warn!(%error, "no room for a new segment of the event log");
+            Err(error) => {
+                let error = stop_unless_full(error);
+                tracing::warn!(%error, "no room for a new segment of the event log");
+            }
         }
         waiting.into_iter().all(|(source, frame, end, reply)| {
             let reply = match reply {

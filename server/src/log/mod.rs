@@ -1,19 +1,26 @@
 //! The event log: every consumed event, in order, on disk. The source of truth: state is derived from it.
 //!
 //! Segments of frames; a frame is one batch of one source, good events typed and bad ones with their reason, guarded by a
-//! checksum. `frame` is the format, `writer` appends (group commit: many frames, one fsync), `reader` walks from a place on,
-//! `commits` notes when events could first be read.
+//! checksum. `frame` is the format, `writer` appends (group commit: many frames, one fsync), `raw` reads one segment. Closed
+//! segments become Parquet files in the background (`sealed`). `reader` walks over both from a place on; `scan` gives the
+//! events of one source for training, some buckets of entities at a time; `commits` notes when events could first be read.
 
 pub use crate::place::LogPlace;
 
 mod commits;
 mod frame;
+mod raw;
 mod reader;
+mod scan;
+mod sealed;
 mod writer;
 
 pub use self::commits::{CommitLog, Notes, read_commits};
 pub use self::frame::{DeadEvent, Frame, SourceSchema};
-pub use self::reader::{LogReader, ReadFrame, segments};
+pub use self::raw::segments;
+pub use self::reader::{LogReader, ReadFrame};
+pub use self::scan::{EventScan, ScanRequest, Scanned};
+pub use self::sealed::{KeyColumns, Sealer, remove_leftovers};
 pub use self::writer::{AppendError, LogWriter};
 
 /// What is wrong with the log.
@@ -38,5 +45,13 @@ pub enum LogError {
         offset: u64,
         /// what was found
         what: &'static str,
+    },
+    /// a file of the log is missing or not what it was
+    #[error("E1020: {path} is damaged: {what}; restore the file from a copy")]
+    DamagedFile {
+        /// of the file
+        path: String,
+        /// what was found
+        what: String,
     },
 }

@@ -1,13 +1,11 @@
-//! Walking the log from a place on.
+//! Walking the log from a place on, over sealed pieces and segments alike.
 
-use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::frame::HEADER;
-use super::writer::segment_path;
+use super::raw::{Payload, RawSegment, segment_path, segments};
+use super::sealed::{Manifest, SealedFrames, damaged};
 use super::{Frame, LogError, LogPlace};
-use crate::limits::{BATCH_ROWS, FRAME_BYTES_MAX};
+use crate::limits::BATCH_ROWS;
 
 /// A frame and where it stands.
 pub struct ReadFrame {
@@ -23,52 +21,61 @@ pub struct ReadFrame {
 pub struct LogReader {
     folder: PathBuf,
     place: LogPlace,
-    file: Option<BufReader<File>>,
+    part: Part,
+    manifest: Manifest,
+    with_events: bool,
     /// in the last segment a torn tail ends the log; anywhere else it is damage
     last_segment: u64,
+    /// whether there was a segment at all
+    any: bool,
 }
 
-/// Numbers of the segments in a folder, ascending.
-pub fn segments(folder: &Path) -> Result<Vec<u64>, LogError> {
-    let named = |error| LogError::Io { path: folder.display().to_string(), error };
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(named(error)),
-    };
-    let mut numbers = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(named)?.file_name();
-        let number: Option<u64> = name.to_str().and_then(|n| n.strip_suffix(".log")).and_then(|n| n.parse().ok());
-        numbers.extend(number);
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
+/// What is being read.
+enum Part {
+    None,
+    Raw(RawSegment),
+    Sealed(Box<SealedFrames>),
 }
 
 impl LogReader {
-    /// Starts at a place; at the front of the first segment where it is the default.
+    /// Starts at a place; at the front of the log where it is the default.
     pub fn open(folder: &Path, from: LogPlace) -> Result<LogReader, LogError> {
+        // In this order: a segment that is gone by now was in the manifest before.
         let numbers = segments(folder)?;
-        let first = numbers.first().copied().unwrap_or(0);
-        if numbers.windows(2).any(|pair| pair[1] != pair[0] + 1) {
-            let path = folder.display().to_string();
-            return Err(LogError::Damaged { path, offset: 0, what: "a segment is missing" });
+        let manifest = Manifest::load(folder)?;
+        let sealed_end = manifest.end_segment();
+        // Where the process ended before a sealed segment was removed, both forms are there.
+        let numbers: Vec<u64> = numbers.into_iter().filter(|number| *number >= sealed_end).collect();
+        let missing = (sealed_end..).zip(&numbers).find(|(expected, found)| expected != *found);
+        if let Some((missing, _)) = missing {
+            return Err(damaged(&segment_path(folder, missing), "it is missing, and later segments are there"));
         }
-        if from != LogPlace::default() {
+        let any = !numbers.is_empty() || sealed_end > 0;
+        let last_segment = numbers.last().copied().unwrap_or(sealed_end.saturating_sub(1));
+        if from != LogPlace::default() && manifest.piece_at(from).is_none() {
             let path = segment_path(folder, from.segment);
-            if std::fs::metadata(&path).map_or(0, |m| m.len()) < from.offset || !numbers.contains(&from.segment) {
+            let at_front = from == LogPlace { segment: sealed_end, offset: 0 };
+            // One that has just been sealed is gone, and will be found as it is opened.
+            let short = std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() < from.offset);
+            if short || !(at_front || numbers.contains(&from.segment)) {
                 let (path, offset) = (path.display().to_string(), from.offset);
                 return Err(LogError::Damaged { path, offset, what: "it ends before events that the state has" });
             }
         }
-        let place = if from.segment < first { LogPlace { segment: first, offset: 0 } } else { from };
         Ok(LogReader {
             folder: folder.to_path_buf(),
-            place,
-            file: None,
-            last_segment: numbers.last().copied().unwrap_or(0),
+            place: from.max(manifest.front().unwrap_or_default()),
+            part: Part::None,
+            manifest,
+            with_events: true,
+            last_segment,
+            any,
         })
+    }
+
+    /// For those who look for bad events only: sealed frames come without their events.
+    pub fn without_events(self) -> LogReader {
+        LogReader { with_events: false, ..self }
     }
 
     /// Where the next frame would stand: behind the last one, once `next` has given None.
@@ -79,87 +86,71 @@ impl LogReader {
     /// The next frame; None at the end of the log.
     pub fn next_frame(&mut self) -> Result<Option<ReadFrame>, LogError> {
         loop {
-            let path = segment_path(&self.folder, self.place.segment);
-            let named = |error| LogError::Io { path: path.display().to_string(), error };
-            if self.file.is_none() {
-                let mut file = match File::open(&path) {
-                    Ok(file) => file,
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                    Err(error) => return Err(named(error)),
-                };
-                file.seek(SeekFrom::Start(self.place.offset)).map_err(named)?;
-                self.file = Some(BufReader::with_capacity(1 << 18, file));
+            if matches!(self.part, Part::None) && !self.open_part()? {
+                return Ok(None);
             }
-            let Some(file) = &mut self.file else { return Ok(None) };
-            match read_payload(file).map_err(named)? {
-                Payload::Whole(payload) => {
-                    let what = "the frame cannot be decoded";
-                    let frame = Frame::decode(&payload, BATCH_ROWS).map_err(|_| self.damaged(what))?;
-                    let place = self.place;
-                    self.place.offset += (HEADER + payload.len()) as u64;
-                    return Ok(Some(ReadFrame { place, end: self.place, frame }));
-                }
-                Payload::End if self.place.segment < self.last_segment => {
-                    self.place = LogPlace { segment: self.place.segment + 1, offset: 0 };
-                    self.file = None;
-                }
-                Payload::End => return Ok(None),
-                Payload::Broken { torn } => {
-                    // The last bytes of the last segment may be those of a write that never finished.
-                    if self.place.segment == self.last_segment && torn {
-                        return Ok(None);
+            match &mut self.part {
+                Part::None => {}
+                Part::Sealed(sealed) => {
+                    if let Some(read) = sealed.next_frame()? {
+                        self.place = read.end;
+                        return Ok(Some(read));
                     }
-                    return Err(self.damaged("its checksum does not fit"));
+                    self.place = sealed.to();
+                    self.part = Part::None;
                 }
+                Part::Raw(raw) => match raw.next_payload()? {
+                    Payload::Whole(payload) => {
+                        let (place, end) = (self.place, raw.place());
+                        let frame = Frame::decode(&payload, BATCH_ROWS)
+                            .map_err(|_| raw.damaged(place.offset, "the frame cannot be decoded"))?;
+                        self.place = end;
+                        return Ok(Some(ReadFrame { place, end, frame }));
+                    }
+                    Payload::End if self.place.segment < self.last_segment => {
+                        self.place = LogPlace { segment: self.place.segment + 1, offset: 0 };
+                        self.part = Part::None;
+                    }
+                    Payload::End => return Ok(None),
+                    // The last bytes of the last segment may be those of a write that never finished.
+                    Payload::Broken { torn: true } if self.place.segment == self.last_segment => return Ok(None),
+                    Payload::Broken { .. } => {
+                        return Err(raw.damaged(self.place.offset, "its checksum does not fit"));
+                    }
+                },
             }
         }
     }
 
-    fn damaged(&self, what: &'static str) -> LogError {
-        let path = segment_path(&self.folder, self.place.segment).display().to_string();
-        LogError::Damaged { path, offset: self.place.offset, what }
+    /// Opens what holds the place. False: the log ends here.
+    fn open_part(&mut self) -> Result<bool, LogError> {
+        if !self.any || self.place.segment > self.last_segment {
+            return Ok(false);
+        }
+        loop {
+            if let Some(piece) = self.manifest.piece_at(self.place) {
+                if let Some(sealed) = SealedFrames::open(&self.folder, piece, self.place, self.with_events)? {
+                    self.part = Part::Sealed(Box::new(sealed));
+                    return Ok(true);
+                }
+            } else if let Some(raw) = RawSegment::open(&self.folder, self.place)? {
+                self.part = Part::Raw(raw);
+                return Ok(true);
+            }
+            // Segments are replaced while they are read: then the manifest says by what.
+            let manifest = Manifest::load(&self.folder)?;
+            if manifest.piece_at(self.place) == self.manifest.piece_at(self.place) {
+                return Err(self.missing());
+            }
+            self.manifest = manifest;
+        }
     }
-}
 
-enum Payload {
-    Whole(Vec<u8>),
-    End,
-    /// `torn`: nothing readable can follow
-    Broken {
-        torn: bool,
-    },
-}
-
-fn read_payload(file: &mut BufReader<File>) -> std::io::Result<Payload> {
-    let mut header = Vec::with_capacity(HEADER);
-    file.by_ref().take(HEADER as u64).read_to_end(&mut header)?;
-    if header.is_empty() {
-        return Ok(Payload::End);
+    /// What is not there at the place.
+    fn missing(&self) -> LogError {
+        let gone = |path: &PathBuf| !path.exists();
+        let files = self.manifest.piece_at(self.place).into_iter().flat_map(|piece| piece.files());
+        let path = files.map(|file| self.folder.join(&file.path)).find(gone);
+        damaged(&path.unwrap_or_else(|| segment_path(&self.folder, self.place.segment)), "it is missing")
     }
-    let (Some(length), Some(checksum), Some(guard)) = (word(&header, 0), word(&header, 4), word(&header, 8)) else {
-        return Ok(Payload::Broken { torn: true });
-    };
-    let left = file.get_ref().metadata()?.len().saturating_sub(file.stream_position()?);
-    if guard != crc32fast::hash(&header[..8]) {
-        // Zeros are what a file system leaves where a file's length came to the disk before its bytes.
-        let mut rest = header;
-        file.read_to_end(&mut rest)?;
-        return Ok(Payload::Broken { torn: rest.iter().all(|byte| *byte == 0) });
-    }
-    if length as usize > FRAME_BYTES_MAX {
-        return Ok(Payload::Broken { torn: false });
-    }
-    if u64::from(length) > left {
-        return Ok(Payload::Broken { torn: true });
-    }
-    let mut payload = vec![0; length as usize];
-    file.read_exact(&mut payload)?;
-    if crc32fast::hash(&payload) == checksum {
-        return Ok(Payload::Whole(payload));
-    }
-    Ok(Payload::Broken { torn: payload.iter().all(|byte| *byte == 0) && u64::from(length) == left })
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes)
 }

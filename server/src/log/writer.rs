@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::raw::segment_path;
 use super::{Frame, LogError, LogPlace};
 use crate::limits::SEGMENT_BYTES;
 
@@ -22,11 +23,7 @@ pub struct LogWriter {
     file: File,
     place: LogPlace,
     buffer: Vec<u8>,
-}
-
-/// Path of a segment.
-pub(super) fn segment_path(folder: &Path, segment: u64) -> PathBuf {
-    folder.join(format!("{segment:020}.log"))
+    segment_bytes: u64,
 }
 
 impl LogWriter {
@@ -45,7 +42,23 @@ impl LogWriter {
         file.set_len(end.offset).map_err(named)?;
         file.seek(SeekFrom::Start(end.offset)).map_err(named)?;
         sync_folder(folder).map_err(named)?;
-        Ok(LogWriter { folder: folder.to_path_buf(), file, place: end, buffer: Vec::new() })
+        Ok(LogWriter {
+            folder: folder.to_path_buf(),
+            file,
+            place: end,
+            buffer: Vec::new(),
+            segment_bytes: SEGMENT_BYTES,
+        })
+    }
+
+    /// Where the log is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Starts a new segment after this many bytes.
+    pub fn set_segment_bytes(&mut self, bytes: u64) {
+        self.segment_bytes = bytes;
     }
 
     /// Adds a frame to those that the next `write` appends, and tells where the log ends behind it.
@@ -73,10 +86,10 @@ impl LogWriter {
         self.file.sync_data().map_err(AppendError::Unknown)
     }
 
-    /// Starts a new segment if this one is long enough; everything is durable.
-    pub fn rotate(&mut self) -> Result<(), AppendError> {
-        if self.place.offset < SEGMENT_BYTES {
-            return Ok(());
+    /// Starts a new segment if this one is long enough; everything is durable. Tells whether it did.
+    pub fn rotate(&mut self) -> Result<bool, AppendError> {
+        if self.place.offset < self.segment_bytes {
+            return Ok(false);
         }
         let next = LogPlace { segment: self.place.segment + 1, offset: 0 };
         let path = segment_path(&self.folder, next.segment);
@@ -84,11 +97,11 @@ impl LogWriter {
         sync_folder(&self.folder).map_err(AppendError::Unknown)?;
         self.file = file;
         self.place = next;
-        Ok(())
+        Ok(true)
     }
 }
 
 /// Makes the names in a folder durable.
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }

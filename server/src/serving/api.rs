@@ -139,7 +139,7 @@ pub fn dead_letters(server: &Server, request: &v1::DeadLettersRequest) -> Result
     }
     let limit = if request.limit == 0 { 100 } else { request.limit as usize };
     let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
-    let mut reader = LogReader::open(&server.log_folder, LogPlace::default()).map_err(broken)?;
+    let mut reader = LogReader::open(&server.log_folder, LogPlace::default()).map_err(broken)?.without_events();
     let mut letters = Vec::new();
     while let Some(read) = reader.next_frame().map_err(broken)? {
         let frame = read.frame;

@@ -11,6 +11,7 @@ mod metamorphic;
 mod parity;
 mod readme;
 mod replay;
+mod sealing;
 mod serving;
 mod sql;
 mod templates;

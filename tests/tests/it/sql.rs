@@ -19,6 +19,7 @@ use tidemill_features::expression::{Column, Expression, Frame, Scope, compile};
 use tidemill_features::value::{DataType, Value, decimal_text};
 
 use self::duckdb::DuckDb;
+pub use self::duckdb::python;
 use self::forms::{BARE, COLUMNS, DIFFERENT, KINDS, Kind, LEFT_OUT, LITERALS, OUTERMOST, SAME};
 use self::rows::{Row, arrays, data_type, json_of, row};
 use crate::parity::{cases, run};

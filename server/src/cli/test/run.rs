@@ -14,7 +14,7 @@ use tidemill_proto::v1::{self, push_request::Rows};
 
 use super::fixture::{Expect, FixtureFile, Test, json_of, row_json};
 use crate::clock::Clock;
-use crate::components::Server;
+use crate::components::{Options, Server};
 use crate::failure::Failure;
 use crate::serving::explain::{Explained, explain};
 use crate::serving::json_columns::column_of_one;
@@ -52,8 +52,9 @@ pub(super) async fn run_test(
     let folder = tempfile::Builder::new().prefix("tidemill-test-").tempdir();
     let folder = folder.map_err(|e| Failure::internal("E5019", format!("no folder for the test: {e}")))?;
     let path = folder.path().to_path_buf();
+    let options = Options::default();
     let opened =
-        tokio::task::spawn_blocking(move || Server::open_at(registry, &path, Clock::standing_at(now), 0.0)).await;
+        tokio::task::spawn_blocking(move || Server::open_at(registry, &path, Clock::standing_at(now), options)).await;
     let (server, threads) = opened.map_err(|e| Failure::internal("E5014", e.to_string()))??;
     let found = send_and_read(&server, file, test, all, now).await;
     server.stop();

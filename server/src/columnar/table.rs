@@ -1,0 +1,111 @@
+//! Parquet files as record batches: some columns, and only the row groups that can hold what is asked for. For files whose
+//! bytes were found to be right: the readers of foreign ones are in `parquet`.
+
+use std::fs::File;
+use std::ops::RangeInclusive;
+
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchReader};
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::reader::ChunkReader;
+use parquet::file::statistics::Statistics;
+
+use super::parquet::guarded;
+
+/// Which rows and columns of a file are read.
+#[derive(Clone, Debug)]
+pub struct TableRequest<'a> {
+    /// names of columns; None: all
+    pub columns: Option<&'a [&'a str]>,
+    /// row groups without a value of this integer column in this range are skipped
+    pub groups: Option<(&'a str, RangeInclusive<i64>)>,
+    /// rows of a batch, at most
+    pub batch_rows: usize,
+}
+
+/// A file that is being read, batch by batch.
+pub struct ParquetTable {
+    reader: ParquetRecordBatchReader,
+    /// how many row groups are read
+    pub groups: usize,
+}
+
+impl ParquetTable {
+    /// Of a file on the disk, read piece by piece.
+    pub fn open(file: File, request: &TableRequest<'_>) -> Result<Self, String> {
+        guarded(|| Self::start(file, request))?
+    }
+
+    /// Of a file that is in memory.
+    pub fn in_memory(bytes: Bytes, request: &TableRequest<'_>) -> Result<Self, String> {
+        guarded(|| Self::start(bytes, request))?
+    }
+
+    fn start<R: ChunkReader + 'static>(input: R, request: &TableRequest<'_>) -> Result<Self, String> {
+        let options = ArrowReaderOptions::new();
+        let builder =
+            ParquetRecordBatchReaderBuilder::try_new_with_options(input, options).map_err(|e| e.to_string())?;
+        let mut builder = builder.with_batch_size(request.batch_rows);
+        if let Some(names) = request.columns {
+            let mask = ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
+            builder = builder.with_projection(mask);
+        }
+        let mut groups = builder.metadata().num_row_groups();
+        if let Some((column, range)) = &request.groups {
+            let all = builder.metadata().row_groups().iter().enumerate();
+            let kept: Vec<usize> = all.filter(|(_, group)| may_hold(group, column, range)).map(|(at, _)| at).collect();
+            groups = kept.len();
+            builder = builder.with_row_groups(kept);
+        }
+        Ok(ParquetTable { reader: builder.build().map_err(|e| e.to_string())?, groups })
+    }
+
+    /// Names of the columns that it gives.
+    pub fn names(&self) -> Vec<String> {
+        self.reader.schema().fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// The next rows; None at the end.
+    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, String> {
+        guarded(|| self.reader.next().transpose().map_err(|e| e.to_string()))?
+    }
+
+    /// All that is left, as one array for each column.
+    pub fn rest(mut self) -> Result<Vec<ArrayRef>, String> {
+        let mut parts: Vec<Vec<ArrayRef>> = Vec::new();
+        while let Some(batch) = self.next_batch()? {
+            parts.resize_with(batch.num_columns(), Vec::new);
+            parts.iter_mut().zip(batch.columns()).for_each(|(part, column)| part.push(column.clone()));
+        }
+        if parts.is_empty() {
+            let schema = self.reader.schema();
+            return Ok(schema.fields().iter().map(|field| arrow_array::new_empty_array(field.data_type())).collect());
+        }
+        parts.into_iter().map(|part| joined(&part)).collect()
+    }
+}
+
+/// Arrays one behind the other.
+pub fn joined(parts: &[ArrayRef]) -> Result<ArrayRef, String> {
+    let parts: Vec<&dyn arrow_array::Array> = parts.iter().map(AsRef::as_ref).collect();
+    arrow_select::concat::concat(&parts).map_err(|e| e.to_string())
+}
+
+/// Some rows of an array, in the order asked for.
+pub fn picked(array: &ArrayRef, rows: &[u32]) -> Result<ArrayRef, String> {
+    let rows = arrow_array::UInt32Array::from(rows.to_vec());
+    arrow_select::take::take(array, &rows, None).map_err(|e| e.to_string())
+}
+
+/// Whether a row group can hold a value of the range. Without statistics it can.
+fn may_hold(group: &RowGroupMetaData, column: &str, range: &RangeInclusive<i64>) -> bool {
+    let found = group.columns().iter().find(|chunk| chunk.column_path().string() == column);
+    let (least, most) = match found.and_then(|chunk| chunk.statistics()) {
+        Some(Statistics::Int64(of)) => (of.min_opt().copied(), of.max_opt().copied()),
+        Some(Statistics::Int32(of)) => (of.min_opt().map(|v| i64::from(*v)), of.max_opt().map(|v| i64::from(*v))),
+        _ => return true,
+    };
+    least.is_none_or(|least| least <= *range.end()) && most.is_none_or(|most| most >= *range.start())
+}

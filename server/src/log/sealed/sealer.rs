@@ -1,0 +1,207 @@
+//! Turns closed segments into pieces, one at a time.
+//!
+//! A segment is removed only after its frames have been read back from the new files and encoded to the very bytes that it
+//! has, and after the manifest names these files. Whatever ends the process in between leaves one of both forms whole;
+//! the next start removes the other.
+
+use std::path::{Path, PathBuf};
+
+use super::disk::{TEMPORARY, damaged, io_error};
+use super::frames::SealedFrames;
+use super::gather::{Gathered, KeyColumns};
+use super::manifest::{Manifest, SealedPiece};
+use crate::limits::{BATCH_ROWS, SEAL_PIECE_BYTES};
+use crate::log::frame::HEADER;
+use crate::log::raw::{Payload, RawSegment, segment_path, segments};
+use crate::log::writer::sync_folder;
+use crate::log::{Frame, LogError, LogPlace};
+
+/// Folders of sealed files below that of the log.
+const FOLDERS: [&str; 3] = ["events", "frames", "dead"];
+/// Frames between two looks at whether to go on.
+const FRAMES_AT_ONCE: usize = 64;
+
+/// Seals the segments of a log.
+pub struct Sealer {
+    folder: PathBuf,
+    key_columns: KeyColumns,
+    piece_bytes: u64,
+}
+
+impl Sealer {
+    /// For the log in a folder. The key columns decide how events are sorted.
+    pub fn new(folder: PathBuf, key_columns: KeyColumns) -> Self {
+        Sealer { folder, key_columns, piece_bytes: SEAL_PIECE_BYTES }
+    }
+
+    /// Sorts fewer bytes of the log at once.
+    pub fn with_piece_bytes(self, piece_bytes: u64) -> Self {
+        Sealer { piece_bytes, ..self }
+    }
+
+    /// Seals the first segment that is closed and not sealed yet. `go_on` is asked between steps; when it says no, all stays
+    /// as it was. Gives the number of the segment if it was sealed; None: there is none, or it was to stop.
+    pub fn seal_next(&self, go_on: &mut dyn FnMut() -> bool) -> Result<Option<u64>, LogError> {
+        let mut manifest = Manifest::load(&self.folder)?;
+        let segment = manifest.end_segment();
+        let numbers = segments(&self.folder)?;
+        // The last segment is still being written.
+        if numbers.last().is_none_or(|last| *last <= segment) {
+            return Ok(None);
+        }
+        if !numbers.contains(&segment) {
+            return Err(damaged(&segment_path(&self.folder, segment), "it is missing"));
+        }
+        let Some(mut pieces) = self.write_pieces(segment, go_on)? else { return Ok(None) };
+        let next = LogPlace { segment: segment + 1, offset: 0 };
+        if let Some(last) = pieces.last_mut() {
+            last.set_to(next);
+        }
+        if !self.comes_back(segment, &pieces, go_on)? {
+            return Ok(None);
+        }
+        manifest.pieces.extend(pieces);
+        manifest.store(&self.folder)?;
+        if go_on() {
+            let path = segment_path(&self.folder, segment);
+            std::fs::remove_file(&path).map_err(io_error(&path))?;
+        }
+        Ok(Some(segment))
+    }
+
+    fn write_pieces(
+        &self,
+        segment: u64,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Vec<SealedPiece>>, LogError> {
+        let mut pieces: Vec<SealedPiece> = Vec::new();
+        let mut gathered = Gathered::new(&self.key_columns, LogPlace { segment, offset: 0 });
+        let mut raw = Frames::open(&self.folder, segment)?;
+        for count in 0.. {
+            if count % FRAMES_AT_ONCE == 0 && !go_on() {
+                return Ok(None);
+            }
+            let next = raw.next()?;
+            let place = next.as_ref().map_or(raw.segment.place(), |(place, _)| *place);
+            let full = place.offset - gathered.from().offset >= self.piece_bytes;
+            if full || next.is_none() {
+                let whole = std::mem::replace(&mut gathered, Gathered::new(&self.key_columns, place));
+                let Some(mut piece) = whole.write(&self.folder, go_on)? else { return Ok(None) };
+                piece.set_to(place);
+                pieces.push(piece);
+            }
+            let Some((place, payload)) = next else { return Ok(Some(pieces)) };
+            let frame = raw.decoded(place, &payload)?;
+            let taken = gathered.push(place, raw.segment.place().offset, frame);
+            taken.map_err(|what| damaged(&segment_path(&self.folder, segment), what))?;
+        }
+        Ok(None)
+    }
+
+    /// Whether pieces give back the frames of a segment to the byte. False: it was to stop.
+    fn comes_back(
+        &self,
+        segment: u64,
+        pieces: &[SealedPiece],
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, LogError> {
+        let path = segment_path(&self.folder, segment);
+        let differs = |place: LogPlace| {
+            let what = format!(
+                "its frame at byte {} does not come back from its sealed form; it stays as it is",
+                place.offset
+            );
+            damaged(&path, what)
+        };
+        let mut raw = Frames::open(&self.folder, segment)?;
+        let mut encoded = Vec::new();
+        for piece in pieces {
+            let sealed = SealedFrames::open(&self.folder, piece, piece.from(), true)?;
+            let mut sealed = sealed.ok_or_else(|| differs(piece.from()))?;
+            let mut count = 0;
+            while let Some(read) = sealed.next_frame()? {
+                count += 1;
+                if count % FRAMES_AT_ONCE == 0 && !go_on() {
+                    return Ok(false);
+                }
+                let (place, payload) = raw.next()?.ok_or_else(|| differs(read.place))?;
+                encoded.clear();
+                read.frame.encode(&mut encoded);
+                let same = place == read.place && raw.segment.place() == read.end;
+                if !same || encoded.get(HEADER..) != Some(payload.as_slice()) {
+                    return Err(differs(place));
+                }
+            }
+        }
+        match raw.next()? {
+            Some((place, _)) => Err(differs(place)),
+            None => Ok(true),
+        }
+    }
+}
+
+/// Frames of a closed segment, none of which may be broken.
+struct Frames {
+    segment: RawSegment,
+}
+
+impl Frames {
+    fn open(folder: &Path, segment: u64) -> Result<Frames, LogError> {
+        let opened = RawSegment::open(folder, LogPlace { segment, offset: 0 })?;
+        let segment = opened.ok_or_else(|| damaged(&segment_path(folder, segment), "it is missing"))?;
+        Ok(Frames { segment })
+    }
+
+    fn next(&mut self) -> Result<Option<(LogPlace, Vec<u8>)>, LogError> {
+        let place = self.segment.place();
+        match self.segment.next_payload()? {
+            Payload::Whole(payload) => Ok(Some((place, payload))),
+            Payload::End => Ok(None),
+            Payload::Broken { .. } => Err(self.segment.damaged(place.offset, "its checksum does not fit")),
+        }
+    }
+
+    fn decoded(&self, place: LogPlace, payload: &[u8]) -> Result<Frame, LogError> {
+        let what = "the frame cannot be decoded";
+        Frame::decode(payload, BATCH_ROWS).map_err(|_| self.segment.damaged(place.offset, what))
+    }
+}
+
+/// Removes what a crash has left: segments that are sealed, and files that the manifest does not name. Only for the process
+/// that owns the log, before it seals.
+pub fn remove_leftovers(folder: &Path) -> Result<(), LogError> {
+    let manifest = Manifest::load(folder)?;
+    for segment in segments(folder)?.into_iter().filter(|segment| *segment < manifest.end_segment()) {
+        let path = segment_path(folder, segment);
+        std::fs::remove_file(&path).map_err(io_error(&path))?;
+    }
+    let named: std::collections::HashSet<PathBuf> =
+        manifest.pieces.iter().flat_map(SealedPiece::files).map(|file| folder.join(&file.path)).collect();
+    let mut files = Vec::new();
+    for kind in FOLDERS {
+        files_below(&folder.join(kind), &mut files)?;
+    }
+    let temporary = folder.join(format!("{}.{TEMPORARY}", super::manifest::MANIFEST));
+    files.extend(Some(temporary).filter(|path| path.exists()));
+    for path in files.into_iter().filter(|path| !named.contains(path)) {
+        // Anything else is not ours to remove.
+        let ours = path.extension().is_some_and(|ending| ending == "parquet" || ending == TEMPORARY);
+        if ours {
+            std::fs::remove_file(&path).map_err(io_error(&path))?;
+        }
+    }
+    if folder.is_dir() { sync_folder(folder).map_err(io_error(folder)) } else { Ok(()) }
+}
+
+fn files_below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), LogError> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error(folder)(error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(io_error(folder))?.path();
+        if path.is_dir() { files_below(&path, files)? } else { files.push(path) }
+    }
+    Ok(())
+}

@@ -21,7 +21,7 @@ def with_duckdb():
     connection.execute("SET TimeZone = 'UTC'")
     rows = f"read_parquet('{pattern}', union_by_name = true)"
     count, total, users, first, last = connection.execute(
-        f"SELECT count(*), sum(amount), count(DISTINCT \"user\"), min(at), max(at) FROM {rows}"
+        f"SELECT count(*), sum(amount), count(DISTINCT \"user\"), min(\"at\"), max(\"at\") FROM {rows}"
     ).fetchone()
     price, tags, vector = connection.execute(
         f"SELECT sum(price), sum(len(tags)), sum(list_sum(place)) FROM {rows}"

@@ -154,7 +154,7 @@ impl Timeline<'_> {
     fn highest_tile(&self, row: usize, end: usize, until: i64) -> Option<(usize, usize)> {
         let (mut found, mut size) = (None, FANOUT);
         for (level, visible_from) in self.tiles_visible_from.iter().enumerate() {
-            if row % size != 0 || row + size > end || visible_from[row / size] > until {
+            if !row.is_multiple_of(size) || row + size > end || visible_from[row / size] > until {
                 break;
             }
             found = Some((level, size));

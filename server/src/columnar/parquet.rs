@@ -217,7 +217,6 @@ mod tests {
             "endless_list.parquet",
             "endless_skip.parquet",
             "slow_unit.parquet",
-            "list_of_bools.parquet",
         ] {
             let read = ParquetFile::open(&folder.join(name), 0).and_then(|mut file| {
                 while let Some(next) = file.next_columns() {

@@ -40,6 +40,9 @@ pub struct Replay<'r> {
     pub stop: &'r AtomicBool,
 }
 
+/// Takes an event of a key.
+type Visit<'v> = dyn FnMut(&[u8], Piled<'_>) -> Result<(), Failure> + 'v;
+
 /// The events of one view's keys, and which rows ask for each key.
 struct Gathered<'g> {
     read: &'g ViewRead,
@@ -161,13 +164,13 @@ impl Replay<'_> {
         view: &View,
         (at, batch, seen_from): (usize, &EventBatch, &[i64]),
         is_wanted: &dyn Fn(&[u8]) -> bool,
-        visit: &mut dyn FnMut(&[u8], Piled<'_>) -> Result<(), Failure>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), Failure> {
         let (source, Some(stream)) = (&self.registry.sources[at], &view.stream) else { return Ok(()) };
         let prepared = Prepared::of_keys(view, stream, source, batch, is_wanted);
-        for row in 0..batch.len() {
+        for (row, visible_from) in seen_from.iter().copied().enumerate() {
             let Some(key) = prepared.key(row) else { continue };
-            visit(key, Piled { key: 0, event: prepared.incoming(row), visible_from: seen_from[row] })?;
+            visit(key, Piled { key: 0, event: prepared.incoming(row), visible_from })?;
         }
         Ok(())
     }

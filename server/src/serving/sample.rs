@@ -160,10 +160,8 @@ fn write_all(folder: &Path, answers: &Receiver<Vec<u8>>) -> std::io::Result<()> 
             }
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
         };
-        if open.as_ref().is_some_and(|(_, bytes)| *bytes >= SAMPLE_SEGMENT_BYTES) {
-            if let Some((mut file, _)) = open.take() {
-                file.flush()?;
-            }
+        if let Some((mut file, _)) = open.take_if(|(_, bytes)| *bytes >= SAMPLE_SEGMENT_BYTES) {
+            file.flush()?;
         }
         let (file, bytes) = match &mut open {
             Some(open) => open,

@@ -73,7 +73,7 @@ fn verified(server: &Server) -> (Json, Option<i32>) {
 /// Pushes events and reads between them, as a live system does.
 async fn live(server: &Server) {
     let client = server.client().await;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64;
+    let now = tidemill::clock::Clock::default().now();
     for step in 0..40i64 {
         let mut rows = String::new();
         for i in 0..5 {

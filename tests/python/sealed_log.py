@@ -31,7 +31,7 @@ def with_duckdb():
         f"SELECT _partition, _offset FROM {rows} ORDER BY _segment, _position, _offset"
     ).fetchall()
     frames, consumed = connection.execute(f"SELECT count(*), sum(_consumed) FROM '{log}/frames/*.parquet'").fetchone()
-    dead = connection.execute(f"SELECT _offset, code, reason, payload::VARCHAR FROM '{log}/dead/*.parquet' ORDER BY 1")
+    dead = connection.execute(f"SELECT _offset, code, reason, decode(payload) FROM '{log}/dead/*.parquet' ORDER BY 1")
     return {
         "count": count,
         "total": total,

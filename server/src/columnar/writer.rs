@@ -17,6 +17,9 @@ const ZSTD_LEVEL: i32 = 3;
 /// Pages are cut at this many rows, so that the page index tells something about small row groups, too.
 const PAGE_ROWS: usize = 8192;
 
+/// Bytes of a dictionary of numbers: with more than some 4,000 different ones in a row group, differences are smaller.
+const NUMBERS_DICTIONARY_BYTES: usize = 32 << 10;
+
 /// A Parquet file under construction.
 pub struct TableWriter<W: Write + Send> {
     schema: Arc<Schema>,
@@ -58,13 +61,13 @@ impl<W: Write + Send> TableWriter<W> {
     }
 }
 
-/// Integers and times that no dictionary serves are kept as differences, which takes half of what plain ones do.
+/// Integers and times of which there are many are kept as differences, which takes half of what a dictionary of them does.
 fn encoded(properties: WriterPropertiesBuilder, field: &Field) -> WriterPropertiesBuilder {
     let path = ColumnPath::from(field.name().as_str());
     match field.data_type() {
-        ArrowType::Int64 | ArrowType::Timestamp(..) => {
-            properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
-        }
+        ArrowType::Int64 | ArrowType::Timestamp(..) => properties
+            .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED)
+            .set_column_dictionary_page_size_limit(path, NUMBERS_DICTIONARY_BYTES),
         _ => properties,
     }
 }

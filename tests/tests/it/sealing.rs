@@ -98,7 +98,7 @@ async fn load_with_kills(folder: &Path, batches: &[(i64, i64)], seed: u64) {
         let server = Server::start(folder).await;
         let client = server.client().await;
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let wait = Duration::from_millis(20 + (random >> 33) % 400);
+        let wait = Duration::from_millis(1 + (random >> 33) % 60);
         let killer = tokio::spawn(async move {
             tokio::time::sleep(wait).await;
             server.kill();

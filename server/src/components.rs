@@ -97,6 +97,7 @@ impl Server {
         let clock = Arc::new(clock);
         let recovered = recover(data_dir, &registry, &memory, &clock)?.with_segments_of(options.segment_bytes);
         let log_folder = data_dir.join("log");
+        remove_temporary(&data_dir.join("tmp"));
         let past = Past::new(registry.clone(), log_folder.clone());
         let (ingest, threads) = start(registry.clone(), clock.clone(), memory.clone(), recovered);
         let sampler = Sampler::start(&data_dir.join("answers"), options.verify_share);
@@ -166,6 +167,16 @@ impl Server {
     pub async fn closed(&self) {
         let mut closing = self.closing.subscribe();
         let _ = closing.wait_for(|closing| *closing).await;
+    }
+}
+
+/// What jobs of a process that was killed have left; the state's lock says that no other process uses it.
+fn remove_temporary(folder: &Path) {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "temporary files stay in {}", folder.display());
+        }
+        _ => {}
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Servers run as processes of their own, so that their CPU time (user and system, from /proc) can be told from the client's:
 //! on shared machines CPU time per request lasts, wall time does not. Each bench prints the question that it answers. `… -- vocabulary`
-//! runs the table of aggregates alone.
+//! runs the table of aggregates alone, `… -- training` training sets beside DuckDB and Polars.
 
 mod apply;
 mod echo;
 mod processes;
 mod reads;
+mod training;
 mod vocabulary;
 mod whole_path;
 
@@ -18,13 +19,17 @@ fn main() -> anyhow::Result<()> {
         return runtime.block_on(echo::serve());
     }
     println!("| question | figure | bar |\n|---|---|---|");
+    if only.as_deref() == Some("training") {
+        return runtime.block_on(training::run(&std::env::args().skip(2).collect::<Vec<_>>()));
+    }
     vocabulary::run()?;
     if only.as_deref() == Some("vocabulary") {
         return Ok(());
     }
     apply::run()?;
     runtime.block_on(reads::run())?;
-    runtime.block_on(whole_path::run())
+    runtime.block_on(whole_path::run())?;
+    runtime.block_on(training::run(&[]))
 }
 
 /// One line of the table.

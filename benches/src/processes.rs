@@ -38,6 +38,19 @@ impl Process {
         Ok(pages * 4096)
     }
 
+    /// Begins the greatest resident size anew.
+    pub fn forget_peak(&self) -> Result<()> {
+        Ok(std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")?)
+    }
+
+    /// The greatest resident size, in bytes.
+    pub fn peak_resident(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes: u64 = line.and_then(|line| line.split_whitespace().next()).unwrap_or("0").parse()?;
+        Ok(kilobytes * 1024)
+    }
+
     /// SIGTERM, and waits.
     pub fn terminate(mut self) -> Result<()> {
         Command::new("kill").arg(self.child.id().to_string()).status()?;

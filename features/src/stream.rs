@@ -104,10 +104,17 @@ impl<'b> Prepared<'b> {
             row_errors: 0,
         };
         let mut inputs: Vec<Value<'_>> = Vec::with_capacity(stream.inputs.len());
+        // Events that come sorted by their keys are asked about once for each key.
+        let (mut last_key, mut wanted) = (Vec::new(), true);
         for row in 0..count {
             let frame = Frame { columns: &columns, row, now: 0, errors: &errors };
             prepared.push_key(stream, row);
-            if !prepared.key(row).is_none_or(is_wanted) {
+            if prepared.keys.get(row) != last_key.as_slice() {
+                last_key.clear();
+                last_key.extend_from_slice(prepared.keys.get(row));
+                wanted = prepared.key(row).is_none_or(is_wanted);
+            }
+            if !wanted {
                 prepared.forget_key();
                 continue;
             }

@@ -68,8 +68,8 @@ pub const HEADER_BYTES_MAX: u32 = 16 * 1024;
 pub const DEFINITION_FILES_MAX: usize = 1_000;
 /// Bytes of one definition file.
 pub const DEFINITION_BYTES_MAX: u64 = 4 << 20;
-/// Buckets that a replay cuts the keys of a view into; the events of one bucket and thread are in memory at once.
-pub const PILE_BUCKETS: usize = 256;
+/// Events that a thread of a replay holds at once, about: more of a view are read some buckets of keys at a time.
+pub const REPLAY_EVENTS: u64 = 1 << 19;
 /// Bytes of gathered events of one view that a replay holds in memory before it writes them to temporary files.
 pub const PILE_BYTES: usize = 256 << 20;
 /// Bytes of a joined table's rows in a replay: events see rows of any key, so all of them are in memory.

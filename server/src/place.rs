@@ -1,4 +1,9 @@
-//! Places in the event log, which the log and the state store both speak of.
+//! Places: where an event stands in the log, and which bucket its entity belongs to. The log, the stores and training speak of
+//! both.
+
+use tidemill_features::hash::hash_bytes;
+
+use crate::limits::SHARDS;
 
 /// A place in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -7,4 +12,9 @@ pub struct LogPlace {
     pub segment: u64,
     /// byte in it
     pub offset: u64,
+}
+
+/// The shard of an encoded entity key; it is also the bucket by which sealed files are sorted.
+pub fn shard_of(key: &[u8]) -> usize {
+    (hash_bytes(key) % SHARDS as u64) as usize
 }

@@ -133,6 +133,23 @@ pub struct Stream {
     pub filters: Vec<Expression>,
 }
 
+impl Stream {
+    /// The columns of the source that the view needs, ascending.
+    pub fn columns_read(&self, source: &Source) -> Vec<usize> {
+        let selected = self.select.iter().filter_map(|(_, expression)| expression.as_ref());
+        let expressions = selected.chain(&self.filter).chain(&self.inputs).chain(&self.filters);
+        let mut columns: Vec<usize> =
+            expressions.chain(&source.delete_when).flat_map(|e| e.columns.iter().copied()).collect();
+        columns.extend(&self.key_columns);
+        columns.extend(source.event_id);
+        // Columns of tables and selected ones stand behind those of the source.
+        columns.retain(|column| *column < source.fields.len());
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+}
+
 /// A feature computed at read.
 #[derive(Debug)]
 pub struct Derived {

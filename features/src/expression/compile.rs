@@ -1,6 +1,7 @@
 //! From text to closures: parses with `sqlparser`, resolves names, checks types, builds one closure a node.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 
 use sqlparser::ast::{
     BinaryOperator, CastKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
@@ -50,8 +51,9 @@ pub fn compile(text: &str, scope: &dyn Scope) -> Result<Expression, Fault> {
     if next.token != Token::EOF {
         return Err(fault(next.span.start, format!("expected the end of the expression, found `{}`", next.token)));
     }
-    let typed = Compiler::new(scope).expression(&parsed)?;
-    Ok(Expression { text: text.to_string(), data_type: typed.data_type, evaluate: typed.evaluate })
+    let compiler = Compiler::new(scope);
+    let typed = compiler.expression(&parsed)?;
+    Ok(compiler.finished(text.to_string(), typed))
 }
 
 pub(super) fn fault(at: Location, message: impl Into<String>) -> Fault {
@@ -78,11 +80,18 @@ pub(super) fn parse_fault(error: ParserError) -> Fault {
 pub(super) struct Compiler<'s> {
     scope: &'s dyn Scope,
     nodes: Cell<usize>,
+    /// columns that were named so far
+    columns: RefCell<BTreeSet<usize>>,
 }
 
 impl<'s> Compiler<'s> {
     fn new(scope: &'s dyn Scope) -> Self {
-        Compiler { scope, nodes: Cell::new(0) }
+        Compiler { scope, nodes: Cell::new(0), columns: RefCell::default() }
+    }
+
+    fn finished(&self, text: String, typed: Typed) -> Expression {
+        let columns = self.columns.borrow().iter().copied().collect();
+        Expression { text, data_type: typed.data_type, columns, evaluate: typed.evaluate }
     }
 
     fn expression(&self, expr: &Expr) -> Result<Typed, Fault> {
@@ -231,9 +240,10 @@ impl<'s> Compiler<'s> {
         let ([Typed { literal: Some(Value::Text(reference)), .. }], Some(key)) = (&arguments[..], key) else {
             return Err(fault(at, "lookup takes a feature as text and a key: lookup('view:feature', key)"));
         };
-        let key = Expression { text: key_text, data_type: key.data_type, evaluate: key.evaluate };
+        let key = self.finished(key_text, key);
         let found = self.scope.lookup(reference, key);
         let (column, data_type) = found.map_err(|(message, near)| Fault { near, ..fault(at, message) })?;
+        self.columns.borrow_mut().insert(column);
         Ok(Typed::new(data_type, move |frame| frame.columns[column].value(frame.row)))
     }
 
@@ -242,6 +252,7 @@ impl<'s> Compiler<'s> {
         let parts: Vec<&str> = path.iter().map(|ident| ident.value.as_str()).collect();
         let (index, data_type) =
             self.scope.resolve(&parts).map_err(|(message, near)| Fault { near, ..fault(at, message) })?;
+        self.columns.borrow_mut().insert(index);
         Ok(Typed::new(data_type, move |frame| frame.columns[index].value(frame.row)))
     }
 
@@ -351,8 +362,8 @@ pub fn compile_call(text: &str, scope: &dyn Scope) -> Result<Call, Fault> {
         };
         let at = expr.span().start;
         let typed = compiler.expression(expr)?;
-        let expression = Expression { text: expr.to_string(), data_type: typed.data_type, evaluate: typed.evaluate };
-        arguments.push(Argument { expression, literal: typed.literal, place: (at.line.max(1), at.column.max(1)) });
+        let (literal, place) = (typed.literal.clone(), (at.line.max(1), at.column.max(1)));
+        arguments.push(Argument { expression: compiler.finished(expr.to_string(), typed), literal, place });
     }
     Ok(Call { name, arguments })
 }

@@ -35,6 +35,8 @@ pub struct Expression {
     pub text: String,
     /// None where the expression is the literal NULL
     pub data_type: Option<DataType>,
+    /// the columns that it reads, ascending
+    pub columns: Vec<usize>,
     evaluate: Evaluate,
 }
 
@@ -42,7 +44,7 @@ impl Expression {
     /// A column as it is.
     pub(crate) fn column(name: &str, at: usize, data_type: DataType) -> Self {
         let typed = Typed::new(data_type, move |frame| frame.columns[at].value(frame.row));
-        Expression { text: name.to_string(), data_type: typed.data_type, evaluate: typed.evaluate }
+        Expression { text: name.to_string(), data_type: typed.data_type, columns: vec![at], evaluate: typed.evaluate }
     }
 
     /// The value for one row.

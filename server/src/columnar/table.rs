@@ -1,4 +1,4 @@
-//! Parquet files as record batches: some columns, and only the row groups that can hold what is asked for. For files whose
+//! Parquet files as record batches: some columns, and only the pages that can hold what is asked for. For files whose
 //! bytes were found to be right: the readers of foreign ones are in `parquet`.
 
 use std::fs::File;
@@ -7,8 +7,11 @@ use std::ops::RangeInclusive;
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchReader};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::reader::ChunkReader;
 use parquet::file::statistics::Statistics;
 
@@ -19,8 +22,8 @@ use super::parquet::guarded;
 pub struct TableRequest<'a> {
     /// names of columns; None: all
     pub columns: Option<&'a [&'a str]>,
-    /// row groups without a value of this integer column in this range are skipped
-    pub groups: Option<(&'a str, RangeInclusive<i64>)>,
+    /// pages in which this integer column, by which the file is sorted, has no value of this range are skipped
+    pub within: Option<(&'a str, RangeInclusive<i64>)>,
     /// rows of a batch, at most
     pub batch_rows: usize,
 }
@@ -28,8 +31,6 @@ pub struct TableRequest<'a> {
 /// A file that is being read, batch by batch.
 pub struct ParquetTable {
     reader: ParquetRecordBatchReader,
-    /// how many row groups are read
-    pub groups: usize,
 }
 
 impl ParquetTable {
@@ -44,7 +45,8 @@ impl ParquetTable {
     }
 
     fn start<R: ChunkReader + 'static>(input: R, request: &TableRequest<'_>) -> Result<Self, String> {
-        let options = ArrowReaderOptions::new();
+        let index = if request.within.is_some() { PageIndexPolicy::Optional } else { PageIndexPolicy::Skip };
+        let options = ArrowReaderOptions::new().with_page_index_policy(index);
         let builder =
             ParquetRecordBatchReaderBuilder::try_new_with_options(input, options).map_err(|e| e.to_string())?;
         let mut builder = builder.with_batch_size(request.batch_rows);
@@ -52,14 +54,14 @@ impl ParquetTable {
             let mask = ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
             builder = builder.with_projection(mask);
         }
-        let mut groups = builder.metadata().num_row_groups();
-        if let Some((column, range)) = &request.groups {
+        if let Some((column, range)) = &request.within {
             let all = builder.metadata().row_groups().iter().enumerate();
-            let kept: Vec<usize> = all.filter(|(_, group)| may_hold(group, column, range)).map(|(at, _)| at).collect();
-            groups = kept.len();
-            builder = builder.with_row_groups(kept);
+            let groups: Vec<usize> =
+                all.filter(|(_, group)| may_hold(group, column, range)).map(|(at, _)| at).collect();
+            let rows = rows_within(builder.metadata(), &groups, column, range);
+            builder = builder.with_row_groups(groups).with_row_selection(rows);
         }
-        Ok(ParquetTable { reader: builder.build().map_err(|e| e.to_string())?, groups })
+        Ok(ParquetTable { reader: builder.build().map_err(|e| e.to_string())? })
     }
 
     /// Names of the columns that it gives.
@@ -108,4 +110,40 @@ fn may_hold(group: &RowGroupMetaData, column: &str, range: &RangeInclusive<i64>)
         _ => return true,
     };
     least.is_none_or(|least| least <= *range.end()) && most.is_none_or(|most| most >= *range.start())
+}
+
+/// The rows of pages that can hold a value of the range. A group whose pages are not described is read whole.
+fn rows_within(
+    metadata: &ParquetMetaData,
+    groups: &[usize],
+    column: &str,
+    range: &RangeInclusive<i64>,
+) -> RowSelection {
+    let mut selectors = Vec::new();
+    for group in groups {
+        let rows = usize::try_from(metadata.row_group(*group).num_rows()).unwrap_or(0);
+        let pages = pages_of(metadata, *group, column).unwrap_or_default();
+        if pages.is_empty() {
+            selectors.push(RowSelector::select(rows));
+        }
+        for (at, (first, least, most)) in pages.iter().enumerate() {
+            let end = pages.get(at + 1).map_or(rows, |(next, ..)| *next);
+            let count = end.saturating_sub(*first);
+            let holds = least <= range.end() && most >= range.start();
+            selectors.push(if holds { RowSelector::select(count) } else { RowSelector::skip(count) });
+        }
+    }
+    selectors.into()
+}
+
+/// By page of a column: its first row, its least and its greatest value. None: nothing is known of them.
+fn pages_of(metadata: &ParquetMetaData, group: usize, column: &str) -> Option<Vec<(usize, i64, i64)>> {
+    let at = metadata.row_group(group).columns().iter().position(|chunk| chunk.column_path().string() == column)?;
+    let offsets = metadata.offset_index()?.get(group)?.get(at)?;
+    let ColumnIndexMetaData::INT64(values) = metadata.column_index()?.get(group)?.get(at)? else { return None };
+    let pages = offsets.page_locations().iter().enumerate().map(|(page, location)| {
+        let (least, most) = (*values.min_value(page)?, *values.max_value(page)?);
+        Some((usize::try_from(location.first_row_index).ok()?, least, most))
+    });
+    pages.collect()
 }

@@ -19,7 +19,7 @@ pub use self::commits::{CommitLog, Notes, read_commits};
 pub use self::frame::{DeadEvent, Frame, SourceSchema};
 pub use self::raw::segments;
 pub use self::reader::{LogReader, ReadFrame};
-pub use self::scan::{EventScan, ScanRequest, Scanned};
+pub use self::scan::{EventScan, ScanRequest, Scanned, SealedLog};
 pub use self::sealed::{KeyColumns, Sealer, remove_leftovers};
 pub use self::writer::{AppendError, LogWriter};
 

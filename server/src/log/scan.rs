@@ -1,10 +1,11 @@
-//! All events of one source, some buckets of entities at a time: what training reads.
+//! The sealed events of one source, some buckets of entities at a time: what training reads.
 //!
-//! Sealed files come first, one after the other, each sorted by bucket, entity key, event time and log order; of them only the
-//! row groups are read that may hold one of the buckets. What is not sealed yet follows in the order of the log. Every event
-//! comes with the place of its frame, so that a caller can restore the order of the log for each entity.
+//! Sealed files come one after the other, each sorted by bucket, entity key, event time and log order; of them only the pages
+//! are read that may hold one of the buckets. Every event comes with the place of its frame, so that a caller can restore the
+//! order of the log for each entity. What is not sealed yet is read frame by frame: `SealedLog` says where that begins, and
+//! stands for one moment of the log, whatever is sealed while it is read.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,7 @@ use super::sealed::{
     ARRIVAL_TIME, BUCKET, EventsFile, Manifest, OFFSET, PARTITION, POSITION, SEGMENT, SealedPiece, bucket_of, damaged,
     open_checked,
 };
-use super::{LogError, LogPlace, LogReader, ReadFrame, SourceSchema};
+use super::{LogError, LogPlace, SourceSchema};
 use crate::columnar::{ParquetTable, TableRequest, column, picked};
 use crate::limits::SCAN_ROWS;
 
@@ -49,6 +50,44 @@ pub struct Scanned {
     pub places: Vec<LogPlace>,
 }
 
+/// The sealed part of the log at one moment.
+pub struct SealedLog {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+impl SealedLog {
+    /// Of the log in a folder, as it is now.
+    pub fn open(folder: &Path) -> Result<SealedLog, LogError> {
+        Ok(SealedLog { folder: folder.to_path_buf(), manifest: Manifest::load(folder)? })
+    }
+
+    /// Where the log goes on behind it.
+    pub fn end(&self) -> LogPlace {
+        LogPlace { segment: self.manifest.end_segment(), offset: 0 }
+    }
+
+    /// How many events of a source there are in files that are sorted by these columns; None: some of its files are not.
+    pub fn sorted_by(&self, source: &str, key: &[&str]) -> Option<u64> {
+        let files = self.manifest.pieces.iter().flat_map(|piece| piece.events.iter().map(move |file| (piece, file)));
+        let mut of_source =
+            files.filter(|(piece, file)| piece.schemas.get(file.schema).is_some_and(|s| s.source == source));
+        of_source.try_fold(0, |events, (_, file)| (file.key == *key).then_some(events + file.file.rows))
+    }
+
+    /// Reads events of one source.
+    pub fn scan(&self, request: ScanRequest) -> EventScan {
+        let wanted = |partition: &u32, from: u64| request.until.get(partition).is_some_and(|until| from < *until);
+        let of_source = |piece: &&SealedPiece| {
+            let mut positions = piece.positions.iter().filter(|range| range.source == request.source);
+            positions.any(|range| wanted(&range.partition, range.from))
+        };
+        let pieces = self.manifest.pieces.iter().filter(of_source).cloned().collect();
+        let (files, ready) = (VecDeque::new(), VecDeque::new());
+        EventScan { folder: self.folder.clone(), request, pieces, files, file: None, ready, rows_read: 0 }
+    }
+}
+
 /// A scan under way.
 pub struct EventScan {
     folder: PathBuf,
@@ -56,14 +95,9 @@ pub struct EventScan {
     pieces: VecDeque<SealedPiece>,
     files: VecDeque<(EventsFile, SourceSchema)>,
     file: Option<FileScan>,
-    /// where the log goes on behind the pieces
-    sealed_end: LogPlace,
-    tail: Option<LogReader>,
-    /// partitions of which everything has been seen that is asked for
-    complete: HashSet<u32>,
     ready: VecDeque<Scanned>,
-    /// row groups that were read
-    groups_read: usize,
+    /// rows of the pages that were read
+    rows_read: usize,
 }
 
 /// A sealed file that is being read.
@@ -77,40 +111,9 @@ struct FileScan {
 }
 
 impl EventScan {
-    /// Starts a scan of the log in a folder.
-    pub fn open(folder: &Path, request: ScanRequest) -> Result<EventScan, LogError> {
-        let manifest = Manifest::load(folder)?;
-        let sealed_end = LogPlace { segment: manifest.end_segment(), offset: 0 };
-        let wanted = |partition: &u32, from: u64| request.until.get(partition).is_some_and(|until| from < *until);
-        let of_source = |piece: &SealedPiece| {
-            let mut positions = piece.positions.iter().filter(|range| range.source == request.source);
-            positions.any(|range| wanted(&range.partition, range.from))
-        };
-        let mut complete: HashSet<u32> =
-            request.until.keys().filter(|partition| !wanted(partition, 0)).copied().collect();
-        for range in manifest.pieces.iter().flat_map(|piece| &piece.positions) {
-            if range.source == request.source && !wanted(&range.partition, range.to) {
-                complete.insert(range.partition);
-            }
-        }
-        let pieces = manifest.pieces.iter().filter(|piece| of_source(piece)).cloned().collect();
-        Ok(EventScan {
-            folder: folder.to_path_buf(),
-            request,
-            pieces,
-            files: VecDeque::new(),
-            file: None,
-            sealed_end,
-            tail: None,
-            complete,
-            ready: VecDeque::new(),
-            groups_read: 0,
-        })
-    }
-
-    /// How many row groups of sealed files have been opened.
-    pub fn groups_read(&self) -> usize {
-        self.groups_read
+    /// Rows of the pages that have been read, whether asked for or not.
+    pub fn rows_read(&self) -> usize {
+        self.rows_read
     }
 
     /// The next events; None at the end.
@@ -122,6 +125,7 @@ impl EventScan {
             if let Some(mut file) = self.file.take() {
                 let broken = |what: String| damaged(&file.path, what);
                 if let Some(rows) = file.table.next_batch().map_err(broken)? {
+                    self.rows_read += rows.num_rows();
                     self.ready.extend(file.events(&self.request, &rows).map_err(broken)?);
                     self.file = Some(file);
                 }
@@ -129,7 +133,7 @@ impl EventScan {
                 self.file = Some(self.open_file(&events, schema)?);
             } else if let Some(piece) = self.pieces.pop_front() {
                 self.enter(&piece)?;
-            } else if !self.read_tail()? {
+            } else {
                 return Ok(None);
             }
         }
@@ -155,59 +159,18 @@ impl EventScan {
         let mut names: Vec<&str> = vec![BUCKET, PARTITION, OFFSET, SEGMENT, POSITION, ARRIVAL_TIME];
         names.extend(stored.fields.get(stored.event_time).map(|(name, _)| name.as_str()));
         for (at, field) in self.request.schema.fields.iter().enumerate() {
-            let needed = self.request.wants(at) || (!bucketed && self.request.key.contains(&at));
+            let hashed = !bucketed && !self.request.is_whole() && self.request.key.contains(&at);
+            let needed = self.request.wants(at) || hashed;
             if needed && stored.fields.contains(field) {
                 names.push(&field.0);
             }
         }
         let (least, most) = (i64::from(*self.request.buckets.start()), i64::from(*self.request.buckets.end()));
-        let groups = bucketed.then_some((BUCKET, least..=most));
-        let asked = TableRequest { columns: Some(&names), groups, batch_rows: SCAN_ROWS };
+        let within = (bucketed && !self.request.is_whole()).then_some((BUCKET, least..=most));
+        let asked = TableRequest { columns: Some(&names), within, batch_rows: SCAN_ROWS };
         let table = ParquetTable::open(file, &asked).map_err(|what| damaged(&path, what))?;
-        self.groups_read += table.groups;
         let names = table.names();
         Ok(FileScan { path, stored, names, table, bucketed })
-    }
-
-    /// Reads on in what is not sealed. False: the scan is at its end.
-    fn read_tail(&mut self) -> Result<bool, LogError> {
-        // What stands behind the last position may not even be durable.
-        if self.request.until.keys().all(|partition| self.complete.contains(partition)) {
-            return Ok(false);
-        }
-        let tail = match &mut self.tail {
-            Some(tail) => tail,
-            None => self.tail.insert(LogReader::open(&self.folder, self.sealed_end)?),
-        };
-        let Some(ReadFrame { place, frame, .. }) = tail.next_frame()? else { return Ok(false) };
-        if frame.source != self.request.source {
-            return Ok(true);
-        }
-        let until = self.request.until.get(&frame.partition).copied().unwrap_or(0);
-        if frame.first_offset + frame.consumed >= until {
-            self.complete.insert(frame.partition);
-        }
-        for batch in frame.batches {
-            let (request, rows) = (&self.request, batch.len());
-            let columns: Vec<Column> =
-                request.schema.fields.iter().map(|field| fitted(&frame.schema, field, &batch.columns, rows)).collect();
-            let kept =
-                |row: &usize| batch.offsets[*row] < until && request.buckets.contains(&request.bucket(&columns, *row));
-            let kept: Vec<usize> = (0..rows).filter(kept).collect();
-            if kept.is_empty() {
-                continue;
-            }
-            let of_place = |(at, column): (usize, Column)| request.asked(at, kept.len() == rows, column, &kept);
-            let batch = EventBatch {
-                columns: columns.into_iter().enumerate().map(of_place).collect(),
-                times: kept.iter().map(|row| batch.times[*row]).collect(),
-                arrivals: kept.iter().map(|row| batch.arrivals[*row]).collect(),
-                partition: batch.partition,
-                offsets: kept.iter().map(|row| batch.offsets[*row]).collect(),
-            };
-            self.ready.push_back(Scanned { places: vec![place; batch.len()], batch });
-        }
-        Ok(true)
     }
 }
 
@@ -222,34 +185,10 @@ impl ScanRequest {
         own.clone().map(|(name, _)| name).eq(names) && own.clone().all(|field| stored.fields.contains(field))
     }
 
-    fn bucket(&self, columns: &[Column], row: usize) -> u8 {
-        let key = encode_key(self.key.iter().map(|at| columns[*at].value(row)));
-        bucket_of(&key.unwrap_or_default())
+    /// Whether all buckets are asked for.
+    fn is_whole(&self) -> bool {
+        self.buckets == (0..=u8::MAX)
     }
-
-    /// A column with the rows that are kept, if it is asked for.
-    fn asked(&self, at: usize, all: bool, column: Column, kept: &[usize]) -> Column {
-        if !self.wants(at) {
-            return Column::Values(Vec::new());
-        }
-        if all {
-            return column;
-        }
-        let mut builder = crate::columnar::ColumnsBuilder::new([&self.schema.fields[at].1.data_type]);
-        kept.iter().for_each(|row| builder.push(0, &column.value(*row)));
-        builder.finish().pop().unwrap_or_else(|| Column::Values(Vec::new()))
-    }
-}
-
-/// A field's column out of those that were stored; nulls where it was not there.
-fn fitted(
-    stored: &SourceSchema,
-    field: &(String, tidemill_features::definitions::FieldType),
-    columns: &[Column],
-    rows: usize,
-) -> Column {
-    let at = stored.fields.iter().position(|own| own == field);
-    at.and_then(|at| columns.get(at)).cloned().unwrap_or_else(|| nulls(rows))
 }
 
 fn nulls(rows: usize) -> Column {
@@ -326,6 +265,9 @@ impl FileScan {
 
     /// By row: its bucket under the key that is asked for.
     fn buckets(&self, request: &ScanRequest, rows: &RecordBatch) -> Result<Vec<u8>, String> {
+        if request.is_whole() {
+            return Ok(vec![0; rows.num_rows()]);
+        }
         if self.bucketed {
             return Ok(self.numbers(BUCKET, rows)?.iter().map(|bucket| *bucket as u8).collect());
         }

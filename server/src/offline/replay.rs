@@ -1,65 +1,65 @@
 //! Replay: what a service names, for rows of keys and times, from the event log. Training sets, snapshots and verification
 //! are replays.
 //!
-//! One walk over the log gathers the events of all keys that are asked for; then, bucket by bucket and on all cores, each
-//! key's events become a timeline that is read at each of its rows. Lookups are replays of their own, for the keys that came
-//! out.
+//! Sealed files are sorted by entity: where that is the entity of a view, its events are read some buckets of keys at a time,
+//! on all cores, when their keys are (`ranges`). All other events are gathered first, each view's in a pile. Lookups are
+//! replays of their own, for the keys that came out.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use tidemill_features::codec::{Cursor, Damaged};
-use tidemill_features::definitions::{Registry, View};
-use tidemill_features::read::{Answer, Context, ReadError, Status, TimelineBuilder};
-use tidemill_features::service::{Derivation, Keys, ReadPlan, RequestRows, ViewRead, encode_keys};
-use tidemill_features::stream::{EventBatch, Prepared};
+use tidemill_features::definitions::{Registry, Source, Stream, View};
+use tidemill_features::read::{Answer, Status};
+use tidemill_features::service::{Derivation, Keys, ReadPlan, ViewRead, encode_keys};
+use tidemill_features::stream::Prepared;
 use tidemill_features::value::Value;
 
 use super::Visibility;
-use super::pile::{Pile, Piled, read_event};
-use super::tables::{AllTables, ReplayedTables, TableRows};
+use super::asked::AskedKeys;
+use super::event_log::{ALL_BUCKETS, EventLog, FileRange, Located};
+use super::pile::{Pile, Piled};
+use super::tables::{AllTables, TableRows};
 use super::visibility::Sight;
-use crate::failure::Failure;
-
-/// Calls back with each batch of some sources (by their places in the registry), in the order of the log.
-pub type Walk<'w> =
-    dyn Fn(&[usize], &mut dyn FnMut(usize, &EventBatch) -> Result<(), Failure>) -> Result<(), Failure> + Sync + 'w;
+use crate::failure::{Failure, Remedy};
+use crate::place::shard_of;
 
 /// The event log as reads of many moments see it.
 pub struct Replay<'r> {
     /// the definitions
     pub registry: &'r Registry,
-    /// goes over the log up to the positions that count
-    pub walk: &'r Walk<'r>,
+    /// the events that count
+    pub log: &'r dyn EventLog,
     /// for temporary files
     pub folder: &'r Path,
     /// set when nobody waits for the result any more
     pub stop: &'r AtomicBool,
 }
 
-/// Takes an event of a key.
-type Visit<'v> = dyn FnMut(&[u8], Piled<'_>) -> Result<(), Failure> + 'v;
-
-/// The events of one view's keys, and which rows ask for each key.
-struct Gathered<'g> {
-    read: &'g ViewRead,
-    view: &'g View,
-    numbers: HashMap<&'g [u8], u32>,
-    /// by number of the key
-    rows: Vec<Vec<u32>>,
-    pile: Pile<'g>,
+/// One view of a replay: whose features, and the events that are not read from files sorted by its entity.
+pub(super) struct Gathered<'g> {
+    pub read: &'g ViewRead,
+    pub view: &'g View,
+    pub stream: &'g Stream,
+    pub source: &'g Source,
+    pub keys: AskedKeys<'g>,
+    pub pile: Pile<'g>,
+    /// events in files sorted by the view's entity; None: not all of them are, and the pile has everything
+    pub sorted: Option<u64>,
 }
 
 /// The rows of a replay: for whom, when.
-struct Wanted<'w> {
-    keys: &'w Keys,
-    times: &'w [i64],
+pub(super) struct Wanted<'w> {
+    pub keys: &'w Keys,
+    pub times: &'w [i64],
     /// what each row sees, in the terms of `Sight`
-    until: &'w [i64],
+    pub until: Vec<i64>,
+    pub sight: Sight<'w>,
 }
+
+/// Takes an event of a key.
+type Visit<'v> = dyn FnMut(&[u8], Piled<'_>) -> Result<(), Failure> + 'v;
 
 impl Replay<'_> {
     /// Reads the plan's features for rows of keys, each at its own T; by output, then row.
@@ -71,13 +71,16 @@ impl Replay<'_> {
         visibility: &Visibility,
     ) -> Result<Vec<Vec<Answer>>, Failure> {
         let encoded = encode_keys(plan, keys)?;
-        let mut gathered: Vec<Gathered<'_>> =
-            plan.views.iter().zip(&encoded).map(|(read, keys)| self.asked_for(read, keys)).collect();
+        let mut gathered = Vec::with_capacity(plan.views.len());
+        for (read, keys) in plan.views.iter().zip(&encoded) {
+            gathered.extend(self.asked_for(read, keys));
+        }
         let mut tables = self.tables_of(&gathered);
-        let until = self.gather(&mut gathered, &mut tables, (times, visibility))?;
+        let sight = Sight::new(visibility);
+        self.gather(&mut gathered, &mut tables, &sight)?;
         let slots: Vec<Mutex<Vec<Answer>>> =
             (0..plan.slots).map(|_| Mutex::new(vec![unanswered(); keys.rows])).collect();
-        let wanted = Wanted { keys, times, until: &until };
+        let wanted = Wanted { keys, times, until: sight.until(times), sight };
         for gathered in &gathered {
             self.read_view(gathered, &tables, &wanted, &slots)?;
         }
@@ -89,21 +92,20 @@ impl Replay<'_> {
             let found = self.read(plan, keys, &times, &visibility.of_rows(rows))?;
             Ok::<_, Failure>(found.into_iter().flatten().collect())
         })?;
-        Ok(plan.outputs.iter().map(|slot| slots[*slot].clone()).collect())
+        let mut outputs = Vec::with_capacity(plan.outputs.len());
+        for (at, slot) in plan.outputs.iter().enumerate() {
+            let again = plan.outputs[at + 1..].contains(slot);
+            outputs.push(if again { slots[*slot].clone() } else { std::mem::take(&mut slots[*slot]) });
+        }
+        Ok(outputs)
     }
 
-    fn asked_for<'g>(&'g self, read: &'g ViewRead, keys: &'g [Vec<u8>]) -> Gathered<'g> {
-        let mut numbers: HashMap<&[u8], u32> = HashMap::new();
-        let mut rows: Vec<Vec<u32>> = Vec::new();
-        for (row, key) in keys.iter().enumerate() {
-            let next = rows.len() as u32;
-            let number = *numbers.entry(key).or_insert(next);
-            if number == next {
-                rows.push(Vec::new());
-            }
-            rows[number as usize].push(row as u32);
-        }
-        Gathered { read, view: &self.registry.views[read.view], numbers, rows, pile: Pile::new(self.folder) }
+    fn asked_for<'g>(&'g self, read: &'g ViewRead, keys: &'g [Vec<u8>]) -> Option<Gathered<'g>> {
+        let view = &*self.registry.views[read.view];
+        let stream = view.stream.as_ref()?;
+        let source = &*self.registry.sources[stream.source];
+        let sorted = self.log.sorted_by(stream.source, &stream.key_columns);
+        Some(Gathered { read, view, stream, source, keys: AskedKeys::of(keys), pile: Pile::new(self.folder), sorted })
     }
 
     /// The tables that the views join, still empty.
@@ -118,154 +120,100 @@ impl Replay<'_> {
         tables
     }
 
-    /// One walk over the log: events into piles, rows into tables. The result is what each row sees.
+    /// Events into piles, rows into tables.
     fn gather(
         &self,
         gathered: &mut [Gathered<'_>],
         tables: &mut AllTables<'_>,
-        (times, visibility): (&[i64], &Visibility),
-    ) -> Result<Vec<i64>, Failure> {
-        let mut sight = Sight::new(visibility);
-        let source_of = |view: &View| view.stream.as_ref().map(|stream| stream.source);
-        let table_views: Vec<&View> =
+        sight: &Sight<'_>,
+    ) -> Result<(), Failure> {
+        let views: Vec<&View> =
             tables.keys().filter_map(|name| Some(&*self.registry.views[self.registry.view(name)?])).collect();
-        let mut sources: Vec<usize> = gathered.iter().filter_map(|g| source_of(g.view)).collect();
-        sources.extend(table_views.iter().filter_map(|view| source_of(view)));
+        let tables_views: Vec<(&View, &Stream)> =
+            views.iter().filter_map(|view| Some((*view, view.stream.as_ref()?))).collect();
+        for gathered in gathered.iter_mut().filter(|gathered| gathered.sorted.is_none()) {
+            let stream = gathered.stream;
+            self.read_files(stream, &mut |located| self.pile(gathered, located, sight))?;
+        }
+        for (view, stream) in &tables_views {
+            let Some(rows) = tables.get_mut(&view.name) else { continue };
+            self.read_files(stream, &mut |located| self.put_rows((view, stream), rows, located, sight))?;
+        }
+        let mut sources: Vec<usize> = gathered.iter().map(|gathered| gathered.stream.source).collect();
+        sources.extend(tables_views.iter().map(|(_, stream)| stream.source));
         sources.sort_unstable();
         sources.dedup();
-        (self.walk)(&sources, &mut |source, batch| {
-            self.go_on()?;
-            let seen_from = sight.of_batch(source, &self.registry.sources[source], batch);
-            for gathered in gathered.iter_mut().filter(|g| source_of(g.view) == Some(source)) {
-                let Gathered { view, numbers, pile, .. } = gathered;
-                self.each_event(
-                    view,
-                    (source, batch, &seen_from),
-                    &|key| numbers.contains_key(key),
-                    &mut |key, mut piled| {
-                        piled.key = numbers.get(key).copied().unwrap_or_default();
-                        pile.push(&piled)
-                    },
-                )?;
+        self.log.read_rest(&sources, &mut |source, located| {
+            for gathered in gathered.iter_mut().filter(|gathered| gathered.stream.source == source) {
+                self.pile(gathered, &located, sight)?;
             }
-            for view in table_views.iter().filter(|view| source_of(view) == Some(source)) {
+            for (view, stream) in tables_views.iter().filter(|(_, stream)| stream.source == source) {
                 let Some(rows) = tables.get_mut(&view.name) else { continue };
-                self.each_event(view, (source, batch, &seen_from), &|_| true, &mut |key, piled| {
-                    rows.push(key, &piled)
-                })?;
+                self.put_rows((view, stream), rows, &located, sight)?;
             }
             Ok(())
-        })?;
-        Ok(sight.until(times))
+        })
+    }
+
+    /// All events in files that a view reads.
+    fn read_files(
+        &self,
+        stream: &Stream,
+        visit: &mut dyn FnMut(&Located) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let columns = stream.columns_read(&self.registry.sources[stream.source]);
+        let (source, key) = (stream.source, &stream.key_columns[..]);
+        let range = FileRange { source, key, columns: &columns, buckets: ALL_BUCKETS };
+        self.log.read_files(&range, &mut |located| visit(&located))
+    }
+
+    fn pile(&self, gathered: &mut Gathered<'_>, located: &Located, sight: &Sight<'_>) -> Result<(), Failure> {
+        let Gathered { view, stream, keys, pile, .. } = gathered;
+        self.each_event((view, stream), located, sight, &|key| keys.number(key).is_some(), &mut |key, mut piled| {
+            piled.key = keys.number(key).unwrap_or_default();
+            pile.push(shard_of(key), &piled)
+        })
+    }
+
+    fn put_rows(
+        &self,
+        of: (&View, &Stream),
+        rows: &mut TableRows<'_>,
+        located: &Located,
+        sight: &Sight<'_>,
+    ) -> Result<(), Failure> {
+        self.each_event(of, located, sight, &|_| true, &mut |key, piled| rows.push(key, &piled))
     }
 
     fn each_event(
         &self,
-        view: &View,
-        (at, batch, seen_from): (usize, &EventBatch, &[i64]),
+        (view, stream): (&View, &Stream),
+        Located { batch, places }: &Located,
+        sight: &Sight<'_>,
         is_wanted: &dyn Fn(&[u8]) -> bool,
         visit: &mut Visit<'_>,
     ) -> Result<(), Failure> {
-        let (source, Some(stream)) = (&self.registry.sources[at], &view.stream) else { return Ok(()) };
+        self.go_on()?;
+        let source = &self.registry.sources[stream.source];
+        let seen_from = sight.of_batch(stream.source, source, batch);
         let prepared = Prepared::of_keys(view, stream, source, batch, is_wanted);
-        for (row, visible_from) in seen_from.iter().copied().enumerate() {
+        for (row, visible_from) in seen_from.into_iter().enumerate() {
             let Some(key) = prepared.key(row) else { continue };
-            visit(key, Piled { key: 0, event: prepared.incoming(row), visible_from })?;
+            visit(key, Piled { key: 0, event: prepared.incoming(row), visible_from, place: places[row] })?;
         }
         Ok(())
     }
 
-    /// Reads one view for all rows, bucket by bucket, on all cores.
-    fn read_view(
-        &self,
-        gathered: &Gathered<'_>,
-        tables: &AllTables<'_>,
-        wanted: &Wanted<'_>,
-        slots: &[Mutex<Vec<Answer>>],
-    ) -> Result<(), Failure> {
-        let request = RequestRows::of(self.registry, gathered.read, wanted.keys, wanted.times);
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let next = AtomicUsize::new(0);
-        let work = || -> Result<(), Failure> {
-            let prepared = request.as_ref().and_then(|rows| rows.prepare(self.registry));
-            let tables = ReplayedTables::new(tables);
-            loop {
-                let bucket = next.fetch_add(1, Ordering::Relaxed);
-                if bucket >= gathered.pile.len() {
-                    return Ok(());
-                }
-                self.go_on()?;
-                let found = read_bucket(gathered, bucket, &tables, prepared.as_ref(), wanted)?;
-                for (at, slot) in gathered.read.slots.iter().enumerate() {
-                    let mut column = slots[*slot].lock();
-                    for (row, answers) in &found {
-                        column[*row as usize] = answers[at].clone();
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            let panicked = |_| Err(Failure::internal("E3022", "a thread of the replay panicked"));
-            workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(panicked))
-        })
-    }
-
     /// An error once nobody waits for the result any more.
-    fn go_on(&self) -> Result<(), Failure> {
+    pub(super) fn go_on(&self) -> Result<(), Failure> {
         match self.stop.load(Ordering::Relaxed) {
-            true => Err(Failure::new(crate::failure::Remedy::Unavailable, "E3023", "the job was stopped")),
+            true => Err(Failure::new(Remedy::Unavailable, "E3023", "the job was stopped")),
             false => Ok(()),
         }
     }
 }
 
-/// Answers by row.
-type Found = Vec<(u32, Vec<Answer>)>;
-
-/// Reads all rows of the keys of one bucket.
-fn read_bucket(
-    gathered: &Gathered<'_>,
-    bucket: usize,
-    tables: &ReplayedTables<'_>,
-    request: Option<&Prepared<'_>>,
-    wanted: &Wanted<'_>,
-) -> Result<Found, Failure> {
-    let plan = &gathered.view.plan;
-    let broken = |_: Damaged| Failure::internal("E3020", "a temporary file of the replay is damaged");
-    let bytes = gathered.pile.load(bucket)?;
-    let mut cursor = Cursor::new(&bytes);
-    let mut events: Vec<Piled<'_>> = Vec::new();
-    while !cursor.is_empty() {
-        events.push(read_event(plan, &mut cursor).map_err(broken)?);
-    }
-    // Stable: the events of a key stay in the order of the log.
-    events.sort_by_key(|piled| piled.key);
-    let mut of_keys = events.chunk_by(|a, b| a.key == b.key).peekable();
-    let mut found = Found::new();
-    for number in (bucket..gathered.rows.len()).step_by(gathered.pile.len()) {
-        let rows = &gathered.rows[number];
-        let mut builder = TimelineBuilder::new(plan);
-        if let Some(events) = of_keys.next_if(|events| events[0].key as usize == number) {
-            for piled in events {
-                builder.push(&piled.event, piled.visible_from).map_err(broken)?;
-            }
-        }
-        let timeline = builder.finish(rows.len()).map_err(broken)?;
-        for row in rows {
-            let (time, until) = (wanted.times[*row as usize], wanted.until[*row as usize]);
-            let tables = tables.until(until);
-            let body = request.and_then(|prepared| RequestRows::body(prepared, *row as usize));
-            let context = Context { tables: &tables, request: body.map(|body| (time, body)) };
-            let mut answers = Vec::with_capacity(gathered.read.features.len());
-            let read = timeline.read(&context, &gathered.read.features, time, until, &mut answers);
-            read.map_err(|e: ReadError| Failure::internal("E3024", e.to_string()))?;
-            found.push((*row, answers));
-        }
-    }
-    Ok(found)
-}
-
+/// What a row has before it is read.
 fn unanswered() -> Answer {
     Answer { value: Value::Null, status: Status::Error, newest: None, capped: false }
 }

@@ -14,7 +14,7 @@ use super::pile::{Piled, put_event, read_event};
 use crate::failure::Failure;
 use crate::limits::TABLE_BYTES_MAX;
 
-/// The rows of one table by key, in log order.
+/// The rows of one table by key.
 pub(super) struct TableRows<'r> {
     plan: &'r Plan,
     name: &'r str,
@@ -46,9 +46,12 @@ impl<'r> TableRows<'r> {
 
     fn timeline(&self, key: &[u8]) -> Result<Option<Timeline<'_>>, Damaged> {
         let Some(starts) = self.starts.get(key) else { return Ok(None) };
+        let read = |start: &usize| read_event(self.plan, &mut Cursor::new(&self.bytes[*start..]));
+        let mut rows = starts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        // What became of a row is decided in the order of the log.
+        rows.sort_by_key(|row| (row.place, row.event.order.offset));
         let mut builder = TimelineBuilder::new(self.plan);
-        for start in starts {
-            let row = read_event(self.plan, &mut Cursor::new(&self.bytes[*start..]))?;
+        for row in &rows {
             builder.push(&row.event, row.visible_from)?;
         }
         builder.finish(1).map(Some)

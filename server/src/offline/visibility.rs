@@ -35,23 +35,14 @@ impl Visibility {
     }
 }
 
-/// Says of each event from when on it is seen, and of each row until when it sees: both are times or, for prefixes, counts of
-/// events in the order of the log.
+/// Says of each event from when on it is seen, and of each row until when it sees: both are times or, for prefixes, numbers of
+/// prefixes.
 pub(super) struct Sight<'v> {
     visibility: &'v Visibility,
-    /// events of the log so far
-    count: i64,
-    prefixes: Vec<Prefix>,
-    /// how many of the prefixes, shortest first, have ended
-    ended: usize,
-}
-
-/// A log prefix that some rows see.
-struct Prefix {
-    positions: Positions,
-    rows: Vec<usize>,
-    /// events of the log that are in it
-    events: i64,
+    /// log prefixes, each within the next, and the rows that see them
+    prefixes: Vec<(&'v Positions, Vec<usize>)>,
+    /// by source and partition: where each prefix ends
+    ends: BTreeMap<(u32, u32), Vec<u64>>,
 }
 
 impl<'v> Sight<'v> {
@@ -60,59 +51,48 @@ impl<'v> Sight<'v> {
         if let Visibility::Prefixes(prefixes) = visibility {
             prefixes.iter().enumerate().for_each(|(row, positions)| rows_of.entry(positions).or_default().push(row));
         }
-        let prefix = |(positions, rows): (&Positions, Vec<usize>)| Prefix {
-            positions: positions.clone(),
-            rows,
-            events: i64::MAX,
-        };
-        let mut prefixes: Vec<Prefix> = rows_of.into_iter().map(prefix).collect();
+        let mut prefixes: Vec<(&Positions, Vec<usize>)> = rows_of.into_iter().collect();
         // Prefixes of one log contain one another, so the sum of their offsets orders them.
-        prefixes.sort_by_key(|prefix| prefix.positions.values().map(|next| u128::from(*next)).sum::<u128>());
-        Sight { visibility, count: 0, prefixes, ended: 0 }
+        prefixes.sort_by_key(|(positions, _)| positions.values().map(|next| u128::from(*next)).sum::<u128>());
+        let mut ends = BTreeMap::new();
+        for partition in prefixes.iter().flat_map(|(positions, _)| positions.keys()) {
+            let end = |positions: &Positions| positions.get(partition).copied().unwrap_or(0);
+            ends.entry(*partition).or_insert_with(|| prefixes.iter().map(|(positions, _)| end(positions)).collect());
+        }
+        Sight { visibility, prefixes, ends }
     }
 
-    /// From when on each event of the next batch is seen.
-    pub(super) fn of_batch(&mut self, at: usize, source: &Source, batch: &EventBatch) -> Vec<i64> {
-        if !matches!(self.visibility, Visibility::Prefixes(_)) {
-            return (0..batch.len()).map(|row| self.time_of(at, source, batch, row)).collect();
-        }
+    /// From when on each event of a batch is seen.
+    pub(super) fn of_batch(&self, at: usize, source: &Source, batch: &EventBatch) -> Vec<i64> {
         let partition = (at as u32, batch.partition);
-        while let Some(prefix) = self.prefixes.get_mut(self.ended) {
-            let next = prefix.positions.get(&partition).copied().unwrap_or(0);
-            let inside = batch.offsets.partition_point(|offset| *offset < next);
-            if inside == batch.len() {
-                break;
-            }
-            prefix.events = self.count + inside as i64;
-            self.ended += 1;
-        }
-        let first = self.count;
-        self.count += batch.len() as i64;
-        (first..self.count).collect()
-    }
-
-    fn time_of(&self, at: usize, source: &Source, batch: &EventBatch, row: usize) -> i64 {
         match self.visibility {
-            Visibility::EventTime | Visibility::Prefixes(_) => i64::MIN,
-            Visibility::AssumedDelay(delay) => batch.times[row].saturating_add(*delay),
-            Visibility::Served(commits) if source.is_clocked() => {
-                let of_partition = commits.get(&(at as u32, batch.partition));
-                let found = of_partition
-                    .and_then(|commits| commits.get(commits.partition_point(|(next, _)| *next <= batch.offsets[row])));
-                // Events of a time when commits were not noted yet were readable soon after they had come.
-                found.map_or(batch.arrivals[row], |(_, time)| batch.arrivals[row].max(*time))
+            Visibility::EventTime => vec![i64::MIN; batch.len()],
+            Visibility::AssumedDelay(delay) => batch.times.iter().map(|time| time.saturating_add(*delay)).collect(),
+            Visibility::Prefixes(_) => {
+                let ends = self.ends.get(&partition).map_or(&[][..], Vec::as_slice);
+                let first_prefix = |offset: &u64| ends.partition_point(|end| end <= offset);
+                // A partition that no prefix knows is in none of them.
+                let seen = |offset| if ends.is_empty() { i64::MAX } else { first_prefix(offset) as i64 };
+                batch.offsets.iter().map(seen).collect()
             }
-            Visibility::Served(_) => batch.arrivals[row],
+            Visibility::Served(commits) if source.is_clocked() => {
+                let commits = commits.get(&partition).map_or(&[][..], Vec::as_slice);
+                let seen = |(arrival, offset): (&i64, &u64)| {
+                    let commit = commits.get(commits.partition_point(|(next, _)| next <= offset));
+                    // Events of a time when commits were not noted yet were readable soon after they had come.
+                    commit.map_or(*arrival, |(_, time)| *arrival.max(time))
+                };
+                batch.arrivals.iter().zip(&batch.offsets).map(seen).collect()
+            }
+            Visibility::Served(_) => batch.arrivals.clone(),
         }
     }
 
-    /// Until when each row sees, once all batches were looked at.
+    /// Until when each row sees.
     pub(super) fn until(&self, times: &[i64]) -> Vec<i64> {
         let mut until = times.to_vec();
-        for prefix in &self.prefixes {
-            // The event with number n is seen from n on: a prefix of n events ends at n - 1.
-            let last = if prefix.events == i64::MAX { i64::MAX } else { prefix.events - 1 };
-            prefix.rows.iter().for_each(|row| until[*row] = last);
+        for (number, (_, rows)) in self.prefixes.iter().enumerate() {
+            rows.iter().for_each(|row| until[*row] = number as i64);
         }
         until
     }

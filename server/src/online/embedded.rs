@@ -14,9 +14,8 @@ use tidemill_features::record::{Envelope, NodeId};
 
 use super::ledger::{SourceLedger, ViewLedger};
 use super::memory::{ChunkKey, Memory, RecordKey, Updates};
-use super::shard_of;
 use crate::limits::SHARDS;
-use crate::place::LogPlace;
+use crate::place::{LogPlace, shard_of};
 
 /// What went wrong with the store, and so what to do.
 #[derive(Debug, thiserror::Error)]

@@ -12,8 +12,8 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use tidemill_features::record::{NodeId, Nodes};
 
 use super::ledger::{SourceLedger, ViewLedger};
-use super::shard_of;
 use crate::limits::SHARDS;
+use crate::place::shard_of;
 
 /// Names a record: the view (its place in the registry) and the encoded entity key.
 pub type RecordKey = (u32, Box<[u8]>);

@@ -11,12 +11,3 @@ mod memory;
 pub use self::embedded::{Embedded, Flush, Meta, StoreError, ViewMeta};
 pub use self::ledger::{SourceLedger, ViewLedger};
 pub use self::memory::{ChunkKey, Memory, RecordKey, State, Updates};
-
-use tidemill_features::hash::hash_bytes;
-
-use crate::limits::SHARDS;
-
-/// The shard of an entity key.
-pub fn shard_of(key: &[u8]) -> usize {
-    (hash_bytes(key) % SHARDS as u64) as usize
-}

@@ -2,7 +2,7 @@
 //!
 //! `get` reads what a request names at one `moment`; `tables` finds the table rows that events see; `past` answers from the
 //! event log what records no longer hold; `explain` shows how one value came about. `training` runs jobs over
-//! the whole log, which `offline` is the door of. `wire` converts between values and
+//! the whole log (`logged_events`), which `offline` is the door of. `wire` converts between values and
 //! messages, `grpc` and `http` are the two doors, `status` is the one place where errors become codes.
 
 pub mod answer;
@@ -15,6 +15,7 @@ pub mod get;
 pub mod grpc;
 pub mod http;
 pub mod json_columns;
+mod logged_events;
 mod moment;
 pub mod offline;
 pub mod past;

@@ -21,7 +21,7 @@ use super::tables::LoggedTables;
 use crate::failure::Failure;
 use crate::ingest::fitted;
 use crate::limits::HISTORY_CACHE_BYTES;
-use crate::log::{LogPlace, LogReader};
+use crate::log::{LogPlace, LogReader, SealedLog};
 
 /// Reads of the past.
 pub struct Past {
@@ -115,16 +115,22 @@ impl Past {
         Ok(found)
     }
 
-    /// Goes over the log from its front, once, for replays: calls back with the batches of some sources, those of their events
-    /// that are before the positions.
+    /// The sealed part of the log, as it is now.
+    pub fn sealed(&self) -> Result<SealedLog, Failure> {
+        SealedLog::open(&self.folder).map_err(|e| Failure::internal("E2021", e.to_string()))
+    }
+
+    /// Goes over the log from a place on, once, for replays: calls back with the batches of some sources, those of their
+    /// events that are before the positions, and the places of their frames.
     pub fn walk(
         &self,
+        from: LogPlace,
         sources: &[usize],
         positions: &Positions,
-        visit: &mut dyn FnMut(usize, &EventBatch) -> Result<(), Failure>,
+        visit: &mut dyn FnMut(usize, EventBatch, LogPlace) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
-        let mut reader = LogReader::open(&self.folder, LogPlace::default()).map_err(broken)?;
+        let mut reader = LogReader::open(&self.folder, from).map_err(broken)?;
         while let Some(read) = reader.next_frame().map_err(broken)? {
             let mut frame = read.frame;
             let Some(of) = self.registry.source(&frame.source) else { continue };
@@ -139,7 +145,7 @@ impl Past {
                     if before < batch.len() {
                         batch = take(&batch, &(0..before).collect::<Vec<_>>());
                     }
-                    visit(of, &batch)?;
+                    visit(of, batch, read.place)?;
                 }
             }
             if !whole {

@@ -13,6 +13,7 @@ use super::get::Positions;
 use super::training::Job;
 use crate::columnar::{ParquetWriter, array, arrow_type};
 use crate::failure::{Failure, shortened};
+use crate::log::LogPlace;
 
 /// Rows of a row group of the temporary file.
 const GROUP_ROWS: usize = 64 * 1024;
@@ -47,7 +48,7 @@ impl Job<'_> {
         let mut writer = ParquetWriter::create(file.path(), schema.clone(), &[]).map_err(failed)?;
         let (mut batches, mut waiting) = (Vec::new(), 0);
         let errors = std::cell::Cell::new(0);
-        self.server.reader.past.walk(&[at], positions, &mut |_, batch| {
+        self.server.reader.past.walk(LogPlace::default(), &[at], positions, &mut |_, batch, _| {
             self.go_on()?;
             let frame = |row| Frame { columns: &batch.columns, row, now: 0, errors: &errors };
             let rows: Vec<usize> = (0..batch.len())

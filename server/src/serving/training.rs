@@ -11,10 +11,10 @@ use serde_json::{Map, Value as Json, json};
 use tidemill_features::expression::Column;
 use tidemill_features::read::Answer;
 use tidemill_features::service::{Keys, ReadPlan};
-use tidemill_features::stream::EventBatch;
 use tidemill_proto::v1;
 
 use super::get::Positions;
+use super::logged_events::LoggedEvents;
 use crate::components::Server;
 use crate::failure::{Failure, Remedy};
 use crate::limits::{REPLAY_CELLS, REPLAY_ROWS_MAX, SPINE_ROWS_MAX};
@@ -198,10 +198,8 @@ impl Job<'_> {
         positions: &Positions,
     ) -> Result<Vec<Vec<Answer>>, Failure> {
         let temporary = self.temporary()?;
-        let walk = |sources: &[usize], visit: &mut dyn FnMut(usize, &EventBatch) -> Result<(), Failure>| {
-            self.server.reader.past.walk(sources, positions, visit)
-        };
-        let replay = Replay { registry: &self.server.registry, walk: &walk, folder: &temporary, stop: self.stop };
+        let log = LoggedEvents::open(&self.server.registry, &self.server.reader.past, positions)?;
+        let replay = Replay { registry: &self.server.registry, log: &log, folder: &temporary, stop: self.stop };
         replay.read(plan, keys, times, visibility)
     }
 

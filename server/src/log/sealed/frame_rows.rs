@@ -164,7 +164,7 @@ fn read<T>(
     rows: impl FnOnce(&Columns, usize) -> Result<Vec<T>, String>,
 ) -> Result<Option<Vec<T>>, LogError> {
     let Some(bytes) = read_whole(folder, file)? else { return Ok(None) };
-    let request = TableRequest { columns: None, groups: None, batch_rows: SEALED_GROUP_ROWS };
+    let request = TableRequest { columns: None, within: None, batch_rows: SEALED_GROUP_ROWS };
     let read = || {
         let table = ParquetTable::in_memory(bytes, &request)?;
         let names = table.names();

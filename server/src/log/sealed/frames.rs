@@ -142,7 +142,7 @@ impl Events {
         let path = folder.join(&file.file.path);
         let Some(bytes) = read_whole(folder, &file.file)? else { return Ok(None) };
         let fields = schemas.get(file.schema).map_or(0, |schema| schema.fields.len());
-        let request = TableRequest { columns: None, groups: None, batch_rows: SEALED_GROUP_ROWS };
+        let request = TableRequest { columns: None, within: None, batch_rows: SEALED_GROUP_ROWS };
         let read = || {
             let table = ParquetTable::in_memory(bytes, &request)?;
             let names = table.names();

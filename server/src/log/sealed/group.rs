@@ -8,7 +8,6 @@ use arrow_array::ArrayRef;
 use arrow_schema::Field;
 use tidemill_features::definitions::FieldType;
 use tidemill_features::expression::Column;
-use tidemill_features::hash::hash_bytes;
 use tidemill_features::stream::encode_key;
 
 use super::disk::{NewFile, io_error};
@@ -16,8 +15,9 @@ use super::frame_rows::{moment, moments, number, numbers};
 use super::manifest::EventsFile;
 use super::{ARRIVAL_TIME, BUCKET, OFFSET, PARTITION, POSITION, SEGMENT};
 use crate::columnar::{ColumnsBuilder, TableWriter, arrow_type, column_array, joined, picked};
-use crate::limits::{SEALED_GROUP_ROWS, SHARDS};
+use crate::limits::SEALED_GROUP_ROWS;
 use crate::log::{Frame, LogError, LogPlace, SourceSchema};
+use crate::place::shard_of;
 
 /// Events in the order of the log.
 pub(super) struct Group {
@@ -47,7 +47,7 @@ struct EventRow {
 
 /// The bucket of an encoded entity key; that of events without one is 0.
 pub(in crate::log) fn bucket_of(key: &[u8]) -> u8 {
-    if key.is_empty() { 0 } else { (hash_bytes(key) % SHARDS as u64) as u8 }
+    if key.is_empty() { 0 } else { shard_of(key) as u8 }
 }
 
 impl Group {

@@ -12,7 +12,7 @@ use tidemill_features::service::RequestRows;
 use tidemill_features::stream::Prepared;
 
 use super::asked::grouped;
-use super::event_log::{FileRange, Located};
+use super::event_log::{ALL_BUCKETS, FileRange, Located};
 use super::pile::{Piled, read_event};
 use super::replay::{Gathered, Replay, Wanted};
 use super::tables::{AllTables, ReplayedTables};
@@ -22,6 +22,8 @@ use crate::place::LogPlace;
 
 /// Ranges at least, so that the cores are done at about the same time.
 const RANGES_MIN: u64 = 8;
+/// For so few keys only their own buckets are read; for more, the pages at both ends of so many ranges would cost too much.
+const FEW_KEYS: u32 = 32;
 
 /// What was read for some rows.
 #[derive(Default)]
@@ -54,7 +56,8 @@ impl Replay<'_> {
         let request = RequestRows::of(self.registry, gathered.read, wanted.keys, wanted.times);
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
         let events = gathered.sorted.unwrap_or(0) + gathered.pile.events;
-        let count = (events / REPLAY_EVENTS).clamp(RANGES_MIN, SHARDS as u64) as usize;
+        let usual = (events / REPLAY_EVENTS).clamp(RANGES_MIN, SHARDS as u64) as usize;
+        let count = if gathered.keys.of_buckets(&ALL_BUCKETS).end <= FEW_KEYS { SHARDS } else { usual };
         let next = AtomicUsize::new(0);
         let work = || -> Result<(), Failure> {
             let prepared = request.as_ref().and_then(|rows| rows.prepare(self.registry));

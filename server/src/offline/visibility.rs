@@ -95,7 +95,7 @@ impl<'v> Sight<'v> {
         match self.visibility {
             Visibility::EventTime | Visibility::Prefixes(_) => i64::MIN,
             Visibility::AssumedDelay(delay) => batch.times[row].saturating_add(*delay),
-            Visibility::Served(commits) if source.is_clocked() => {
+            Visibility::Served(commits) if source.is_clocked(batch.partition) => {
                 let of_partition = commits.get(&(at as u32, batch.partition));
                 let found = of_partition
                     .and_then(|commits| commits.get(commits.partition_point(|(next, _)| *next <= batch.offsets[row])));

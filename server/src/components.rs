@@ -9,7 +9,7 @@ use tidemill_features::definitions::{Connector, Registry};
 use crate::catalog::project;
 use crate::clock::Clock;
 use crate::failure::Failure;
-use crate::ingest::{FileFeed, Ingest, IngestThreads, feed, recover, start};
+use crate::ingest::{Feed, HistoryFeed, Ingest, IngestThreads, feed, recover, start};
 use crate::limits::{JOBS_MAX, SEGMENT_BYTES};
 use crate::online::Memory;
 use crate::serving::get::Reader;
@@ -121,10 +121,9 @@ impl Server {
         Ok((Arc::new(server), threads))
     }
 
-    /// Starts reading the file sources; each goes on by itself.
+    /// Starts reading the file sources and the histories; each goes on by itself.
     pub fn feed_files(self: &Arc<Self>, project: &Path, data_dir: &Path) -> Vec<tokio::task::JoinHandle<()>> {
-        let files = |at: &usize| matches!(self.registry.sources[*at].connector, Connector::File { .. });
-        let feeds = (0..self.registry.sources.len()).filter(files).map(|source| FileFeed {
+        let new_feed = |source: usize| Feed {
             registry: self.registry.clone(),
             source,
             keys: self.keys[source].clone(),
@@ -134,8 +133,8 @@ impl Server {
             clock: self.clock.clone(),
             memory: self.memory.clone(),
             stop: self.stopping.clone(),
-        });
-        let run = |file_feed: FileFeed| {
+        };
+        let run = |file_feed: Feed| {
             let server = self.clone();
             tokio::spawn(async move {
                 let source = file_feed.source;
@@ -149,7 +148,11 @@ impl Server {
                 }
             })
         };
-        feeds.map(run).collect()
+        let files = |at: &usize| matches!(self.registry.sources[*at].connector, Connector::File { .. });
+        let of_files = (0..self.registry.sources.len()).filter(files).map(|source| run(new_feed(source)));
+        // Reads know from the start what is still to come.
+        let histories = (0..self.registry.sources.len()).filter_map(|source| HistoryFeed::new(new_feed(source)));
+        of_files.chain(histories.map(|history| tokio::spawn(history.run()))).collect()
     }
 
     /// Where served answers are kept for verification.

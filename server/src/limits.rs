@@ -22,6 +22,15 @@ pub const GET_FEATURES_MAX: usize = 5_000;
 pub const PUSH_QUEUE: usize = 64;
 /// How long a push waits for a place in the queue before it is refused.
 pub const PUSH_WAIT: Duration = Duration::from_secs(5);
+/// Rows of a file that go into the log together: enough for one fsync to pay off, few enough that a push behind them waits some
+/// ten milliseconds.
+pub const FEED_ROWS: u64 = 8 * 1024;
+/// Bytes of the same, about: wide rows come in smaller chunks.
+pub const FEED_BYTES: usize = 8 << 20;
+/// Files of one source's history: each is a partition, and answers name the position of each.
+pub const HISTORY_FILES_MAX: usize = 10_000;
+/// How often it is said how far a history is loaded.
+pub const HISTORY_SAYS_EVERY: Duration = Duration::from_secs(5);
 /// Durable batches that wait to be applied.
 pub const APPLY_QUEUE: usize = 64;
 /// Pushes of one stream that are under way at once.

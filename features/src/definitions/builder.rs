@@ -206,8 +206,9 @@ impl Builder {
         let dedup = source.and_then(|s| s.event_id.map(|at| (s, at))).map(|(s, at)| Dedup {
             id_type: s.fields[at].1.data_type.clone(),
             horizon: s.dedup_horizon,
-            // Only the server's own clock never goes back.
-            arrivals_ascend: s.arrival_time.is_none() && matches!(s.connector, super::Connector::Push),
+            // Only the server's own clock never goes back; what lies in files arrived long before.
+            arrivals_ascend: s.is_stream_clocked() && s.history.is_none(),
+            with_history: s.history.is_some(),
         });
         let plan = Plan {
             hash: 0,

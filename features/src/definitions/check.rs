@@ -159,7 +159,7 @@ pub(super) fn is_name(name: &str) -> bool {
     name.len() <= 63 && name.starts_with(|c: char| c.is_ascii_lowercase()) && name.bytes().all(tail)
 }
 
-fn shortened(name: &str) -> String {
+pub(super) fn shortened(name: &str) -> String {
     name.chars().take(80).collect()
 }
 

@@ -1,8 +1,9 @@
 //! The keys of definition files, as data: what may stand where. The check and the JSON Schema both come from these tables.
 
+use super::check::shortened;
 use super::document::{Files, Item, ItemValue, Key, Place};
 use crate::problem::nearest;
-use crate::time::parse_duration;
+use crate::time::{parse_duration, parse_rfc3339};
 
 /// What a key's value must be.
 #[derive(Clone, Copy)]
@@ -12,6 +13,8 @@ pub(super) enum Kind {
     /// from, to
     Int(i64, i64),
     Duration,
+    /// an RFC 3339 time
+    Time,
     /// a SQL scalar expression
     Expression,
     /// one of these texts
@@ -61,7 +64,8 @@ const SOURCE: &[Field] = &[
     may("assumed_delay", Kind::Duration, "how long after it happened an event became known; 0s"),
     may("max_future_skew", Kind::Duration, "how far ahead of its arrival an event may be dated; 5m"),
     may("max_lag", Kind::Duration, "beyond this, answers are flagged stale"),
-    may("history", Kind::Text, "the same events at rest, a glob"),
+    may("history", Kind::Text, "the same events at rest, a glob of parquet, csv and ndjson files: loaded once"),
+    may("history_until", Kind::Time, "events before this are the history's, the others the stream's"),
     may("delete_when", Kind::Expression, "rows of a table that delete their key"),
 ];
 
@@ -134,6 +138,7 @@ impl Kind {
             Kind::Bool => "true or false".into(),
             Kind::Int(from, to) => format!("an integer from {from} to {to}"),
             Kind::Duration => "a duration such as \"10m\"".into(),
+            Kind::Time => "a time such as \"2026-01-01T00:00:00Z\", as text".into(),
             Kind::Expression => "an expression, as text".into(),
             Kind::Choice(names) => format!("one of {}", names.join(", ")),
             Kind::Scalar => "a text, a number or a bool".into(),
@@ -161,6 +166,7 @@ impl Kind {
                 }
             }
             (Kind::Duration, ItemValue::Text(text)) => check_duration(files, item, text),
+            (Kind::Time, ItemValue::Text(text)) if parse_rfc3339(text).is_some() => {}
             (Kind::Texts | Kind::Durations, ItemValue::Array(list)) => {
                 let element = if matches!(self, Kind::Texts) { Kind::Text } else { Kind::Duration };
                 list.iter().for_each(|item| element.check(files, key, item));
@@ -174,6 +180,7 @@ impl Kind {
             _ => {
                 let given = match &item.value {
                     ItemValue::Int(v) => v.to_string(),
+                    ItemValue::Text(text) if matches!(self, Kind::Time) => format!("`{}`", shortened(text)),
                     _ => item.kind().to_string(),
                 };
                 let message = format!("`{}` is {}, not {given}", key.name, self.expected());

@@ -25,7 +25,10 @@ pub use self::check::check;
 pub use self::columns::condition;
 pub use self::document::DefinitionFile;
 pub use self::format::format_text;
-pub use self::model::{Connector, Derived, Entity, Input, OutputId, Registry, Service, Source, Stream, View};
+pub use self::model::{
+    Connector, Derived, Entity, HISTORY_PARTITIONS, HistoryFiles, Input, OutputId, Registry, Service, Source, Stream,
+    View,
+};
 pub use self::schema::json_schema;
 pub use self::types::{FieldType, TimeUnit, parse_type};
 pub use self::vocabulary::{AGGREGATES, AggregateName};

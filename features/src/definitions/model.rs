@@ -54,13 +54,45 @@ pub struct Source {
     pub is_table: bool,
     /// rows that delete their key
     pub delete_when: Option<Expression>,
+    /// the same events at rest
+    pub history: Option<HistoryFiles>,
+}
+
+/// The first partition of events at rest: each file of a source's history is one. Those of the stream are below.
+pub const HISTORY_PARTITIONS: u32 = 1 << 31;
+
+/// Files that are loaded once, before and while the stream goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryFiles {
+    /// a glob
+    pub path: String,
+    /// the time fence: events before it come from the files, the others from the stream, microseconds
+    pub until: Option<i64>,
 }
 
 impl Source {
-    /// Whether arrivals are those of the server's clock. Then the moment at which an event could be read is noted too, since
-    /// the data cannot say it.
-    pub fn is_clocked(&self) -> bool {
+    /// Whether arrivals in the stream are those of the server's clock. Then the moment at which an event could be read is
+    /// noted too, since the data cannot say it.
+    pub fn is_stream_clocked(&self) -> bool {
         self.arrival_time.is_none() && matches!(self.connector, Connector::Push)
+    }
+
+    /// The same of one partition: what lay in files was not new when it was loaded.
+    pub fn is_clocked(&self, partition: u32) -> bool {
+        self.is_stream_clocked() && !self.is_at_rest(partition)
+    }
+
+    /// Whether the events of a partition are read from files.
+    pub fn is_at_rest(&self, partition: u32) -> bool {
+        partition >= HISTORY_PARTITIONS || matches!(self.connector, Connector::File { .. })
+    }
+
+    /// What may surprise whoever runs the source: plain sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        let overlap_counts_twice = self.event_id.is_none() && self.history.as_ref().is_some_and(|h| h.until.is_none());
+        let warning =
+            "events that are both in the history and in the stream count twice: declare `event_id` or `history_until`";
+        overlap_counts_twice.then(|| warning.to_string()).into_iter().collect()
     }
 }
 

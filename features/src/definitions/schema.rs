@@ -41,6 +41,7 @@ fn kind(kind: Kind) -> Value {
         Kind::Bool => json!({ "type": "boolean" }),
         Kind::Int(from, to) => json!({ "type": "integer", "minimum": from, "maximum": to }),
         Kind::Duration => json!({ "type": "string", "pattern": DURATION }),
+        Kind::Time => json!({ "type": "string", "format": "date-time" }),
         Kind::Choice(names) => json!({ "enum": names }),
         Kind::Scalar => json!({ "type": ["string", "number", "boolean"] }),
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),

@@ -3,11 +3,11 @@
 use super::check::{Definition, NotReady};
 use super::columns::compile_filter;
 use super::document::{Files, Item};
-use super::model::{Connector, Source};
+use super::model::{Connector, HistoryFiles, Source};
 use super::types::{FieldType, TYPE_NAMES, parse_type};
 use crate::expression::Scope;
 use crate::problem::nearest;
-use crate::time::{HOUR, SECOND};
+use crate::time::{HOUR, SECOND, parse_rfc3339};
 use crate::value::DataType;
 
 /// Columns of one source.
@@ -48,9 +48,6 @@ pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_r
     if connector == Connector::Kafka {
         not_ready.push(not_yet("the Kafka connector cannot run yet"));
     }
-    if definition.get("history").is_some() {
-        not_ready.push(not_yet("history cannot be loaded yet; push its files, or declare a file source"));
-    }
     if definition.text("dedup") == Some("global") {
         not_ready.push(not_yet("global deduplication cannot run yet"));
     }
@@ -80,7 +77,26 @@ pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_r
         assumed_delay: definition.duration("assumed_delay").unwrap_or(0),
         max_future_skew: definition.duration("max_future_skew").unwrap_or(300 * SECOND),
         max_lag: definition.duration("max_lag"),
+        history: check_history(files, definition),
     }
+}
+
+fn check_history(files: &Files<'_>, definition: &Definition<'_>) -> Option<HistoryFiles> {
+    if definition.get("history_until").is_some() && definition.get("history").is_none() {
+        let message = "`history_until` has no effect without `history`";
+        files.report("E0018", definition.key_place("history_until"), message, None);
+    }
+    let item = definition.get("history")?;
+    let path = item.text()?;
+    if path.trim().is_empty() {
+        files.report("E0003", &item.place, "`history` is a glob such as \"lake/**/*.parquet\", not empty", None);
+    }
+    if definition.text("connector") == Some("file") {
+        let message = "`history` has no effect on a file source: let its `path` name these files too";
+        files.report("E0018", definition.key_place("history"), message, None);
+    }
+    let until = definition.text("history_until").and_then(parse_rfc3339);
+    Some(HistoryFiles { path: path.to_string(), until })
 }
 
 /// Whether values of a type can name an entity or a table's row.

@@ -16,9 +16,11 @@ fn the_example_of_the_interfaces_is_accepted() {
     assert_eq!(names[..4], ["txn_count_10m", "txn_count_1h", "txn_count_24h", "amount_sum_1h"]);
     assert_eq!(names.last(), Some(&"burst"));
     let reasons = registry.not_ready.join("\n");
-    for expected in ["Kafka", "history", "embedding"] {
+    for expected in ["Kafka", "embedding"] {
         assert!(reasons.contains(expected), "{reasons}");
     }
+    let history = registry.sources[registry.source("transactions").unwrap()].history.as_ref().unwrap();
+    assert_eq!((history.path.as_str(), history.until), ("lake/transactions/**/*.parquet", None));
 }
 
 /// Ten mistakes in one file: each is found, at its column, with the near name.
@@ -92,6 +94,33 @@ fn graphs_are_checked_as_a_whole() {
     assert_eq!(with("[view.v.features]\na = { agg = \"\"\"\nsum(x +\n  y)\"\"\" }\n"), [("E0007", 13, 3)]);
     assert_eq!(with("[view.v.features]\na = { agg = \"sum(\\u0078 + yy)\" }\n"), [("E0007", 11, 27)]);
     assert_eq!(with("[entity.e]\nkey = 'x'\n")[0], ("E0001", 10, 9));
+}
+
+#[test]
+fn histories_are_checked() {
+    let with = |keys: &str| codes(&HEAD.replace("[entity.e]", &format!("{keys}\n[entity.e]")));
+    assert_eq!(with("history = 'lake/*.csv'"), []);
+    assert_eq!(with("history = 'lake/*.csv'\nhistory_until = '2026-01-01T00:00:00+01:00'"), []);
+    assert_eq!(with("history = ' '"), [("E0003", 5, 11)]);
+    assert_eq!(with("history = 7"), [("E0003", 5, 11)]);
+    assert_eq!(with("history_until = '2026-01-01T00:00:00Z'"), [("E0018", 5, 1)]);
+    for time in ["'2026-01-01'", "'2026-01-01T00:00:00'", "2026-01-01T00:00:00Z", "7"] {
+        assert_eq!(with(&format!("history = 'a'\nhistory_until = {time}")), [("E0003", 6, 17)], "{time}");
+    }
+    let of_files = HEAD.replace("'push'", "'file'\npath = 'a.csv'\nhistory = 'b.csv'");
+    assert_eq!(codes(&of_files), [("E0018", 4, 1)]);
+}
+
+#[test]
+fn a_history_warns_where_its_overlap_would_count_twice() {
+    let warnings = |keys: &str| {
+        let text = HEAD.replace("[entity.e]", &format!("{keys}\n[entity.e]"));
+        check(&file(&text)).unwrap().sources[0].warnings().len()
+    };
+    assert_eq!(warnings(""), 0);
+    assert_eq!(warnings("history = 'a.csv'"), 1);
+    assert_eq!(warnings("history = 'a.csv'\nevent_id = 'k'"), 0);
+    assert_eq!(warnings("history = 'a.csv'\nhistory_until = '2026-01-01T00:00:00Z'"), 0);
 }
 
 #[test]

@@ -96,6 +96,8 @@ pub struct Dedup {
     pub horizon: i64,
     /// whether arrival times never go back within a partition, so that old ids can be forgotten
     pub arrivals_ascend: bool,
+    /// whether events at rest and those of the stream see one another's ids
+    pub with_history: bool,
 }
 
 /// Slack is at least this.

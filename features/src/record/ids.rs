@@ -3,12 +3,16 @@
 //! A few lie in the record. More than `PAGE_MAX` are spread over pages by hash, each a chunk beside the record, so that a hot
 //! key touches only the pages of the events at hand. What a page remembers beyond the horizon never changes a decision; it
 //! goes when the page is next written. So pages, alone of a record's bytes, depend on how events were grouped.
+//!
+//! Where a source has a history, all partitions of events at rest count as one, which every partition of the stream sees and
+//! which sees all of them. Then the page is chosen by the id alone, so that an id has its arrivals of all partitions in one.
 
 use std::collections::HashMap;
 
 use super::node::{NodeId, Nodes};
 use super::tree::Chunks;
 use crate::codec::{Cursor, Damaged, put_bytes, put_delta, put_value, put_varint};
+use crate::definitions::HISTORY_PARTITIONS;
 use crate::hash::hash_bytes;
 use crate::plan::Dedup;
 use crate::value::Value;
@@ -34,13 +38,71 @@ struct Page {
     stored: Vec<u8>,
     count: usize,
     added: HashMap<Vec<u8>, i64>,
+    /// the latest arrivals of what was added, by the id alone: only where there is a history, for its events
+    added_anywhere: HashMap<Vec<u8>, i64>,
+}
+
+/// An id of one partition, and whose it repeats.
+struct Name {
+    /// partition and id, as they are stored
+    key: Vec<u8>,
+    sees: Sees,
+}
+
+/// What else an event is compared with.
+enum Sees {
+    /// nothing
+    Own,
+    /// the same id of the history
+    History(Vec<u8>),
+    /// the same id of any partition
+    All,
+}
+
+/// Stands for the partition where there is a history: all of it is one, and the stream's follow.
+const HISTORY: u64 = 0;
+
+impl Name {
+    fn of(dedup: &Dedup, partition: u32, id: &Value<'_>) -> Name {
+        let encoded = |partition: u64| {
+            let mut key = Vec::with_capacity(16);
+            put_varint(&mut key, partition);
+            put_value(&mut key, id);
+            key
+        };
+        match (dedup.with_history, partition < HISTORY_PARTITIONS) {
+            (false, _) => Name { key: encoded(u64::from(partition)), sees: Sees::Own },
+            (true, true) => {
+                Name { key: encoded(HISTORY + 1 + u64::from(partition)), sees: Sees::History(encoded(HISTORY)) }
+            }
+            (true, false) => Name { key: encoded(HISTORY), sees: Sees::All },
+        }
+    }
+
+    fn sees(&self, stored: &[u8]) -> bool {
+        stored == self.key
+            || match &self.sees {
+                Sees::Own => false,
+                Sees::History(key) => stored == key,
+                Sees::All => id_of(stored) == id_of(&self.key),
+            }
+    }
+}
+
+/// The id without its partition.
+fn id_of(key: &[u8]) -> &[u8] {
+    let mut cursor = Cursor::new(key);
+    match cursor.varint() {
+        Ok(_) => cursor.rest(),
+        Err(_) => &[],
+    }
 }
 
 impl Page {
     fn open(stored: &[u8]) -> Result<Page, Damaged> {
         let mut cursor = Cursor::new(stored);
         let count = cursor.length()?;
-        Ok(Page { stored: cursor.rest().to_vec(), count, added: HashMap::new() })
+        Ok(Page { stored: cursor.rest().to_vec(), count, ..Page::default() })
     }
 
     /// Walks over all ids, each with its arrival.
@@ -56,7 +118,7 @@ impl Page {
         Ok(())
     }
 
-    /// The latest arrival of an id.
+    /// The latest arrival of an id in its own partition.
     fn latest(&self, wanted: &[u8]) -> Result<Option<i64>, Damaged> {
         if let Some(arrival) = self.added.get(wanted) {
             return Ok(Some(*arrival));
@@ -71,6 +133,36 @@ impl Page {
             }
         }
         Ok(None)
+    }
+
+    /// The latest arrival of an id in all partitions that its event sees.
+    fn latest_seen(&self, wanted: &Name) -> Result<Option<i64>, Damaged> {
+        let mut latest = match &wanted.sees {
+            Sees::Own => return self.latest(&wanted.key),
+            Sees::History(key) => self.added.get(&wanted.key).max(self.added.get(key)).copied(),
+            Sees::All => self.added_anywhere.get(id_of(&wanted.key)).copied(),
+        };
+        let mut cursor = Cursor::new(&self.stored);
+        let mut arrival = 0i64;
+        for _ in 0..self.count {
+            let id = cursor.bytes()?;
+            arrival = cursor.time_after(arrival)?;
+            if wanted.sees(id) {
+                latest = latest.max(Some(arrival));
+            }
+        }
+        Ok(latest)
+    }
+
+    /// Takes in an arrival that may be earlier than what is known.
+    fn add(&mut self, name: Name, arrival: i64) -> Result<(), Damaged> {
+        if !matches!(name.sees, Sees::Own) {
+            let anywhere = self.added_anywhere.entry(id_of(&name.key).to_vec()).or_insert(arrival);
+            *anywhere = arrival.max(*anywhere);
+        }
+        let known = self.latest(&name.key)?.unwrap_or(i64::MIN);
+        self.added.insert(name.key, arrival.max(known));
+        Ok(())
     }
 
     fn len(&self) -> usize {
@@ -111,13 +203,6 @@ fn put_ids(ids: &[(&[u8], i64)], out: &mut Vec<u8>) {
     }
 }
 
-fn encoded(partition: u32, id: &Value<'_>) -> Vec<u8> {
-    let mut key = Vec::with_capacity(16);
-    put_varint(&mut key, u64::from(partition));
-    put_value(&mut key, id);
-    key
-}
-
 impl<'a> Ids<'a> {
     /// No ids; `dedup` is None where the source declares none.
     pub(super) fn none(dedup: Option<&'a Dedup>) -> Self {
@@ -138,7 +223,8 @@ impl<'a> Ids<'a> {
     }
 
     fn page_of(&self, key: &[u8]) -> u64 {
-        hash_bytes(key) & ((1 << self.bits) - 1)
+        let with_history = self.dedup.is_some_and(|dedup| dedup.with_history);
+        hash_bytes(if with_history { id_of(key) } else { key }) & ((1 << self.bits) - 1)
     }
 
     fn page(&mut self, index: u64) -> Result<&mut Page, Damaged> {
@@ -156,23 +242,18 @@ impl<'a> Ids<'a> {
     /// Whether an event repeats one that counted: it arrived no later than the horizon after it, or before it.
     pub(super) fn is_duplicate(&mut self, partition: u32, id: &Value<'_>, arrival: i64) -> Result<bool, Damaged> {
         let Some(dedup) = self.dedup.filter(|_| !id.is_null()) else { return Ok(false) };
-        let key = encoded(partition, id);
-        let index = self.page_of(&key);
-        let known = self.page(index)?.latest(&key)?;
+        let name = Name::of(dedup, partition, id);
+        let index = self.page_of(&name.key);
+        let known = self.page(index)?.latest_seen(&name)?;
         Ok(known.is_some_and(|known| arrival.saturating_sub(known) <= dedup.horizon))
     }
 
     /// Remembers an event that counted.
     pub(super) fn remember(&mut self, partition: u32, id: &Value<'_>, arrival: i64) -> Result<(), Damaged> {
-        if self.dedup.is_none() || id.is_null() {
-            return Ok(());
-        }
-        let key = encoded(partition, id);
-        let index = self.page_of(&key);
-        let page = self.page(index)?;
-        let known = page.latest(&key)?.unwrap_or(i64::MIN);
-        page.added.insert(key, arrival.max(known));
-        Ok(())
+        let Some(dedup) = self.dedup.filter(|_| !id.is_null()) else { return Ok(()) };
+        let name = Name::of(dedup, partition, id);
+        let index = self.page_of(&name.key);
+        self.page(index)?.add(name, arrival)
     }
 
     /// The record's part; pages that changed go to the chunks. None: nothing is remembered.

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use tidemill_features::definitions::{Connector, Input, OutputId, Registry, Source, View};
 use tidemill_features::plan::Window;
 use tidemill_features::problem::nearest;
-use tidemill_features::time::duration_text;
+use tidemill_features::time::{duration_text, rfc3339};
 use tidemill_features::value::DataType;
 
 use crate::failure::Failure;
@@ -132,7 +132,8 @@ fn source_json(registry: &Registry, at: usize) -> Json {
     json!({
         "connector": connector(source), "kind": if source.is_table { "table" } else { "stream" }, "fields": fields, "event_time": source.fields[source.event_time].0,
         "event_id": source.event_id.map(|at| &source.fields[at].0), "max_future_skew": duration_text(source.max_future_skew),
-        "dedup_horizon": duration_text(source.dedup_horizon), "views": views,
+        "dedup_horizon": duration_text(source.dedup_horizon), "views": views, "assumed_delay": duration_text(source.assumed_delay),
+        "history": source.history.as_ref().map(|history| json!({ "path": history.path, "until": history.until.map(rfc3339) })),
     })
 }
 

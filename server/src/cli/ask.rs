@@ -229,10 +229,10 @@ pub(super) async fn status(server: &str, style: Style) -> Result<(), Ended> {
     println!("ready, version {}, definitions {}", answer.version, answer.definition_hash);
     let mut sources: Vec<_> = answer.sources.iter().collect();
     sources.sort_by_key(|(name, _)| name.as_str());
-    let source = |(name, s): (&String, &v1::SourceStatus)| {
+    let source = |(name, s): &(&String, &v1::SourceStatus)| {
         let newest = time(s.newest_event).unwrap_or("-".into());
         vec![
-            name.clone(),
+            name.to_string(),
             s.consumed.to_string(),
             s.accepted.to_string(),
             s.dead_lettered.to_string(),
@@ -241,7 +241,12 @@ pub(super) async fn status(server: &str, style: Style) -> Result<(), Ended> {
         ]
     };
     let headers = ["source", "consumed", "accepted", "dead letters", "lag", "newest event"];
-    println!("{}", table(&headers, sources.into_iter().map(source).collect()));
+    println!("{}", table(&headers, sources.iter().map(source).collect()));
+    for (name, source) in &sources {
+        if let Some(v1::HistoryStatus { state, files_done, files, rows }) = &source.history {
+            println!("history of {name}: {rows} rows, {files_done} of {files} files, {state}");
+        }
+    }
     let mut views: Vec<_> = answer.views.iter().collect();
     views.sort_by_key(|(name, _)| name.as_str());
     let view = |(name, v): (&String, &v1::ViewStatus)| {

@@ -21,10 +21,13 @@ pub(super) fn check(dir: &Path, style: Style) -> Result<(), Ended> {
         Err(problems) => (problems.as_slice(), &[][..]),
     };
     let views: Vec<_> = checked.iter().flat_map(|registry| &registry.views).filter(|v| v.stream.is_some()).collect();
-    let warnings: Vec<String> = views
+    let sources = checked.iter().flat_map(|registry| &registry.sources);
+    let of_sources =
+        sources.flat_map(|s| s.warnings().into_iter().map(|warning| format!("source `{}`: {warning}", s.name)));
+    let of_views = views
         .iter()
-        .flat_map(|view| view.plan.warnings().into_iter().map(|warning| format!("view `{}`: {warning}", view.name)))
-        .collect();
+        .flat_map(|view| view.plan.warnings().into_iter().map(|warning| format!("view `{}`: {warning}", view.name)));
+    let warnings: Vec<String> = of_sources.chain(of_views).collect();
     if style.json {
         let problem = |p: &Problem| json!({ "code": p.code, "file": p.file, "line": p.line, "column": p.column, "message": p.message, "near": p.near });
         let list: Vec<_> = problems.iter().map(problem).collect();

@@ -152,17 +152,21 @@ impl Applier {
             let newest_event = frame.batches.get(i).and_then(|batch| batch.times.iter().copied().max());
             let through =
                 if i + 1 == count { last } else { frame.batches[i].offsets.last().map_or(position, |o| o + 1) };
-            let consumed = through - position;
+            // Rows beyond a history's time fence have an offset, but are no events.
+            let dead_before = |offset: u64| frame.dead.partition_point(|dead| dead.offset < offset);
+            let dead_lettered = (dead_before(through) - dead_before(position)) as u64;
             position = through;
-            updates.sources.push((
-                source as u32,
-                SourceLedger { consumed, accepted, dead_lettered: consumed - accepted, newest_event },
-            ));
+            let consumed = accepted + dead_lettered;
+            updates.sources.push((source as u32, SourceLedger { consumed, accepted, dead_lettered, newest_event }));
             updates.positions.push((partition, through));
             self.remember(&updates);
             let Parts { memory, clock, commits, registry, .. } = &mut self.parts;
-            let name = &registry.sources[source].name;
-            memory.publish_noted(updates, || note(commits, clock, name, partition.1, through));
+            let of = &registry.sources[source];
+            memory.publish_noted(updates, || {
+                if of.is_clocked(partition.1) {
+                    note(commits, clock, &of.name, partition.1, through);
+                }
+            });
         }
         self.applied_to = end;
         self.unflushed = true;

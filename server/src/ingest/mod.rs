@@ -3,11 +3,14 @@
 //! Two threads in a row, so that waiting for the disk never waits for computing: the `sequencer` gives events their offsets,
 //! appends them to the log and acknowledges what is durable; the `applier` folds durable events into records, publishes them
 //! to readers and hands changes to the state store. `recover` brings state and log together at start; `files` feeds file
-//! sources in; `sealing` turns closed segments of the log into Parquet.
+//! sources in and `history` the files of a source's past, both by `feed`; `sealing` turns closed segments of the log into
+//! Parquet.
 
 mod applier;
 mod apply;
+mod feed;
 mod files;
+mod history;
 mod recover;
 mod sealing;
 mod sequencer;
@@ -19,7 +22,9 @@ use tidemill_features::definitions::Registry;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::apply::fitted;
-pub use self::files::{FileFeed, feed};
+pub use self::feed::Feed;
+pub use self::files::feed;
+pub use self::history::{HistoryFeed, HistoryProgress, history_rows};
 pub use self::recover::{Recovered, recover};
 
 use crate::clock::Clock;
@@ -68,6 +73,8 @@ pub(crate) struct Submission {
 pub struct Pending {
     events: AtomicU64,
     since: AtomicI64,
+    /// what of the source's past is still to come
+    pub history: HistoryProgress,
 }
 
 impl Pending {

@@ -80,12 +80,16 @@ fn noted(
     clock: &Clock,
 ) -> Result<CommitLog, Failure> {
     let broken = |e: crate::log::LogError| Failure::internal("E1018", e.to_string());
-    let sources: Vec<&str> =
-        registry.sources.iter().filter(|source| source.is_clocked()).map(|source| source.name.as_str()).collect();
+    let sources: Vec<&str> = registry
+        .sources
+        .iter()
+        .filter(|source| source.is_stream_clocked())
+        .map(|source| source.name.as_str())
+        .collect();
     let mut commits = CommitLog::open(folder, &sources).map_err(broken)?;
     for ((at, partition), next) in next_offsets {
         let source = &registry.sources[*at];
-        if !source.is_clocked() {
+        if !source.is_clocked(*partition) {
             continue;
         }
         let notes = read_commits(folder, &source.name).map_err(broken)?;
@@ -205,8 +209,9 @@ fn replay(
 fn consumed(source: u32, frame: &crate::log::Frame) -> Updates {
     let accepted = frame.batches.iter().map(|b| b.len() as u64).sum();
     let newest_event = frame.batches.iter().flat_map(|b| b.times.iter().copied()).max();
-    let ledger =
-        SourceLedger { consumed: frame.consumed, accepted, dead_lettered: frame.consumed - accepted, newest_event };
+    // Rows beyond a history's time fence have an offset, but are no events: what is counted is what stands in the frame.
+    let dead_lettered = frame.dead.len() as u64;
+    let ledger = SourceLedger { consumed: accepted + dead_lettered, accepted, dead_lettered, newest_event };
     let position = ((source, frame.partition), frame.first_offset + frame.consumed);
     Updates { positions: vec![position], sources: vec![(source, ledger)], ..Updates::default() }
 }

@@ -121,7 +121,7 @@ impl Sequencer {
         *next += decoded.consumed;
         // Pushes are decoded side by side and may queue in another order than their clocks; deduplication relies on arrivals
         // that ascend with the offsets.
-        if source.is_clocked() {
+        if source.is_clocked(submission.partition) {
             self.latest_arrival = self.latest_arrival.max(submission.accepted_at);
             submission.accepted_at = self.latest_arrival;
             decoded.batches.iter_mut().for_each(|batch| batch.arrivals.fill(self.latest_arrival));

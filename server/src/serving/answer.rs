@@ -10,6 +10,7 @@ use super::wire::{self, NO_TIME};
 use crate::catalog;
 use crate::components::Server;
 use crate::failure::Failure;
+use crate::ingest::history_rows;
 use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
 
 fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
@@ -152,6 +153,17 @@ pub fn check(request: v1::CheckRequest) -> Result<v1::CheckResponse, Failure> {
     Ok(v1::CheckResponse { problems: problems.into_iter().map(problem).collect() })
 }
 
+fn history_status(server: &Server, at: usize, positions: &Positions) -> v1::HistoryStatus {
+    let progress = &server.ingest.pending[at].history;
+    let (files_done, files) = progress.files();
+    let state = match progress.stopped() {
+        Some(why) => format!("stopped: {why}"),
+        None if progress.is_incomplete() => "loading".to_string(),
+        None => "loaded".to_string(),
+    };
+    v1::HistoryStatus { state, files_done, files, rows: history_rows(positions, at) }
+}
+
 /// Catalog.Status
 pub fn status(server: &Server) -> v1::StatusResponse {
     let state = server.memory.read();
@@ -165,11 +177,13 @@ pub fn status(server: &Server) -> v1::StatusResponse {
             dead_lettered: ledger.dead_lettered,
             lag: server.ingest.pending[at].events(),
             positions: of_source.map(|((_, partition), next)| (*partition, *next)).collect(),
-            state: match server.stopped.lock().get(&at) {
-                Some(why) => format!("stopped: {why}"),
-                None if disk_full => "disk full".to_string(),
-                None => "running".to_string(),
+            state: match (server.stopped.lock().get(&at), server.ingest.pending[at].history.stopped()) {
+                (Some(why), _) => format!("stopped: {why}"),
+                (None, _) if disk_full => "disk full".to_string(),
+                (None, Some(why)) => format!("history stopped: {why}"),
+                (None, None) => "running".to_string(),
             },
+            history: source.history.as_ref().map(|_| history_status(server, at, &state.positions)),
             newest_event: ledger.newest_event.unwrap_or(NO_TIME),
         };
         (source.name.clone(), status)

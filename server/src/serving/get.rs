@@ -120,12 +120,13 @@ impl Reader {
         Ok(answers)
     }
 
-    /// Names of the plan's sources that are behind by more than their `max_lag`.
+    /// Names of the plan's sources that are behind by more than their `max_lag`, or whose history is not there yet.
     fn stale(&self, plan: &ReadPlan, now: i64) -> Vec<String> {
         let mut stale = Vec::new();
         for at in &plan.sources {
             let source = &self.registry.sources[*at];
-            if source.max_lag.is_some_and(|max_lag| self.pending[*at].behind(now) > max_lag) {
+            let pending = &self.pending[*at];
+            if pending.history.is_incomplete() || source.max_lag.is_some_and(|max_lag| pending.behind(now) > max_lag) {
                 stale.push(source.name.clone());
             }
         }

@@ -276,12 +276,14 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
     for (name, source) in &status.sources {
         let positions: Map<String, Json> =
             source.positions.iter().map(|(p, next)| (p.to_string(), json!(next))).collect();
-        sources.insert(
-            name.clone(),
-            json!({ "consumed": source.consumed, "accepted": source.accepted,
+        let mut json = json!({ "consumed": source.consumed, "accepted": source.accepted,
             "dead_lettered": source.dead_lettered, "lag": source.lag, "positions": positions, "state": source.state,
-            "newest_event": time(source.newest_event) }),
-        );
+            "newest_event": time(source.newest_event) });
+        if let Some(history) = &source.history {
+            json["history"] = json!({ "state": history.state, "files_done": history.files_done,
+                "files": history.files, "rows": history.rows });
+        }
+        sources.insert(name.clone(), json);
     }
     let mut views = Map::new();
     for (name, view) in &status.views {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tidemill_features::definitions::{Connector, FieldType, Source};
+use tidemill_features::expression::Column;
 use tidemill_features::stream::{EventBatch, KEY_BYTES_MAX};
+use tidemill_features::time::{duration_text, rfc3339};
 use tidemill_features::value::{DataType, Value};
 
 use crate::columnar::ColumnsBuilder;
@@ -26,7 +28,7 @@ pub struct BadEvent {
 /// Decoded events. Offsets in the batches count from 0 until the log has given the events their place.
 #[derive(Debug, Default)]
 pub struct Decoded {
-    /// all events, good and bad
+    /// all events, good and bad, and those that the time fence leaves out
     pub consumed: u64,
     /// the good ones, in order, `BATCH_ROWS` at most in each
     pub batches: Vec<EventBatch>,
@@ -49,11 +51,25 @@ pub struct Decoder {
     /// columns of vectors with their lengths
     vectors: Vec<(usize, u32)>,
     now: i64,
+    /// whether events are read from files: they were known before they are read
+    at_rest: bool,
+    fence: Fence,
     rows_max: u64,
     letters_bytes: usize,
     decoded: Decoded,
     columns: ColumnsBuilder,
     current: EventBatch,
+}
+
+/// Where the history of a source ends and its stream begins.
+#[derive(Clone, Copy, Debug)]
+enum Fence {
+    /// nowhere: both may have an event
+    None,
+    /// these are of the history: events from a time on are not part of it
+    Until(i64),
+    /// these are of the stream: events before a time are the history's
+    From(i64),
 }
 
 /// Why a row is bad.
@@ -69,12 +85,36 @@ impl Decoder {
             _ => None,
         };
         let vectors = source.fields.iter().enumerate().filter_map(dims).collect();
-        Decoder { source, keys, vectors, now, rows_max: u64::MAX, letters_bytes: 0, decoded, columns, current }
+        let at_rest = matches!(source.connector, Connector::File { .. });
+        let fence = source.history.as_ref().and_then(|history| history.until).map_or(Fence::None, Fence::From);
+        let (rows_max, letters_bytes) = (u64::MAX, 0);
+        Decoder { source, keys, vectors, now, at_rest, fence, rows_max, letters_bytes, decoded, columns, current }
+    }
+
+    /// Takes in rows of the source's history, those before a time fence.
+    pub fn of_history(self, until: Option<i64>) -> Self {
+        Decoder { at_rest: true, fence: until.map_or(Fence::None, Fence::Until), ..self }
     }
 
     /// The source whose rows these are.
     pub fn source(&self) -> Arc<Source> {
         self.source.clone()
+    }
+
+    /// The time at which it decodes.
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
+    /// Rows taken in so far, good and bad.
+    pub fn rows(&self) -> u64 {
+        self.decoded.consumed
+    }
+
+    /// Bytes that they take, about.
+    pub fn bytes(&self) -> usize {
+        let columns = self.decoded.batches.iter().flat_map(|batch| &batch.columns);
+        columns.map(Column::bytes).sum::<usize>() + self.letters_bytes
     }
 
     /// Stops taking rows in once there are more than this.
@@ -92,7 +132,8 @@ impl Decoder {
         let index = self.decoded.consumed;
         self.decoded.consumed += 1;
         match row.and_then(|values| self.check(values).map(|times| (values, times))) {
-            Ok((values, (time, arrival))) => {
+            Ok((_, None)) => {}
+            Ok((values, Some((time, arrival)))) => {
                 for (column, value) in values.iter().enumerate() {
                     self.columns.push(column, value);
                 }
@@ -115,29 +156,39 @@ impl Decoder {
         }
     }
 
-    /// The event and arrival time of a row that keeps every rule.
-    fn check(&self, values: &[Value<'_>]) -> Result<(i64, i64), Bad> {
+    /// The event and arrival time of a row that keeps every rule; None: the fence leaves it to the stream.
+    fn check(&self, values: &[Value<'_>]) -> Result<Option<(i64, i64)>, Bad> {
         let source = &self.source;
         let time_of = |at: usize, what: &str| match &values[at] {
             Value::Timestamp(time) => Ok(*time),
             _ => Err(("E1003", format!("{what} `{}` is null or missing", source.fields[at].0))),
         };
         let time = time_of(source.event_time, "event_time")?;
+        match self.fence {
+            Fence::Until(until) if time >= until => return Ok(None),
+            Fence::From(from) if time < from => {
+                let (time, from) = (rfc3339(time), rfc3339(from));
+                return Err((
+                    "E1004",
+                    format!("the event is dated {time}, before history_until {from}: it is the history's"),
+                ));
+            }
+            _ => {}
+        }
         if let Some(at) = source.event_id.filter(|at| values[*at].is_null()) {
             return Err(("E1003", format!("event_id `{}` is null or missing", source.fields[at].0)));
         }
         for (at, dims) in &self.vectors {
             whole_vector(&values[*at], *dims).map_err(|reason| wrong_value(&source.fields[*at].0, &reason))?;
         }
-        let from_file = matches!(source.connector, Connector::File { .. });
         // Where a file declares no arrival, the clock of the load decides what lies in the future.
         let (arrival, known) = match source.arrival_time {
             Some(at) => time_of(at, "arrival_time").map(|arrival| (arrival, arrival))?,
-            None if from_file => (time.saturating_add(source.assumed_delay), self.now),
+            None if self.at_rest => (time.saturating_add(source.assumed_delay), self.now),
             None => (self.now, self.now),
         };
         if time > known.saturating_add(source.max_future_skew) {
-            let ahead = tidemill_features::time::duration_text(time - known);
+            let ahead = duration_text(time - known);
             return Err((
                 "E1005",
                 format!("the event is dated {ahead} ahead of its arrival, more than max_future_skew"),
@@ -152,7 +203,7 @@ impl Decoder {
             let names: Vec<&str> = key.iter().map(|at| source.fields[*at].0.as_str()).collect();
             return Err(("E1007", format!("the entity key ({}) is longer than 64 KiB", names.join(", "))));
         }
-        Ok((time, arrival))
+        Ok(Some((time, arrival)))
     }
 
     fn cut(&mut self) {

@@ -10,15 +10,28 @@ pub use crate::columnar::Format;
 use crate::columnar::ParquetFile;
 use crate::limits::EVENT_BYTES_MAX;
 
-/// The files that a glob names, sorted.
+/// The files that a glob names, sorted. A folder that cannot be read is an error: it may have some.
 pub fn matching(root: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
     let root = root.to_str().ok_or("the project's path is not UTF-8")?;
     let absolute = Path::new(pattern).is_absolute();
     let whole = if absolute { pattern.to_string() } else { format!("{}/{pattern}", glob::Pattern::escape(root)) };
     let paths = glob::glob(&whole).map_err(|e| format!("`{pattern}` is not a glob: {e}"))?;
-    let mut files: Vec<PathBuf> = paths.filter_map(Result::ok).filter(|path| path.is_file()).collect();
+    let mut files = Vec::new();
+    for path in paths {
+        match path {
+            Ok(path) if path.is_file() => files.push(path),
+            Err(error) if error.error().kind() != std::io::ErrorKind::NotFound => return Err(error.to_string()),
+            // What is gone since the folder was listed is not there.
+            _ => {}
+        }
+    }
     files.sort();
     Ok(files)
+}
+
+/// Bytes of a file.
+pub fn length_of(path: &Path) -> Result<u64, String> {
+    std::fs::metadata(path).map(|metadata| metadata.len()).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Reads a file in steps, and again where it has grown.
@@ -32,6 +45,8 @@ pub enum FileReader {
 /// Whole events out of a growing text.
 pub struct LineReader {
     file: File,
+    /// bytes of it that are still to be read; None: as many as there are
+    left: Option<u64>,
     /// header of a CSV file
     header: Option<Vec<u8>>,
     /// read, but not a whole event yet
@@ -48,12 +63,30 @@ const CUT_BYTES: usize = 4 * EVENT_BYTES_MAX;
 impl FileReader {
     /// Opens a file behind its first `skip` events. A header without its line end is an error: it may be half written.
     pub fn open(path: &Path, format: Format, skip: u64, grows: bool) -> Result<FileReader, String> {
+        Self::open_up_to(path, format, skip, (None, grows))
+    }
+
+    /// The same of a file that must not have changed since its length was looked at.
+    pub fn open_whole(path: &Path, format: Format, skip: u64, bytes: u64) -> Result<FileReader, String> {
+        let found = length_of(path)?;
+        if found != bytes {
+            return Err(format!("{} has {found} bytes, but had {bytes} when it was listed", path.display()));
+        }
+        Self::open_up_to(path, format, skip, (Some(bytes), false))
+    }
+
+    fn open_up_to(
+        path: &Path,
+        format: Format,
+        skip: u64,
+        (left, grows): (Option<u64>, bool),
+    ) -> Result<FileReader, String> {
         if format == Format::Parquet {
             return ParquetFile::open(path, skip).map(FileReader::Parquet);
         }
         let named = |e: std::io::Error| format!("{}: {e}", path.display());
         let file = File::open(path).map_err(named)?;
-        let mut reader = LineReader { file, header: None, pending: Vec::new(), skipping: false };
+        let mut reader = LineReader { file, left, header: None, pending: Vec::new(), skipping: false };
         if format == Format::Csv {
             reader.read_header(!grows).map_err(|e| format!("{}: {e}", path.display()))?;
         }
@@ -124,7 +157,14 @@ impl LineReader {
     /// Reads on. False at the end of the file.
     fn fill(&mut self) -> Result<bool, String> {
         let mut chunk = Vec::new();
-        let read = (&self.file).take(STEP_BYTES as u64).read_to_end(&mut chunk).map_err(|e| e.to_string())?;
+        let wanted = self.left.map_or(STEP_BYTES as u64, |left| left.min(STEP_BYTES as u64));
+        let read = (&self.file).take(wanted).read_to_end(&mut chunk).map_err(|e| e.to_string())?;
+        if let Some(left) = &mut self.left {
+            if read == 0 && *left > 0 {
+                return Err(format!("the file has become {left} bytes shorter while it was read"));
+            }
+            *left -= read as u64;
+        }
         self.pending.extend_from_slice(&chunk);
         Ok(read > 0)
     }
@@ -220,6 +260,25 @@ mod tests {
         let ndjson = folder.path().join("a.ndjson");
         std::fs::write(&ndjson, "{}\n\n{1}\n{2}").unwrap();
         assert_eq!(text(&ndjson, Format::Ndjson, 1).trim_start(), "{1}\n{2}");
+    }
+
+    #[test]
+    fn whole_files_have_the_length_that_they_had() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.ndjson");
+        std::fs::write(&path, "{1}\n{2}\n").unwrap();
+        let changed = FileReader::open_whole(&path, Format::Ndjson, 0, 7).err().unwrap();
+        assert!(changed.contains("has 8 bytes, but had 7"), "{changed}");
+        assert!(FileReader::open_whole(&folder.path().join("b"), Format::Ndjson, 0, 0).is_err());
+        let opened = |skip| FileReader::open_whole(&path, Format::Ndjson, skip, 8).unwrap();
+        let FileReader::Lines(mut growing) = opened(1) else { panic!() };
+        std::fs::write(&path, "{1}\n{2}\n{3}\n").unwrap();
+        assert_eq!(growing.next_events(true).unwrap().unwrap(), b"{2}\n");
+        assert_eq!(growing.next_events(true).unwrap(), None, "what is added is not of the file that was listed");
+        std::fs::write(&path, "{1}\n{2}\n").unwrap();
+        let FileReader::Lines(mut shrinking) = opened(0) else { panic!() };
+        std::fs::write(&path, "{1}").unwrap();
+        assert!(shrinking.next_events(true).and_then(|_| shrinking.next_events(true)).is_err());
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! What becomes of each event (§4, §5, §10): a walk over the log in its order, once per view.
-//! The state is two maps: the newest applied time of a key, and the arrival of the latest event per id.
+//! The state is two maps: the newest applied time of a key, and the arrival of the latest event per id and partition.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::expression::Expr;
-use super::model::{Datum, Period, Row, Source, Type, View, Window};
+use super::model::{Datum, HISTORY, Period, Row, Source, Type, View, Window};
 
 const HOUR: i64 = 3_600_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Undecodable or from the future; of no view.
+    /// A row of the history's files that the time fence leaves to the stream: of no view and no ledger.
+    NotOfHistory,
+    /// Undecodable, from the future, or from the stream and before the time fence; of no view.
     DeadLetter,
     Keyless,
     Duplicate,
@@ -51,15 +53,33 @@ pub struct Event {
     pub joined: Vec<(String, Datum)>,
 }
 
-/// The event of a row, or `None` for a dead letter.
+/// Whether a row at rest is on the stream's side of the time fence. Where its time cannot be read, it is not.
+pub fn is_beyond_fence(source: &Source, row: &Row) -> bool {
+    let event_time = &row.columns[source.field_index(&source.event_time).expect("a declared field")];
+    match (source.history_until, event_time) {
+        (Some(until), Datum::Time(time)) => row.is_at_rest() && *time >= until,
+        _ => false,
+    }
+}
+
+/// The event of a row, or `None` for a dead letter and for what is beyond the fence.
 pub fn accept(source: &Source, row: &Row) -> Option<Event> {
     let columns: Vec<Datum> = row.columns.iter().cloned().map(Datum::normalised).collect();
     let column = |name: &String| columns[source.field_index(name).expect("a declared field")].clone();
     let event_time = time(column(&source.event_time))?;
+    if is_beyond_fence(source, row) {
+        return None;
+    }
+    if !row.is_at_rest() && source.history_until.is_some_and(|until| event_time < until) {
+        return None;
+    }
     let arrival = match &source.arrival_time {
         Some(name) => time(column(name))?,
+        None if row.is_at_rest() => event_time + source.assumed_delay,
         None => row.arrival,
     };
+    // Of a row at rest that says nothing of its arrival it is known only that it was there when it was loaded.
+    let known = if source.arrival_time.is_none() { row.arrival } else { arrival };
     if !source.fields.iter().zip(&columns).all(|((_, of), value)| is_whole(*of, value)) {
         return None;
     }
@@ -67,7 +87,7 @@ pub fn accept(source: &Source, row: &Row) -> Option<Event> {
     if event_id.as_ref().is_some_and(Datum::is_null) {
         return None;
     }
-    let ahead = i128::from(event_time) - i128::from(arrival);
+    let ahead = i128::from(event_time) - i128::from(known);
     if ahead > i128::from(source.max_future_skew) {
         return None;
     }
@@ -105,7 +125,7 @@ pub fn total_order(a: &Event, b: &Event) -> Ordering {
 
 /// `rows` are all rows of this source, in log order.
 pub fn source_ledger(source: &Source, rows: &[Row]) -> SourceLedger {
-    let consumed = rows.len() as u64;
+    let consumed = rows.iter().filter(|row| !is_beyond_fence(source, row)).count() as u64;
     let accepted = rows.iter().filter(|row| accept(source, row).is_some()).count() as u64;
     SourceLedger { consumed, accepted, dead_lettered: consumed - accepted }
 }
@@ -125,11 +145,11 @@ pub fn ledger(view: &View, source: &Source, rows: &[Row]) -> Ledger {
 /// One fate per row of the view's source, in the order of `rows`.
 pub fn fates(view: &View, source: &Source, rows: &[Row]) -> Vec<Fate> {
     let mut newest_applied: BTreeMap<String, i64> = BTreeMap::new();
-    let mut known_arrival: BTreeMap<(String, String, u32), i64> = BTreeMap::new();
+    let mut known_arrivals: BTreeMap<(String, String), BTreeMap<u32, i64>> = BTreeMap::new();
     let mut fates = Vec::new();
     for row in rows {
         let Some(event) = accept(source, row) else {
-            fates.push(Fate::DeadLetter);
+            fates.push(if is_beyond_fence(source, row) { Fate::NotOfHistory } else { Fate::DeadLetter });
             continue;
         };
         let key = key_of(view, source, &event);
@@ -139,9 +159,12 @@ pub fn fates(view: &View, source: &Source, rows: &[Row]) -> Vec<Fate> {
         }
         // The debug text tells any two keys apart: it quotes text and names the type.
         let key = format!("{key:?}");
-        let identity = event.event_id.as_ref().map(|id| (key.clone(), format!("{id:?}"), event.partition));
-        let known = identity.as_ref().and_then(|identity| known_arrival.get(identity));
-        if known.is_some_and(|known| is_within(event.arrival, *known, source.dedup_horizon)) {
+        let identity = event.event_id.as_ref().map(|id| (key.clone(), format!("{id:?}")));
+        let known = identity.as_ref().and_then(|identity| known_arrivals.get(identity));
+        let repeats = |(partition, known): (&u32, &i64)| {
+            share_ids(source, *partition, event.partition) && is_within(event.arrival, *known, source.dedup_horizon)
+        };
+        if known.is_some_and(|known| known.iter().any(repeats)) {
             fates.push(Fate::Duplicate);
             continue;
         }
@@ -150,7 +173,7 @@ pub fn fates(view: &View, source: &Source, rows: &[Row]) -> Vec<Fate> {
             continue;
         }
         if let Some(identity) = identity {
-            known_arrival.insert(identity, event.arrival);
+            known_arrivals.entry(identity).or_default().insert(event.partition, event.arrival);
         }
         let newest = newest_applied.get(&key).copied();
         if newest.is_some_and(|newest| is_late(view, source, event.event_time, newest)) {
@@ -226,6 +249,11 @@ fn is_late(view: &View, source: &Source, event_time: i64, newest: i64) -> bool {
         None => false,
         Some(reach) => i128::from(event_time) < i128::from(newest) - reach - i128::from(slack(source)),
     }
+}
+
+/// Ids are looked for within one partition. All files of a history are one, and one with each partition of the stream.
+fn share_ids(source: &Source, known: u32, of_event: u32) -> bool {
+    known == of_event || source.history && (known >= HISTORY || of_event >= HISTORY)
 }
 
 /// Also when the second arrival is before the first.
@@ -312,6 +340,49 @@ mod tests {
         let found = source_ledger(&source(), &rows);
         assert_eq!(found, SourceLedger { consumed: 5, accepted: 4, dead_lettered: 1 });
         assert_eq!(source().fields[1].1, Type::Time);
+    }
+
+    /// Rows are (partition, id, event time, clock); those at rest arrive 10 s after they happened.
+    fn check_history(source: &Source, rows: &[(u32, i64, i64, i64)], expected: &[Fate]) {
+        let rows: Vec<Row> =
+            rows.iter().enumerate().map(|(i, r)| row(r.0, i as u64, "a", r.2, r.1, r.3, 0.0)).collect();
+        let view = view(vec![feature("n", Aggregate::Count, Window::Lifetime)]);
+        assert_eq!(fates(&view, source, &rows), expected);
+    }
+
+    #[test]
+    fn a_history_shares_its_ids_with_every_partition_of_the_stream() {
+        let source = Source { history: true, assumed_delay: 10 * SECOND, ..source() };
+        let (applied, duplicate) = (Fate::Applied, Fate::Duplicate);
+        let seen_in_files = [(HISTORY, 1, 0, HOUR), (0, 1, 0, 5), (1, 1, 0, 5), (HISTORY + 1, 1, 0, HOUR)];
+        check_history(&source, &seen_in_files, &[applied, duplicate, duplicate, duplicate]);
+        let seen_in_the_stream = [(0, 1, 0, 5), (1, 1, 0, 5), (HISTORY, 1, 0, HOUR), (0, 1, 0, 6)];
+        check_history(&source, &seen_in_the_stream, &[applied, applied, duplicate, duplicate]);
+        let horizon = source.dedup_horizon + 10 * SECOND;
+        let later = [(HISTORY, 1, 0, HOUR), (0, 1, 0, horizon), (0, 1, 0, horizon + 1), (HISTORY, 1, 0, 2 * HOUR)];
+        check_history(&source, &later, &[applied, duplicate, applied, duplicate]);
+        let without = Source { history: false, ..source };
+        check_history(&without, &seen_in_files, &[applied; 4]);
+    }
+
+    #[test]
+    fn the_fence_parts_files_from_stream() {
+        let source = Source { history: true, history_until: Some(100), ..source() };
+        let rows = [(HISTORY, 1, 99, HOUR), (HISTORY, 2, 100, HOUR), (0, 3, 99, 99), (0, 4, 100, 100)];
+        let expected = [Fate::Applied, Fate::NotOfHistory, Fate::DeadLetter, Fate::Applied];
+        check_history(&source, &rows, &expected);
+        let rows: Vec<Row> = rows.iter().map(|r| row(r.0, 0, "a", r.2, r.1, r.3, 0.0)).collect();
+        assert_eq!(source_ledger(&source, &rows), SourceLedger { consumed: 3, accepted: 2, dead_lettered: 1 });
+    }
+
+    #[test]
+    fn the_future_of_files_begins_at_the_clock_of_the_load() {
+        let source = Source { history: true, assumed_delay: 10 * SECOND, ..source() };
+        let skew = source.max_future_skew;
+        let rows = [(HISTORY, 1, HOUR + skew, HOUR), (HISTORY, 2, HOUR + skew + 1, HOUR)];
+        check_history(&source, &rows, &[Fate::Applied, Fate::DeadLetter]);
+        let found = accept(&source, &row(HISTORY, 0, "a", 7, 1, HOUR, 0.0)).expect("a good row");
+        assert_eq!(found.arrival, 7 + 10 * SECOND);
     }
 
     #[test]

@@ -103,7 +103,10 @@ struct Log {
     recipes: Vec<Recipe>,
 }
 
-fn assemble(sources: Vec<Source>, drafts: Vec<Draft>, log: &Log, reads: &[Read]) -> Case {
+fn assemble(mut sources: Vec<Source>, drafts: Vec<Draft>, log: &Log, reads: &[Read]) -> Case {
+    for source in &mut sources {
+        source.history_until = source.history_until.map(|until| until + log.start);
+    }
     let with_source = |draft: Draft| View { source: source_of_draft(&draft, &sources), ..draft.view };
     let views: Vec<View> = drafts.into_iter().map(with_source).collect();
     let rows = generate_log::log(&sources, &views, log.start, log.keys, &log.recipes);

@@ -81,17 +81,24 @@ fn source() -> impl Strategy<Value = Source> {
     let arrival_time = select(vec![None, Some("known_at")]);
     let horizon = select(vec![HOUR, 1, SECOND, 10 * MINUTE, 30 * DAY]);
     let skew = select(vec![5 * MINUTE, 1, SECOND, 2 * HOUR]);
-    (event_id, arrival_time, horizon, skew).prop_map(|(event_id, arrival_time, horizon, skew)| Source {
-        name: String::new(),
-        fields: fields(),
-        event_time: "happened_at".into(),
-        event_id: event_id.map(str::to_string),
-        arrival_time: arrival_time.map(str::to_string),
-        dedup_horizon: horizon,
-        max_future_skew: skew,
-        assumed_delay: 0,
-        table: false,
-        delete_when: None,
+    // A fence from the start of the log on, which `generate` adds.
+    let fence = select(vec![None, None, Some(0), Some(HOUR), Some(-7 * DAY), Some(26 * HOUR + 1)]);
+    let history = prop::option::weighted(0.4, (select(vec![0, SECOND, HOUR]), fence));
+    (event_id, arrival_time, horizon, skew, history).prop_map(|(event_id, arrival_time, horizon, skew, history)| {
+        Source {
+            name: String::new(),
+            fields: fields(),
+            event_time: "happened_at".into(),
+            event_id: event_id.map(str::to_string),
+            arrival_time: arrival_time.map(str::to_string),
+            dedup_horizon: horizon,
+            max_future_skew: skew,
+            assumed_delay: history.map_or(0, |(delay, _)| delay),
+            history: history.is_some(),
+            history_until: history.and_then(|(_, until)| until),
+            table: false,
+            delete_when: None,
+        }
     })
 }
 

@@ -50,19 +50,27 @@ pub struct Source {
     /// All durations are microseconds.
     pub dedup_horizon: i64,
     pub max_future_skew: i64,
-    /// Only written to the definition: a push source takes the server's clock, not this.
+    /// Of events at rest: how long after it happened one became known. (A pushed one: the server's clock.)
     pub assumed_delay: i64,
+    /// Whether there are files of the same events at rest.
+    pub history: bool,
+    /// Events before it belong to the files, the others to the stream.
+    pub history_until: Option<i64>,
     /// Its rows are states of their keys and not events: the newest one counts, unless it is a delete.
     pub table: bool,
     /// Of a table; sees the fields only.
     pub delete_when: Option<Expr>,
 }
 
+/// Each file of a source's history is a partition, from this one on.
+pub const HISTORY: u32 = 1 << 31;
+
 #[derive(Clone, Debug)]
 pub struct Row {
     pub partition: u32,
     pub offset: u64,
-    /// The server's clock when the row was accepted; the arrival time unless the source declares a column for it.
+    /// The server's clock when the row was accepted; of a stream's row it is the arrival time, unless the source declares a
+    /// column for it.
     pub arrival: i64,
     /// By field order of the source, already typed.
     pub columns: Vec<Datum>,
@@ -251,6 +259,12 @@ impl Answer {
     /// Of two oracles.
     pub fn same(&self, other: &Answer) -> bool {
         self.value.same(&other.value) && self.status == other.status && self.newest == other.newest
+    }
+}
+
+impl Row {
+    pub fn is_at_rest(&self) -> bool {
+        self.partition >= HISTORY
     }
 }
 

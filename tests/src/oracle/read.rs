@@ -37,7 +37,7 @@ pub fn events_of(view: &View, source: &Source, rows: &[Row], key: &[Datum]) -> V
         let counts = match fate {
             Fate::Applied | Fate::Late => true,
             Fate::Filtered => source.table,
-            Fate::DeadLetter | Fate::Keyless | Fate::Duplicate => false,
+            Fate::NotOfHistory | Fate::DeadLetter | Fate::Keyless | Fate::Duplicate => false,
         };
         if !counts {
             continue;

@@ -20,6 +20,8 @@ pub fn source() -> Source {
         dedup_horizon: 3600 * SECOND,
         max_future_skew: 300 * SECOND,
         assumed_delay: 0,
+        history: false,
+        history_until: None,
         table: false,
         delete_when: None,
     }

@@ -33,6 +33,11 @@ pub fn duration(microseconds: i64) -> String {
     format!("{}{unit}", microseconds / size)
 }
 
+/// RFC 3339.
+fn time(microseconds: i64) -> String {
+    jiff::Timestamp::from_microsecond(microseconds).expect("times of tests are near").to_string()
+}
+
 fn source_text(source: &Source) -> String {
     let mut text = format!("[source.{}]\nconnector = \"push\"\n", source.name);
     if source.table {
@@ -52,6 +57,12 @@ fn source_text(source: &Source) -> String {
     text += &format!("max_future_skew = {}\n", quoted(&duration(source.max_future_skew)));
     if source.assumed_delay != 0 {
         text += &format!("assumed_delay = {}\n", quoted(&duration(source.assumed_delay)));
+    }
+    if source.history {
+        text += "history = \"lake/*.parquet\"\n";
+    }
+    if let Some(until) = source.history_until {
+        text += &format!("history_until = {}\n", quoted(&time(until)));
     }
     text += &format!("[source.{}.fields]\n", source.name);
     for (name, of) in &source.fields {
@@ -193,6 +204,14 @@ mod tests {
     fn durations() {
         let written = [1, 1500, 90_000_000, 36 * 3_600_000_000, 90 * 86_400_000_000, 0].map(duration);
         assert_eq!(written, ["1us", "1500us", "90s", "36h", "90d", "0s"]);
+    }
+
+    #[test]
+    fn a_history_and_its_fence() {
+        let with = Source { history: true, history_until: Some(1_700_000_000_000_001), ..source() };
+        let expected = "history = \"lake/*.parquet\"\nhistory_until = \"2023-11-14T22:13:20.000001Z\"\n";
+        assert!(source_text(&with).contains(expected), "{}", source_text(&with));
+        assert!(!source_text(&source()).contains("history"));
     }
 
     #[test]

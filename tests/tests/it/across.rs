@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proptest::test_runner::TestCaseError;
 use tidemill::components::Server;
-use tidemill::log::{Frame, LogPlace, LogWriter, SourceSchema};
+use tidemill::log::{DeadEvent, Frame, LogPlace, LogWriter, SourceSchema};
 use tidemill_features::definitions::Registry;
 use tidemill_features::expression::Column;
 use tidemill_features::read::Answer;
@@ -29,6 +29,13 @@ fn write_log(case: &Case, registry: &Registry, folder: &std::path::Path, size: u
         let source = &case.sources[rows[0].0];
         let of_frame: Vec<&Row> = rows.iter().map(|(_, row)| row).collect();
         let batch = batch(source, &of_frame);
+        let is_dead = |row: &&&Row| accept::accept(source, row).is_none() && !accept::is_beyond_fence(source, row);
+        let dead = of_frame.iter().filter(is_dead).map(|row| DeadEvent {
+            offset: row.offset,
+            code: "E1003".to_string(),
+            reason: "bad".to_string(),
+            payload: Vec::new(),
+        });
         writer.add(&Frame {
             source: source.name.clone(),
             partition: of_frame[0].partition,
@@ -37,7 +44,7 @@ fn write_log(case: &Case, registry: &Registry, folder: &std::path::Path, size: u
             accepted_at: of_frame.iter().map(|row| row.arrival).max().unwrap(),
             schema: SourceSchema::of(&registry.sources[rows[0].0]),
             batches: if batch.is_empty() { Vec::new() } else { vec![batch] },
-            dead: Vec::new(),
+            dead: dead.collect(),
         });
     }
     writer.write().unwrap();
@@ -87,6 +94,12 @@ fn check(case: &Case, size: usize) -> Result<(), TestCaseError> {
         let all = (found.applied, found.filtered, found.keyless, found.late, found.duplicate);
         let wanted = (expected.applied, expected.filtered, expected.keyless, expected.late, expected.duplicate);
         proptest::prop_assert_eq!(all, wanted, "ledger of {}", view.name);
+    }
+    for (at, source) in case.sources.iter().enumerate() {
+        let found = state.sources[at];
+        let expected = accept::source_ledger(source, &case.rows_of(&source.name));
+        let wanted = (expected.consumed, expected.accepted, expected.dead_lettered);
+        proptest::prop_assert_eq!((found.consumed, found.accepted, found.dead_lettered), wanted, "of {}", source.name);
     }
     drop(state);
     drop(server);

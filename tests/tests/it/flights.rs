@@ -32,6 +32,8 @@ fn source(name: &str, fields: &[(&str, Type)], arrival: &str) -> (Source, Vec<Ro
         dedup_horizon: HOUR,
         max_future_skew: 300_000_000,
         assumed_delay: 0,
+        history: false,
+        history_until: None,
         table: false,
         delete_when: None,
     };

@@ -7,6 +7,7 @@ mod exports;
 mod flights;
 mod golden;
 mod hard_cases;
+mod history;
 mod metamorphic;
 mod parity;
 mod readme;

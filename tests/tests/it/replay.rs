@@ -16,7 +16,7 @@ use tidemill_features::value::Value;
 use tidemill_tests::bridge::{batch, registry, same, value};
 use tidemill_tests::oracle::accept::Event;
 use tidemill_tests::oracle::generate::{Case, Question, service_case};
-use tidemill_tests::oracle::model::{Row, Source};
+use tidemill_tests::oracle::model::{HISTORY, Row, Source};
 use tidemill_tests::oracle::service::{read_seen, read_service};
 
 use crate::parity::{cases, run};
@@ -138,7 +138,7 @@ fn visible_from(case: &Case, visibility: &Visibility, source: &Source, event: &E
         Visibility::EventTime => i64::MIN,
         Visibility::AssumedDelay(delay) => event.event_time + delay,
         Visibility::Prefixes(_) => unreachable!("asked row by row"),
-        Visibility::Served(_) if source.arrival_time.is_some() => event.arrival,
+        Visibility::Served(_) if source.arrival_time.is_some() || event.partition >= HISTORY => event.arrival,
         Visibility::Served(commits) => {
             let at = case.sources.iter().position(|other| other.name == source.name).expect("a declared source");
             let of_partition = &commits[&(at as u32, event.partition)];

@@ -35,6 +35,8 @@ fn source(name: &str, fields: &[(&str, Type)], table: bool) -> Source {
         dedup_horizon: HOUR,
         max_future_skew: 300 * SECOND,
         assumed_delay: 0,
+        history: false,
+        history_until: None,
         table,
         delete_when: table.then(|| Expr::binary(Operator::Equal, column("op"), Expr::text("d"))),
     }

@@ -164,8 +164,12 @@ fn cases_hit_what_they_aim_at() {
         let case = case().new_tree(&mut runner).expect("a case").current();
         for view in &case.views {
             let source = case.source_of(view);
-            for fate in accept::fates(view, source, &case.rows_of(&source.name)) {
+            let rows = case.rows_of(&source.name);
+            for (fate, row) in accept::fates(view, source, &rows).into_iter().zip(&rows) {
                 *seen.entry(format!("{fate:?}")).or_default() += 1;
+                if row.is_at_rest() {
+                    *seen.entry(format!("{fate:?} at rest")).or_default() += 1;
+                }
             }
         }
         for Question { view, key, t, request, .. } in &case.reads {
@@ -182,8 +186,11 @@ fn cases_hit_what_they_aim_at() {
         }
     }
     println!("{seen:#?}");
-    for fate in ["DeadLetter", "Keyless", "Duplicate", "Filtered", "Late", "Applied"] {
+    for fate in ["NotOfHistory", "DeadLetter", "Keyless", "Duplicate", "Filtered", "Late", "Applied"] {
         assert!(seen.contains_key(fate), "no {fate}");
+    }
+    for fate in ["DeadLetter", "Duplicate", "Late", "Applied"] {
+        assert!(seen.contains_key(&format!("{fate} at rest")), "no {fate} at rest");
     }
     for status in [Status::Present, Status::Defaulted, Status::Empty, Status::NotFound, Status::Error] {
         assert!(seen.contains_key(&format!("{status:?}")), "no {status:?}");

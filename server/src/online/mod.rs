@@ -1,16 +1,21 @@
 //! The online store: what serving reads.
 //!
 //! `memory` is the state that reads see: records and chunks by view and key, with the positions and the ledger that go with
-//! them, all published in one step. `embedded` keeps it on disk with fjall: one atomic batch holds changed records, positions
-//! and ledger, so nothing can be counted twice or forgotten. It may lag behind memory; the event log fills the gap at start.
+//! them, all published in one step; `shards` are the records of one view. `embedded` keeps them on disk with fjall: one atomic
+//! batch holds changed records, positions and ledger (`meta`), so nothing can be counted twice or forgotten. It may lag behind
+//! memory; the event log fills the gap at start.
 
 mod embedded;
 mod ledger;
 mod memory;
+mod meta;
+mod shards;
 
-pub use self::embedded::{Embedded, Flush, Meta, StoreError, ViewMeta};
+pub use self::embedded::{Embedded, Flush, StoreError};
 pub use self::ledger::{SourceLedger, ViewLedger};
-pub use self::memory::{ChunkKey, Memory, RecordKey, State, Updates};
+pub use self::memory::{ChunkKey, Memory, RecordKey, Sources, State, Updates};
+pub use self::meta::{Meta, ViewMeta};
+pub use self::shards::{RecordChunks, Shard, ViewState};
 
 use tidemill_features::hash::hash_bytes;
 
@@ -18,5 +23,10 @@ use crate::limits::SHARDS;
 
 /// The shard of an entity key.
 pub fn shard_of(key: &[u8]) -> usize {
-    (hash_bytes(key) % SHARDS as u64) as usize
+    shard_of_hash(hash_bytes(key))
+}
+
+/// The shard of an entity key, by its hash.
+pub fn shard_of_hash(hash: u64) -> usize {
+    (hash % SHARDS as u64) as usize
 }

@@ -41,7 +41,8 @@ impl Progress {
         match &self.bar {
             Some(bar) => {
                 if total > 0 && bar.length() != Some(total) {
-                    let known = ProgressStyle::with_template("{bar:30} {human_pos} of {human_len} {msg}  {per_sec}  {eta}");
+                    let known =
+                        ProgressStyle::with_template("{bar:30} {human_pos} of {human_len} {msg}  {per_sec}  {eta}");
                     bar.set_style(known.unwrap_or_else(|_| ProgressStyle::default_bar()));
                     bar.set_length(total);
                 }

@@ -27,7 +27,6 @@ pub(super) struct Applier {
     /// those that are fed here: the others are still being built
     views_of_source: std::collections::HashMap<usize, Vec<usize>>,
     to_keep: SyncSender<ToKeep>,
-    handovers: Receiver<Handover>,
     changed_records: HashMap<RecordKey, Box<[u8]>>,
     changed_chunks: HashMap<ChunkKey, Option<Arc<[u8]>>>,
     applied_to: LogPlace,
@@ -36,6 +35,14 @@ pub(super) struct Applier {
     switched: Vec<u64>,
     /// told with the next flush
     told: Vec<Sender<()>>,
+}
+
+/// What comes to the applier.
+pub(super) enum ToApply {
+    /// events, in the order of the log
+    Durable(Durable),
+    /// views that have been built
+    Handover(Handover),
 }
 
 /// What the applier works on.
@@ -68,12 +75,7 @@ pub(super) fn note(commits: &mut CommitLog, clock: &Clock, source: &str, partiti
 }
 
 impl Applier {
-    pub(super) fn new(
-        parts: Parts,
-        applied_to: LogPlace,
-        to_keep: SyncSender<ToKeep>,
-        handovers: Receiver<Handover>,
-    ) -> Self {
+    pub(super) fn new(parts: Parts, applied_to: LogPlace, to_keep: SyncSender<ToKeep>) -> Self {
         let mut views_of_source = parts.registry.views_of_source();
         let state = parts.memory.read();
         views_of_source.values_mut().for_each(|views| views.retain(|view| state.complete[*view]));
@@ -83,7 +85,6 @@ impl Applier {
             applied_to,
             parts,
             to_keep,
-            handovers,
             changed_records: HashMap::new(),
             changed_chunks: HashMap::new(),
             unflushed: true,
@@ -92,20 +93,19 @@ impl Applier {
         }
     }
 
-    /// Runs until the sequencer is gone, then flushes what is left.
+    /// Runs until the sequencer and the builder are gone, then flushes what is left.
     #[allow(clippy::disallowed_methods)]
-    pub(super) fn run(mut self, durable: &Receiver<Durable>) {
+    pub(super) fn run(mut self, to_apply: &Receiver<ToApply>) {
         let mut flushed = Instant::now();
         loop {
-            match durable.recv_timeout(FLUSH_EVERY) {
-                Ok(job) => self.apply(job),
+            match to_apply.recv_timeout(FLUSH_EVERY) {
+                Ok(ToApply::Durable(job)) => self.apply(job),
+                Ok(ToApply::Handover(handover)) => self.take_over(handover),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            while let Ok(handover) = self.handovers.try_recv() {
-                self.take_over(handover);
-            }
-            if self.unflushed && flushed.elapsed() >= FLUSH_EVERY && self.flush() {
+            let is_due = flushed.elapsed() >= FLUSH_EVERY || !self.told.is_empty();
+            if self.unflushed && is_due && self.flush() {
                 flushed = Instant::now();
             }
         }
@@ -116,11 +116,11 @@ impl Applier {
     /// Takes over views that have been built: folds in what is missing up to here, and switches them in, in one step between
     /// two events.
     fn take_over(&mut self, handover: Handover) {
-        let Handover { mut growing, taken, kept } = handover;
+        let Handover { mut growing, row_errors, taken, kept } = handover;
         let caught_up = self.catch_up(&mut growing);
-        let replaced = caught_up.map(|row_errors| {
+        let replaced = caught_up.map(|more| {
             self.told.push(kept);
-            self.switch(growing, row_errors)
+            self.switch(growing, row_errors + more)
         });
         let _ = taken.send(replaced);
     }
@@ -136,7 +136,7 @@ impl Applier {
         walk.each_round(&mut |round| {
             row_errors += fold(registry, growing, &round, 1)
                 .map_err(|e| Failure::internal("E1016", format!("a record cannot be read: {e}")))?;
-            Ok(true)
+            Ok(())
         })?;
         Ok(row_errors)
     }
@@ -235,7 +235,8 @@ impl Applier {
             let name = registry.sources[*source as usize].name.clone();
             ((name, *partition), *next)
         });
-        let sources = registry.sources.iter().zip(&state.sources).map(|(source, ledger)| (source.name.clone(), *ledger));
+        let sources =
+            registry.sources.iter().zip(&state.sources).map(|(source, ledger)| (source.name.clone(), *ledger));
         let fed = self.views_of_source.values().flatten();
         Applied {
             clock: clock.now(),

@@ -5,6 +5,7 @@
 //! applier folds in the last stretch and from then on feeds these views as it feeds the others. So each event counts once.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tidemill_features::definitions::Registry;
 
+use super::applier::ToApply;
 use super::builds::{Build, BuildList};
 use super::flusher::{Derived, DerivedView, ToKeep};
 use super::fold::{Growing, fold};
@@ -47,6 +49,8 @@ impl Frontier {
 /// Nearly whole views on their way to the applier.
 pub(super) struct Handover {
     pub growing: Vec<Growing>,
+    /// expressions that could not be computed on the way
+    pub row_errors: u64,
     /// told what they replace, so that it is dropped by whoever has time
     pub taken: Sender<Result<Vec<Vec<Shard>>, Failure>>,
     /// told when they are in the store
@@ -66,7 +70,7 @@ pub(super) struct Builder {
     pub frontier: Arc<Frontier>,
     pub list: Arc<BuildList>,
     pub to_keep: SyncSender<ToKeep>,
-    pub handovers: SyncSender<Handover>,
+    pub to_apply: SyncSender<ToApply>,
     /// that fold; another one reads
     pub threads: usize,
 }
@@ -75,11 +79,15 @@ impl Builder {
     /// Runs until nobody can ask for a build any more.
     pub(super) fn run(self, jobs: &Receiver<Job>) {
         while let Ok(Job { build, growing }) = jobs.recv() {
-            let done = self.build(&build, growing);
+            let built = std::panic::catch_unwind(AssertUnwindSafe(|| self.build(&build, growing)));
+            let done = built
+                .unwrap_or_else(|_| Err(Failure::internal("E1031", "the build panicked: this is a bug of Tidemill")));
             let names = build.names(&self.registry);
             match &done {
                 Ok(()) => tracing::info!(views = names, "built from the event log, and serving"),
-                Err(failure) if self.list.is_stopping() => tracing::info!(%failure, views = names, "the build goes on at the next start"),
+                Err(failure) if self.list.is_stopping() => {
+                    tracing::info!(%failure, views = names, "the build goes on at the next start")
+                }
                 Err(failure) => tracing::error!(%failure, views = names, "E1030: a build has failed"),
             }
             self.list.finish(&build, done);
@@ -90,9 +98,10 @@ impl Builder {
         let mut growing = if growing.is_empty() { self.begin(build)? } else { growing };
         build.tell(&growing);
         let mut keeper = Keeper::new(self.to_keep.clone());
+        let mut row_errors = 0;
         for pass in 1.. {
             let (until, before) = self.frontier.reached();
-            self.pass(build, &mut growing, until, &mut keeper)?;
+            row_errors += self.pass(build, &mut growing, until, &mut keeper)?;
             let behind = self.frontier.reached().1 - before;
             // Where events come in faster than they are built, the applier waits for the rest at last.
             if behind <= HANDOVER_EVENTS || pass >= BUILD_PASSES_MAX {
@@ -102,7 +111,8 @@ impl Builder {
         keeper.wait()?;
         let (taken, replaced) = channel();
         let (kept, told) = channel();
-        self.handovers.send(Handover { growing, taken, kept }).map_err(|_| stopping())?;
+        let handover = Handover { growing, row_errors, taken, kept };
+        self.to_apply.send(ToApply::Handover(handover)).map_err(|_| stopping())?;
         drop(replaced.recv().map_err(|_| stopping())??);
         told.recv().map_err(|_| stopping())
     }
@@ -122,21 +132,22 @@ impl Builder {
         Ok(build.views.iter().zip(ids).map(new).collect())
     }
 
-    /// Folds everything before a place.
+    /// Folds everything before a place. Gives the number of expressions that could not be computed.
     fn pass(
         &self,
         build: &Build,
         growing: &mut [Growing],
         until: LogPlace,
         keeper: &mut Keeper,
-    ) -> Result<(), Failure> {
+    ) -> Result<u64, Failure> {
         let from = growing.iter().map(|view| view.applied_to).min().unwrap_or(until);
         let fed = growing.iter().filter_map(|view| self.registry.views[view.view].stream.as_ref());
         let sources: HashSet<usize> = fed.map(|stream| stream.source).collect();
         let walk = Walk { folder: &self.folder, registry: &self.registry, sources: &sources, from, until: Some(until) };
+        let mut row_errors = 0;
         walk.each_round(&mut |round| {
             let folded = fold(&self.registry, growing, &round, self.threads);
-            folded.map_err(|e| Failure::internal("E1016", format!("a record cannot be read: {e}")))?;
+            row_errors += folded.map_err(|e| Failure::internal("E1016", format!("a record cannot be read: {e}")))?;
             build.tell(growing);
             let stop = self.list.is_stopping();
             if stop || keeper.is_due(growing) {
@@ -146,9 +157,9 @@ impl Builder {
                 keeper.wait()?;
                 return Err(stopping());
             }
-            Ok(true)
+            Ok(())
         })?;
-        Ok(())
+        Ok(row_errors)
     }
 }
 

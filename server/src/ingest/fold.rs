@@ -177,21 +177,7 @@ impl Part<'_> {
         let mut entries: Vec<Entry> = routed.iter().enumerate().flat_map(of_batch).collect();
         entries.sort_unstable();
         let key = |(_, batch, row): &Entry| routed[*batch as usize].prepared.key(*row as usize).unwrap_or_default();
-        for of_hash in entries.chunk_by(|a, b| a.0 == b.0) {
-            let first = key(&of_hash[0]);
-            if of_hash.iter().all(|entry| key(entry) == first) {
-                self.fold_entries(plan, of_hash, batches, routed)?;
-                continue;
-            }
-            // Two keys of one hash: each by itself.
-            let mut others = of_hash.to_vec();
-            while let Some(first) = others.first().map(key) {
-                let (own, rest): (Vec<Entry>, Vec<Entry>) = others.iter().partition(|entry| key(entry) == first);
-                self.fold_entries(plan, &own, batches, routed)?;
-                others = rest;
-            }
-        }
-        Ok(())
+        each_key(&entries, key, |own| self.fold_entries(plan, own, batches, routed))
     }
 
     /// Folds the events of one key.
@@ -238,6 +224,29 @@ impl Part<'_> {
     }
 }
 
+/// Calls back with the events of one key after the other; they are sorted.
+fn each_key<'k>(
+    entries: &[Entry],
+    key: impl Fn(&Entry) -> &'k [u8],
+    mut visit: impl FnMut(&[Entry]) -> Result<(), Damaged>,
+) -> Result<(), Damaged> {
+    for of_hash in entries.chunk_by(|a, b| a.0 == b.0) {
+        let first = key(&of_hash[0]);
+        if of_hash.iter().all(|entry| key(entry) == first) {
+            visit(of_hash)?;
+            continue;
+        }
+        // Two keys of one hash: each by itself.
+        let mut others = of_hash.to_vec();
+        while let Some(first) = others.first().map(&key) {
+            let (own, rest): (Vec<Entry>, Vec<Entry>) = others.iter().partition(|entry| key(entry) == first);
+            visit(&own)?;
+            others = rest;
+        }
+    }
+    Ok(())
+}
+
 /// Does tasks on several threads, one of them the caller's. Results come in the order of the tasks.
 fn side_by_side<T: Send, R: Send>(
     threads: usize,
@@ -269,4 +278,32 @@ fn side_by_side<T: Send, R: Send>(
     });
     results.sort_unstable_by_key(|(number, _)| *number);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_one_hash_are_told_apart_and_stay_in_order() {
+        let keys = ["a", "b", "a", "c", "b", "d"];
+        let entries: Vec<Entry> = vec![(1, 0, 0), (1, 0, 1), (1, 0, 2), (2, 0, 3), (2, 1, 3), (3, 1, 5)];
+        let mut seen = Vec::new();
+        let key = |entry: &Entry| keys[entry.2 as usize].as_bytes();
+        each_key(&entries, key, |own| {
+            seen.push(own.iter().map(|entry| (keys[entry.2 as usize], entry.1, entry.2)).collect::<Vec<_>>());
+            Ok(())
+        })
+        .unwrap();
+        let wanted =
+            vec![vec![("a", 0, 0), ("a", 0, 2)], vec![("b", 0, 1)], vec![("c", 0, 3), ("c", 1, 3)], vec![("d", 1, 5)]];
+        assert_eq!(seen, wanted);
+    }
+
+    #[test]
+    fn results_come_in_the_order_of_the_tasks() {
+        for threads in [1, 2, 5] {
+            assert_eq!(side_by_side(threads, 0..100, |n| n * n), (0..100).map(|n| n * n).collect::<Vec<_>>());
+        }
+    }
 }

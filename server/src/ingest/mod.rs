@@ -143,7 +143,7 @@ pub fn start(
     recovered: Recovered,
 ) -> (Ingest, IngestThreads) {
     let (queue, submissions) = mpsc::channel(PUSH_QUEUE);
-    let (durable, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
+    let (to_apply, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
     let pending: Arc<Vec<Pending>> = Arc::new(registry.sources.iter().map(|_| Pending::default()).collect());
     let disk_full = Arc::new(AtomicBool::new(false));
     let Recovered { log, store, meta, next_offsets, rebuild_mark, commits, view_ids, growing } = recovered;
@@ -158,7 +158,7 @@ pub fn start(
         registry: registry.clone(),
         log,
         next_offsets,
-        durable,
+        durable: to_apply.clone(),
         pending: pending.clone(),
         disk_full: disk_full.clone(),
         closed,
@@ -168,7 +168,6 @@ pub fn start(
     let (flushes, to_flush) = std::sync::mpsc::sync_channel(4);
     let idle = Arc::new(AtomicBool::new(true));
     let flusher = flusher::Flusher { store, meta, idle: idle.clone(), rebuild_mark: rebuild_mark.clone() };
-    let (to_applier, handovers) = std::sync::mpsc::sync_channel(1);
     let list = Arc::new(BuildList::default());
     let builder = build::Builder {
         registry: registry.clone(),
@@ -176,7 +175,7 @@ pub fn start(
         frontier: frontier.clone(),
         list: list.clone(),
         to_keep: flushes.clone(),
-        handovers: to_applier,
+        to_apply,
         // Half of the machine is left to those who ask; one more thread reads.
         threads: (threads() / 2).max(1),
     };
@@ -195,7 +194,7 @@ pub fn start(
         log_folder,
         frontier,
     };
-    let applier = applier::Applier::new(parts, applied_to, flushes, handovers);
+    let applier = applier::Applier::new(parts, applied_to, flushes);
     let thread = |name: &str, run: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new()
             .name(name.to_string())

@@ -128,11 +128,7 @@ fn divided(
 fn sources(registry: &Registry, meta: &Meta) -> Sources {
     let source_at = |name: &str| registry.source(name).map(|at| at as u32);
     Sources {
-        positions: meta
-            .positions
-            .iter()
-            .filter_map(|((s, p), next)| Some(((source_at(s)?, *p), *next)))
-            .collect(),
+        positions: meta.positions.iter().filter_map(|((s, p), next)| Some(((source_at(s)?, *p), *next))).collect(),
         ledgers: registry.sources.iter().map(|s| meta.sources.get(&s.name).copied().unwrap_or_default()).collect(),
         row_errors: 0,
     }

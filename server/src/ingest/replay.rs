@@ -58,7 +58,7 @@ impl Replay<'_> {
                 self.commit(meta, &sources, &mut growing, meta.applied_to.max(round.end))?;
                 (last, took) = (Instant::now(), started.elapsed());
             }
-            Ok(true)
+            Ok(())
         })?;
         if end < begun {
             let message = format!(

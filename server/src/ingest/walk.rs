@@ -68,18 +68,14 @@ pub(super) fn broken(error: LogError) -> Failure {
 }
 
 impl Walk<'_> {
-    /// Calls back with round after round, as long as `visit` wants more. Gives the place where the walk ended.
-    pub(super) fn each_round(
-        &self,
-        visit: &mut dyn FnMut(Round) -> Result<bool, Failure>,
-    ) -> Result<LogPlace, Failure> {
+    /// Calls back with round after round, until `visit` fails. Gives the place where the walk ended.
+    pub(super) fn each_round(&self, visit: &mut dyn FnMut(Round) -> Result<(), Failure>) -> Result<LogPlace, Failure> {
         // One round is worked on, one waits, one is being read.
         let (read, rounds) = sync_channel(1);
-        std::thread::scope(|scope| {
+        std::thread::scope(move |scope| {
             let reader = scope.spawn(move || self.read(&read));
-            let mut went_on = true;
-            while went_on && let Ok(round) = rounds.recv() {
-                went_on = visit(round)?;
+            while let Ok(round) = rounds.recv() {
+                visit(round)?;
             }
             drop(rounds);
             let end = reader.join().map_err(|_| Failure::internal("E1018", "reading the event log panicked"))?;

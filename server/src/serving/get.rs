@@ -95,7 +95,9 @@ impl Reader {
         let known = self.builds.unfinished(&self.registry, state, view);
         let message = match known {
             Some(Unfinished { failed: Some(failed), .. }) => {
-                format!("view `{name}` could not be built from the event log ({failed}); mend that and start the server again")
+                format!(
+                    "view `{name}` could not be built from the event log ({failed}); mend that and start the server again"
+                )
             }
             Some(Unfinished { built, .. }) => format!(
                 "view `{name}` is being built from the event log, {:.0} % are done; try again later, or read it as of a time, which comes from the log",

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidemill_proto::v1::offline_server::Offline;
 use tidemill_proto::v1::{
-    BackfillProgress, BackfillRequest, Column, ExportRequest, JobProgress, JobResult, SnapshotRequest, VerifyDifference, VerifyRequest, VerifyResponse,
+    BackfillProgress, BackfillRequest, Column, ExportRequest, JobProgress, JobResult, SnapshotRequest,
+    VerifyDifference, VerifyRequest, VerifyResponse,
 };
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};

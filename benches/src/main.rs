@@ -2,9 +2,11 @@
 //!
 //! Servers run as processes of their own, so that their CPU time (user and system, from /proc) can be told from the client's:
 //! on shared machines CPU time per request lasts, wall time does not. Each bench prints the question that it answers. `… -- vocabulary`
-//! runs the table of aggregates alone, `… -- training` training sets beside DuckDB and Polars.
+//! runs the table of aggregates alone, `… -- training` training sets beside DuckDB and Polars, `… -- backfill [EVENTS]` what it takes
+//! to derive state from the log.
 
 mod apply;
+mod backfill;
 mod echo;
 mod processes;
 mod reads;
@@ -22,11 +24,15 @@ fn main() -> anyhow::Result<()> {
     if only.as_deref() == Some("training") {
         return runtime.block_on(training::run(&std::env::args().skip(2).collect::<Vec<_>>()));
     }
+    if only.as_deref() == Some("backfill") {
+        return backfill::run();
+    }
     vocabulary::run()?;
     if only.as_deref() == Some("vocabulary") {
         return Ok(());
     }
     apply::run()?;
+    backfill::run()?;
     runtime.block_on(reads::run())?;
     runtime.block_on(whole_path::run())?;
     runtime.block_on(training::run(&[]))

@@ -95,7 +95,7 @@ impl Server {
         let registry = Arc::new(registry);
         let memory = Arc::new(Memory::new(registry.sources.len(), registry.views.len()));
         let clock = Arc::new(clock);
-        let recovered = recover(data_dir, &registry, &memory, &clock)?.with_segments_of(options.segment_bytes);
+        let recovered = recover(data_dir, &registry, &memory, &clock, options.segment_bytes)?;
         let log_folder = data_dir.join("log");
         remove_temporary(&data_dir.join("tmp"));
         let past = Past::new(registry.clone(), log_folder.clone());
@@ -163,6 +163,7 @@ impl Server {
     /// Asks everything that runs by itself to stop.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        self.ingest.builds.list.stop();
         self.closing.send_replace(true);
     }
 

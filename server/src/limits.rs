@@ -114,3 +114,24 @@ pub const EXPORT_FILE_ROWS: u64 = 4 << 20;
 pub const EXPORT_BUFFER_BYTES: usize = 128 << 20;
 /// Files of a training set that are open at once: a process may usually have 1,024, and the server needs its own.
 pub const EXPORT_FILES_OPEN: usize = 256;
+/// Events that are folded into records at once where state is derived from the log: the more, the fewer copies of records, until
+/// they do not fit into the processor's caches any more.
+pub const ROUND_EVENTS: usize = 1 << 16;
+/// Bytes of decoded events of one such round; three of them are in memory.
+pub const ROUND_BYTES: usize = 64 << 20;
+/// Share of a segment: where less of the log than that is missing in a view that is new, the server applies it before it answers
+/// anything, some half a second with segments of the usual size. A longer stretch is built while everything else serves.
+pub const BUILD_AT_START_SHARE: u64 = 4;
+/// Bytes of changed records that a build holds back from the disk: bounds the memory of one commit.
+pub const BUILD_COMMIT_BYTES: u64 = 256 << 20;
+/// A build goes on for so many times as long as its last commit took before it commits again: so commits take a tenth of it.
+pub const BUILD_COMMIT_REST: u32 = 9;
+/// Events that the applier folds in when a view is switched in, while pushes wait: some milliseconds.
+pub const HANDOVER_EVENTS: u64 = 16 * 1024;
+/// How often a build runs after the applier before it hands over however much is missing: events come in faster than it builds.
+pub const BUILD_PASSES_MAX: usize = 20;
+/// Back-fills that wait; they are done one after the other.
+pub const BUILDS_WAITING: usize = 16;
+/// Versions of a view that are kept besides the one in force: a rollback goes back one, seldom two, and each costs the disk as much
+/// as the view.
+pub const VERSIONS_KEPT: usize = 2;

@@ -56,7 +56,10 @@ fn refresh(server: &Server) {
             counter!("tidemill_view_events_total", "view" => view.name.clone(), "fate" => fate).absolute(count);
         }
         gauge!("tidemill_view_entities", "view" => view.name.clone()).set(state.entities(at) as f64);
-        gauge!("tidemill_view_bytes", "view" => view.name.clone()).set(state.bytes[at] as f64);
+        let built =
+            server.reader.builds.unfinished(&server.registry, &state, at).map_or(1.0, |unfinished| unfinished.built);
+        gauge!("tidemill_view_built", "view" => view.name.clone()).set(built);
+        gauge!("tidemill_view_bytes", "view" => view.name.clone()).set(state.bytes(at) as f64);
     }
     counter!("tidemill_row_errors_total").absolute(state.row_errors);
     drop(state);

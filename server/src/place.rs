@@ -16,5 +16,10 @@ pub struct LogPlace {
 
 /// The shard of an encoded entity key; it is also the bucket by which sealed files are sorted.
 pub fn shard_of(key: &[u8]) -> usize {
-    (hash_bytes(key) % SHARDS as u64) as usize
+    shard_of_hash(hash_bytes(key))
+}
+
+/// The same, by the hash of the key.
+pub fn shard_of_hash(hash: u64) -> usize {
+    (hash % SHARDS as u64) as usize
 }

@@ -161,6 +161,13 @@ impl Client {
         Ok(answer.ok_or_else(|| Status::internal("the server ended the verification without a result"))?)
     }
 
+    /// Derives the state of a view anew from the event log; the stream tells how far it is. The work goes on when the stream is
+    /// dropped.
+    pub async fn backfill(&self, view: &str) -> Answer<tonic::Streaming<v1::BackfillProgress>> {
+        let message = v1::BackfillRequest { view: view.to_string() };
+        Ok(self.offline().backfill(Request::new(message)).await?.into_inner())
+    }
+
     /// Sends one batch of events. Not tried again: without `event_id` it would count twice.
     pub async fn push(&self, message: v1::PushRequest) -> Answer<v1::PushResponse> {
         Ok(self.ingest().push(self.request(message)).await?.into_inner())

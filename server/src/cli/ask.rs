@@ -251,9 +251,10 @@ pub(super) async fn status(server: &str, style: Style) -> Result<(), Ended> {
     views.sort_by_key(|(name, _)| name.as_str());
     let view = |(name, v): (&String, &v1::ViewStatus)| {
         let counts = [v.entities, v.applied, v.filtered, v.keyless, v.late, v.duplicate, v.bytes];
-        std::iter::once(name.clone()).chain(counts.iter().map(u64::to_string)).collect()
+        let state = if v.built < 1.0 { format!("{}, {:.0} %", v.state, v.built * 100.0) } else { v.state.clone() };
+        std::iter::once(name.clone()).chain(counts.iter().map(u64::to_string)).chain([state]).collect()
     };
-    let headers = ["view", "entities", "applied", "filtered", "keyless", "late", "duplicate", "bytes"];
+    let headers = ["view", "entities", "applied", "filtered", "keyless", "late", "duplicate", "bytes", "state"];
     println!("{}", table(&headers, views.into_iter().map(view).collect()));
     Ok(())
 }

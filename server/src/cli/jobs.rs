@@ -1,5 +1,5 @@
-//! Verbs that have the server work for a while: export, snapshot, verify. The server reads and writes the files, so paths
-//! are made whole here; Ctrl-C ends the job, and nothing half-written stays.
+//! Verbs that have the server work for a while: export, snapshot, verify, backfill. The server reads and writes the files, so
+//! paths are made whole here; Ctrl-C ends the job, and nothing half-written stays. (A back-fill writes no files, and goes on.)
 
 use std::path::{Path, PathBuf};
 
@@ -131,6 +131,27 @@ async fn follow(mut steps: tonic::Streaming<v1::JobProgress>, style: Style) -> R
             println!("{}", json!({"rows": rows, "files": files, "manifest": manifest}));
         } else {
             println!("{rows} rows in {} files; {manifest} says what they are", files.len());
+        }
+        return Ok(());
+    }
+    Err(Failure::internal("E3027", "the server ended the job without a result").into())
+}
+
+pub(super) async fn backfill(server: &str, view: &str, style: Style) -> Result<(), Ended> {
+    let mut steps = Client::connect(server).await?.backfill(view).await?;
+    let progress = Progress::new(style, "events");
+    while let Some(step) = steps.next().await {
+        let v1::BackfillProgress { events, events_total, entities, done } =
+            step.map_err(tidemill_client::ClientError::from)?;
+        progress.set_of(events, events_total);
+        if !done {
+            continue;
+        }
+        progress.finish();
+        if style.json {
+            println!("{}", json!({"view": view, "events": events, "entities": entities}));
+        } else {
+            println!("view {view} is derived anew from {events} events: {entities} entities, serving");
         }
         return Ok(());
     }

@@ -85,6 +85,11 @@ enum Verb {
     Export(jobs::ExportArguments),
     /// Writes every entity's values at one time as Parquet
     Snapshot(jobs::SnapshotArguments),
+    /// Derives a view's state anew from the event log while the old one serves; goes on without this command
+    Backfill {
+        /// the view
+        view: String,
+    },
     /// Recomputes served answers from the event log; fails where a bit differs
     Verify(jobs::VerifyArguments),
     /// Shows how a server is doing: lag, freshness, the ledger
@@ -228,6 +233,7 @@ fn verb(arguments: Arguments, style: Style) -> Result<(), Ended> {
         Verb::Explain(explain) => runtime()?.block_on(ask::explain(&arguments.server, explain, style)),
         Verb::Export(export) => runtime()?.block_on(jobs::export(&arguments.server, export, style)),
         Verb::Snapshot(snapshot) => runtime()?.block_on(jobs::snapshot(&arguments.server, snapshot, style)),
+        Verb::Backfill { view } => runtime()?.block_on(jobs::backfill(&arguments.server, &view, style)),
         Verb::Verify(verify) => runtime()?.block_on(jobs::verify(&arguments.server, verify, style)),
         Verb::Status => runtime()?.block_on(ask::status(&arguments.server, style)),
         Verb::Ls { kind } => runtime()?.block_on(ask::list(&arguments.server, &kind, style)),

@@ -30,14 +30,28 @@ impl Progress {
         Progress { bar, told: Instant::now().into(), started: Instant::now(), quiet, what }
     }
 
-    #[allow(clippy::disallowed_methods)]
     pub(super) fn set(&self, done: u64) {
+        self.set_of(done, 0);
+    }
+
+    /// The same where it is known how much there is to do; 0: it is not.
+    #[allow(clippy::disallowed_methods)]
+    pub(super) fn set_of(&self, done: u64, total: u64) {
+        let of = if total == 0 { String::new() } else { format!(" of {total}") };
         match &self.bar {
-            Some(bar) => bar.set_position(done),
+            Some(bar) => {
+                if total > 0 && bar.length() != Some(total) {
+                    let known =
+                        ProgressStyle::with_template("{bar:30} {human_pos} of {human_len} {msg}  {per_sec}  {eta}");
+                    bar.set_style(known.unwrap_or_else(|_| ProgressStyle::default_bar()));
+                    bar.set_length(total);
+                }
+                bar.set_position(done);
+            }
             None if !self.quiet && self.told.get().elapsed() >= Duration::from_secs(5) => {
                 self.told.set(Instant::now());
                 let rate = done as f64 / self.started.elapsed().as_secs_f64();
-                eprintln!("{done} {}, {rate:.0} a second", self.what);
+                eprintln!("{done}{of} {}, {rate:.0} a second", self.what);
             }
             None => {}
         }

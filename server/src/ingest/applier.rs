@@ -1,33 +1,48 @@
 //! The applier: folds durable events into records, publishes them, hands changes to the state store now and then.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use tidemill_features::definitions::Registry;
 
 use super::Pending;
 use super::apply::apply_batch;
+use super::build::{Frontier, Handover};
+use super::flusher::{Applied, ToKeep, stop_to_rebuild};
+use super::fold::{Growing, fold};
 use super::sequencer::Durable;
+use super::walk::Walk;
 use crate::clock::Clock;
+use crate::failure::Failure;
 use crate::limits::FLUSH_EVERY;
 use crate::log::{CommitLog, LogPlace};
-use crate::online::{ChunkKey, Embedded, Flush, Memory, Meta, RecordKey, SourceLedger, StoreError, Updates};
+use crate::online::{ChunkKey, Memory, RecordKey, Shard, SourceLedger, Updates};
 
 pub(super) struct Applier {
     parts: Parts,
+    /// those that are fed here: the others are still being built
     views_of_source: std::collections::HashMap<usize, Vec<usize>>,
-    /// meta ids by place in the registry
-    view_ids: Vec<u32>,
-    flushes: SyncSender<Flush>,
+    to_keep: SyncSender<ToKeep>,
     changed_records: HashMap<RecordKey, Box<[u8]>>,
     changed_chunks: HashMap<ChunkKey, Option<Arc<[u8]>>>,
     applied_to: LogPlace,
     unflushed: bool,
+    /// definitions whose new version serves since the last flush
+    switched: Vec<u64>,
+    /// told with the next flush
+    told: Vec<Sender<()>>,
+}
+
+/// What comes to the applier.
+pub(super) enum ToApply {
+    /// events, in the order of the log
+    Durable(Durable),
+    /// views that have been built
+    Handover(Handover),
 }
 
 /// What the applier works on.
@@ -35,7 +50,6 @@ pub(super) struct Parts {
     pub registry: Arc<Registry>,
     pub memory: Arc<Memory>,
     pub clock: Arc<Clock>,
-    pub meta: Meta,
     pub pending: Arc<Vec<Pending>>,
     /// when events became readable
     pub commits: CommitLog,
@@ -43,52 +57,12 @@ pub(super) struct Parts {
     pub idle: Arc<AtomicBool>,
     /// a file whose presence makes the next start derive the state anew
     pub rebuild_mark: PathBuf,
-}
-
-/// Writes changes to the state store, on a thread of its own.
-pub(super) struct Flusher {
-    pub store: Embedded,
-    pub idle: Arc<AtomicBool>,
-    pub rebuild_mark: PathBuf,
-}
-
-/// Pause before a flush is tried again that found no room.
-const RETRY: Duration = Duration::from_secs(1);
-
-impl Flusher {
-    pub(super) fn run(self, flushes: &Receiver<Flush>) {
-        while let Ok(flush) = flushes.recv() {
-            self.commit(&flush);
-            self.idle.store(true, Ordering::Release);
-        }
-        if let Err(error) = self.store.sync() {
-            tracing::warn!(%error, "the state store was not synced; the next start replays more of the log");
-        }
-    }
-
-    fn commit(&self, flush: &Flush) {
-        let definitions: BTreeMap<u32, u64> = flush.meta.views.iter().map(|(hash, view)| (view.id, *hash)).collect();
-        loop {
-            match self.store.commit(flush, &definitions) {
-                Ok(()) => return,
-                // The log has everything, and reads go on from memory: wait for room.
-                Err(StoreError::Full(what)) => {
-                    tracing::error!(what, "E1015: the state store has no room; trying again");
-                    std::thread::sleep(RETRY);
-                }
-                Err(error) => stop_to_rebuild(&self.rebuild_mark, "E1015", &error.to_string()),
-            }
-        }
-    }
-}
-
-/// Ends the process; the next start derives the state from the log.
-fn stop_to_rebuild(mark: &Path, code: &str, what: &str) -> ! {
-    tracing::error!(what, "{code}: the state cannot be kept; stopping, the next start derives it from the event log");
-    if let Err(error) = std::fs::write(mark, what) {
-        tracing::error!(%error, "and {} cannot be written: remove the folder state/ by hand", mark.display());
-    }
-    std::process::exit(1);
+    /// by place in the registry: id of the version that serves
+    pub view_ids: Vec<u32>,
+    /// folder of the log
+    pub log_folder: PathBuf,
+    /// where builders look
+    pub frontier: Arc<Frontier>,
 }
 
 /// Notes that events can be read from now on. Where the disk refuses, the next note covers them, with a later time.
@@ -101,36 +75,97 @@ pub(super) fn note(commits: &mut CommitLog, clock: &Clock, source: &str, partiti
 }
 
 impl Applier {
-    pub(super) fn new(parts: Parts, flushes: SyncSender<Flush>) -> Self {
-        let id = |hash: &u64| parts.meta.views.get(hash).map_or(0, |view| view.id);
+    pub(super) fn new(parts: Parts, applied_to: LogPlace, to_keep: SyncSender<ToKeep>) -> Self {
+        let mut views_of_source = parts.registry.views_of_source();
+        let state = parts.memory.read();
+        views_of_source.values_mut().for_each(|views| views.retain(|view| state.complete[*view]));
+        drop(state);
         Applier {
-            views_of_source: parts.registry.views_of_source(),
-            view_ids: parts.registry.views.iter().map(|view| id(&view.plan.hash)).collect(),
-            applied_to: parts.meta.applied_to,
+            views_of_source,
+            applied_to,
             parts,
-            flushes,
+            to_keep,
             changed_records: HashMap::new(),
             changed_chunks: HashMap::new(),
             unflushed: true,
+            switched: Vec::new(),
+            told: Vec::new(),
         }
     }
 
-    /// Runs until the sequencer is gone, then flushes what is left.
+    /// Runs until the sequencer and the builder are gone, then flushes what is left.
     #[allow(clippy::disallowed_methods)]
-    pub(super) fn run(mut self, durable: &Receiver<Durable>) {
+    pub(super) fn run(mut self, to_apply: &Receiver<ToApply>) {
         let mut flushed = Instant::now();
         loop {
-            match durable.recv_timeout(FLUSH_EVERY) {
-                Ok(job) => self.apply(job),
+            match to_apply.recv_timeout(FLUSH_EVERY) {
+                Ok(ToApply::Durable(job)) => self.apply(job),
+                Ok(ToApply::Handover(handover)) => self.take_over(handover),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.unflushed && flushed.elapsed() >= FLUSH_EVERY && self.flush() {
+            let is_due = flushed.elapsed() >= FLUSH_EVERY || !self.told.is_empty();
+            if self.unflushed && is_due && self.flush() {
                 flushed = Instant::now();
             }
         }
-        let flush = self.next_flush();
-        let _ = self.flushes.send(flush);
+        let applied = self.next_flush();
+        let _ = self.to_keep.send(ToKeep::Applied(Box::new(applied)));
+    }
+
+    /// Takes over views that have been built: folds in what is missing up to here, and switches them in, in one step between
+    /// two events.
+    fn take_over(&mut self, handover: Handover) {
+        let Handover { mut growing, row_errors, taken, kept } = handover;
+        let caught_up = self.catch_up(&mut growing);
+        let replaced = caught_up.map(|more| {
+            self.told.push(kept);
+            self.switch(growing, row_errors + more)
+        });
+        let _ = taken.send(replaced);
+    }
+
+    /// Gives the number of expressions that could not be computed.
+    fn catch_up(&self, growing: &mut [Growing]) -> Result<u64, Failure> {
+        let Parts { registry, log_folder, .. } = &self.parts;
+        let from = growing.iter().map(|view| view.applied_to).min().unwrap_or(self.applied_to);
+        let sources = growing.iter().filter_map(|view| registry.views[view.view].stream.as_ref());
+        let sources = sources.map(|stream| stream.source).collect();
+        let walk = Walk { folder: log_folder, registry, sources: &sources, from, until: Some(self.applied_to) };
+        let mut row_errors = 0;
+        walk.each_round(&mut |round| {
+            row_errors += fold(registry, growing, &round, 1)
+                .map_err(|e| Failure::internal("E1016", format!("a record cannot be read: {e}")))?;
+            Ok(())
+        })?;
+        Ok(row_errors)
+    }
+
+    fn switch(&mut self, growing: Vec<Growing>, row_errors: u64) -> Vec<Vec<Shard>> {
+        let mut whole = Vec::with_capacity(growing.len());
+        for mut view in growing {
+            let old = std::mem::replace(&mut self.parts.view_ids[view.view], view.id);
+            if view.is_rebuild {
+                // The version that has served until now is dropped with the next commit.
+                self.changed_records.retain(|(id, _), _| *id != old);
+                self.changed_chunks.retain(|(id, _, _), _| *id != old);
+                self.switched.push(view.hash);
+            }
+            let (records, chunks) = view.take_changes();
+            self.changed_records.extend(records);
+            self.changed_chunks.extend(chunks);
+            if let Some(stream) = &self.parts.registry.views[view.view].stream {
+                let fed = self.views_of_source.entry(stream.source).or_default();
+                if !fed.contains(&view.view) {
+                    fed.push(view.view);
+                    fed.sort_unstable();
+                }
+            }
+            whole.push((view.view, view.state));
+        }
+        self.unflushed = true;
+        self.parts.memory.publish(Updates { row_errors, ..Updates::default() });
+        self.parts.memory.replace(whole)
     }
 
     fn apply(&mut self, job: Durable) {
@@ -170,6 +205,7 @@ impl Applier {
         }
         self.applied_to = end;
         self.unflushed = true;
+        self.parts.frontier.advance(end, frame.consumed);
         self.parts.pending[source].applied(frame.consumed, frame.accepted_at);
         if let Some((reply, receipt)) = reply {
             let _ = reply.send(Ok(receipt));
@@ -179,10 +215,10 @@ impl Applier {
     /// Keeps changed bytes for the next flush.
     fn remember(&mut self, updates: &Updates) {
         for ((view, key), record) in &updates.records {
-            self.changed_records.insert((self.view_ids[*view as usize], key.clone()), record.clone());
+            self.changed_records.insert((self.parts.view_ids[*view as usize], key.clone()), record.clone());
         }
         for ((view, key, id), chunk) in &updates.chunks {
-            self.changed_chunks.insert((self.view_ids[*view as usize], key.clone(), *id), chunk.clone());
+            self.changed_chunks.insert((self.parts.view_ids[*view as usize], key.clone(), *id), chunk.clone());
         }
     }
 
@@ -192,32 +228,29 @@ impl Applier {
             return false;
         }
         self.unflushed = false;
-        let flush = self.next_flush();
-        self.flushes.send(flush).is_ok()
+        let applied = self.next_flush();
+        self.to_keep.send(ToKeep::Applied(Box::new(applied))).is_ok()
     }
 
-    fn next_flush(&mut self) -> Flush {
-        let Parts { registry, memory, clock, meta, .. } = &mut self.parts;
+    fn next_flush(&mut self) -> Applied {
+        let Parts { registry, memory, clock, .. } = &self.parts;
         let state = memory.read();
-        meta.sequence += 1;
-        meta.clock = clock.now();
-        meta.applied_to = self.applied_to;
-        for ((source, partition), next) in &state.positions {
+        let positions = state.positions.iter().map(|((source, partition), next)| {
             let name = registry.sources[*source as usize].name.clone();
-            meta.positions.insert((name, *partition), *next);
-        }
-        for (source, ledger) in registry.sources.iter().zip(&state.sources) {
-            meta.sources.insert(source.name.clone(), *ledger);
-        }
-        for (view, ledger) in registry.views.iter().zip(&state.views) {
-            if let Some(kept) = meta.views.get_mut(&view.plan.hash) {
-                (kept.ledger, kept.applied_to) = (*ledger, self.applied_to);
-            }
-        }
-        Flush {
-            records: self.changed_records.drain().collect(),
-            chunks: self.changed_chunks.drain().collect(),
-            meta: meta.clone(),
+            ((name, *partition), *next)
+        });
+        let sources =
+            registry.sources.iter().zip(&state.sources).map(|(source, ledger)| (source.name.clone(), *ledger));
+        let fed = self.views_of_source.values().flatten();
+        Applied {
+            clock: clock.now(),
+            applied_to: self.applied_to,
+            positions: positions.collect(),
+            sources: sources.collect(),
+            views: fed.map(|at| (registry.views[*at].plan.hash, state.views[*at])).collect(),
+            changes: (self.changed_records.drain().collect(), self.changed_chunks.drain().collect()),
+            switched: std::mem::take(&mut self.switched),
+            told: std::mem::take(&mut self.told),
         }
     }
 }

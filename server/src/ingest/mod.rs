@@ -2,18 +2,26 @@
 //!
 //! Two threads in a row, so that waiting for the disk never waits for computing: the `sequencer` gives events their offsets,
 //! appends them to the log and acknowledges what is durable; the `applier` folds durable events into records, publishes them
-//! to readers and hands changes to the state store. `recover` brings state and log together at start; `files` feeds file
-//! sources in and `history` the files of a source's past, both by `feed`; `sealing` turns closed segments of the log into
-//! Parquet.
+//! to readers and hands changes to the `flusher`, which writes the state store. `recover` brings state and log together at
+//! start; `build` derives the state of views that are new, or of which somebody wants it anew (`builds`), while all this runs.
+//! Both `walk` over the log and `fold` many events at once. `versions` tells which state to keep. `files` feeds file sources in
+//! and `history` the files of a source's past, both by `feed`; `sealing` turns closed segments of the log into Parquet.
 
 mod applier;
 mod apply;
+mod build;
+mod builds;
 mod feed;
 mod files;
+mod flusher;
+mod fold;
 mod history;
 mod recover;
+mod replay;
 mod sealing;
 mod sequencer;
+mod versions;
+mod walk;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -22,6 +30,7 @@ use tidemill_features::definitions::Registry;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::apply::fitted;
+pub use self::builds::{Build, BuildList, Builds, Unfinished, parts_of};
 pub use self::feed::Feed;
 pub use self::files::feed;
 pub use self::history::{HistoryFeed, HistoryProgress, history_rows};
@@ -29,7 +38,7 @@ pub use self::recover::{Recovered, recover};
 
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
-use crate::limits::{APPLY_QUEUE, PUSH_QUEUE, PUSH_WAIT};
+use crate::limits::{APPLY_QUEUE, BUILDS_WAITING, PUSH_QUEUE, PUSH_WAIT};
 use crate::log::Sealer;
 use crate::online::Memory;
 use crate::source::Decoded;
@@ -108,6 +117,8 @@ pub struct Ingest {
     pub pending: Arc<Vec<Pending>>,
     /// set while the disk takes nothing
     pub disk_full: Arc<AtomicBool>,
+    /// where back-fills are asked for
+    pub builds: Arc<Builds>,
 }
 
 /// The threads behind an `Ingest`; they end when every handle is gone.
@@ -116,12 +127,13 @@ pub struct IngestThreads {
     applier: std::thread::JoinHandle<()>,
     flusher: std::thread::JoinHandle<()>,
     sealing: std::thread::JoinHandle<()>,
+    builder: std::thread::JoinHandle<()>,
 }
 
 impl IngestThreads {
     /// Waits until everything accepted is applied and on the disk.
     pub fn join(self) {
-        for thread in [self.sequencer, self.applier, self.flusher, self.sealing] {
+        for thread in [self.sequencer, self.builder, self.applier, self.flusher, self.sealing] {
             if thread.join().is_err() {
                 tracing::error!("an ingest thread panicked");
             }
@@ -137,10 +149,13 @@ pub fn start(
     recovered: Recovered,
 ) -> (Ingest, IngestThreads) {
     let (queue, submissions) = mpsc::channel(PUSH_QUEUE);
-    let (durable, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
+    let (to_apply, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
     let pending: Arc<Vec<Pending>> = Arc::new(registry.sources.iter().map(|_| Pending::default()).collect());
     let disk_full = Arc::new(AtomicBool::new(false));
-    let Recovered { log, store, meta, next_offsets, rebuild_mark, commits } = recovered;
+    let Recovered { log, store, meta, next_offsets, rebuild_mark, commits, view_ids, growing } = recovered;
+    let log_folder = log.folder().to_path_buf();
+    let applied_to = meta.applied_to;
+    let frontier = Arc::new(build::Frontier::new(applied_to));
     // One message says as much as many: there may be something to seal.
     let (closed, rotated) = std::sync::mpsc::sync_channel(1);
     let sealer = Sealer::new(log.folder().to_path_buf(), sealing::key_columns(&registry));
@@ -149,17 +164,43 @@ pub fn start(
         registry: registry.clone(),
         log,
         next_offsets,
-        durable,
+        durable: to_apply.clone(),
         pending: pending.clone(),
         disk_full: disk_full.clone(),
         closed,
         latest_arrival: clock.now(),
     };
-    let (flushes, to_flush) = std::sync::mpsc::sync_channel(1);
+    // The applier waits for the flusher between two messages, and so does the builder.
+    let (flushes, to_flush) = std::sync::mpsc::sync_channel(4);
     let idle = Arc::new(AtomicBool::new(true));
-    let flusher = applier::Flusher { store, idle: idle.clone(), rebuild_mark: rebuild_mark.clone() };
-    let parts = applier::Parts { registry, memory, clock, meta, pending: pending.clone(), commits, idle, rebuild_mark };
-    let applier = applier::Applier::new(parts, flushes);
+    let flusher = flusher::Flusher { store, meta, idle: idle.clone(), rebuild_mark: rebuild_mark.clone() };
+    let list = Arc::new(BuildList::default());
+    let builder = build::Builder {
+        registry: registry.clone(),
+        folder: log_folder.clone(),
+        frontier: frontier.clone(),
+        list: list.clone(),
+        to_keep: flushes.clone(),
+        to_apply,
+        // Half of the machine is left to those who ask; one more thread reads.
+        threads: (threads() / 2).max(1),
+    };
+    let (jobs, asked) = std::sync::mpsc::sync_channel(BUILDS_WAITING);
+    first_build(growing, &list, &jobs);
+    let builds = Arc::new(Builds { list, jobs });
+    let parts = applier::Parts {
+        registry,
+        memory,
+        clock,
+        pending: pending.clone(),
+        commits,
+        idle,
+        rebuild_mark,
+        view_ids,
+        log_folder,
+        frontier,
+    };
+    let applier = applier::Applier::new(parts, applied_to, flushes);
     let thread = |name: &str, run: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new()
             .name(name.to_string())
@@ -171,8 +212,29 @@ pub fn start(
         applier: thread("applier", Box::new(move || applier.run(&applied))),
         flusher: thread("flusher", Box::new(move || flusher.run(&to_flush))),
         sealing: thread("sealing", Box::new(move || sealing.run())),
+        builder: thread("builder", Box::new(move || builder.run(&asked))),
     };
-    (Ingest { queue, pending, disk_full }, threads)
+    (Ingest { queue, pending, disk_full, builds }, threads)
+}
+
+/// Views that recovery has left to be built are built together, in one walk over the log.
+fn first_build(mut growing: Vec<fold::Growing>, list: &BuildList, jobs: &std::sync::mpsc::SyncSender<build::Job>) {
+    for is_rebuild in [false, true] {
+        let growing: Vec<_> = growing.extract_if(.., |view| view.is_rebuild == is_rebuild).collect();
+        if growing.is_empty() {
+            continue;
+        }
+        let build = Arc::new(Build::new(growing.iter().map(|view| view.view).collect(), is_rebuild));
+        build.tell(&growing);
+        list.add(build.clone());
+        // The queue is empty and has room for both.
+        let _ = jobs.try_send(build::Job { build, growing });
+    }
+}
+
+/// Threads that this machine runs side by side.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 impl Ingest {

@@ -1,19 +1,22 @@
 //! Recovery: state and log brought together at start.
 //!
-//! The store says up to which place of the log each view is applied; what stands behind is replayed through the same `apply`.
-//! A view that is new here starts from the front of the log. A store that is damaged is set aside and derived anew.
+//! The store says up to which place of the log each view is applied. What stands behind is replayed before the server answers
+//! anything, where it is short; a view that misses more of the log, because it is new or its build was interrupted, is left to
+//! the builder. A store that is damaged is set aside and derived anew.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use tidemill_features::definitions::Registry;
 
-use super::apply::{apply_batch, fitted};
+use super::fold::Growing;
+use super::replay::{Replay, Replayed};
+use super::versions::settle;
 use crate::clock::Clock;
 use crate::failure::Failure;
-use crate::log::{CommitLog, LogPlace, LogReader, LogWriter, read_commits, remove_leftovers};
-use crate::online::{ChunkKey, Embedded, Flush, Memory, Meta, RecordKey, SourceLedger, StoreError, Updates, ViewMeta};
+use crate::limits::BUILD_AT_START_SHARE;
+use crate::log::{CommitLog, LogWriter, bytes_behind, read_commits, remove_leftovers};
+use crate::online::{Embedded, Memory, Meta, Sources, StoreError, ViewMeta, ViewState};
 
 /// What ingest starts from.
 pub struct Recovered {
@@ -23,26 +26,27 @@ pub struct Recovered {
     pub(super) next_offsets: HashMap<(usize, u32), u64>,
     pub(super) rebuild_mark: PathBuf,
     pub(super) commits: CommitLog,
+    /// by place in the registry: id of the version in the store
+    pub(super) view_ids: Vec<u32>,
+    /// views that are to be built while the rest serves
+    pub(super) growing: Vec<Growing>,
 }
 
-impl Recovered {
-    /// The log starts a new segment after this many bytes.
-    pub fn with_segments_of(mut self, bytes: u64) -> Recovered {
-        self.log.set_segment_bytes(bytes);
-        self
-    }
-}
-
-/// Brings everything that the data directory holds into memory.
-pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Clock) -> Result<Recovered, Failure> {
-    let (store, mut meta) = match open_store(data_dir, registry, memory) {
+/// Brings what the data directory holds into memory, but for views that miss much of the log. The log starts a new segment
+/// after so many bytes.
+pub fn recover(
+    data_dir: &Path,
+    registry: &Registry,
+    memory: &Memory,
+    clock: &Clock,
+    segment_bytes: u64,
+) -> Result<Recovered, Failure> {
+    let Opened { store, mut meta, mut states } = match open_store(data_dir, registry) {
         Err(StoreError::Damaged(what)) => {
             let aside = set_aside(data_dir)
                 .map_err(|e| Failure::internal("E1017", format!("the damaged state cannot be moved: {e}")))?;
             tracing::warn!(what, aside, "the state store is damaged: deriving the state anew from the event log");
-            // What was loaded before the damage was found must not stay.
-            memory.clear();
-            open_store(data_dir, registry, memory)
+            open_store(data_dir, registry)
         }
         other => other,
     }
@@ -51,25 +55,83 @@ pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Cl
         other => Failure::internal("E1017", other.to_string()),
     })?;
     clock.advance(meta.clock);
+    let folder = data_dir.join("log");
     // The store is locked: no other process seals this log.
-    remove_leftovers(&data_dir.join("log")).map_err(|e| Failure::internal("E1018", e.to_string()))?;
-    let replayed = match replay(data_dir, registry, memory, clock, &mut meta, &store) {
+    let broken = |e: crate::log::LogError| Failure::internal("E1018", e.to_string());
+    remove_leftovers(&folder).map_err(broken)?;
+    let (now, later) = divided(registry, &mut meta, &mut states, |from| {
+        Ok(bytes_behind(&folder, from).map_err(broken)? < segment_bytes / BUILD_AT_START_SHARE)
+    })?;
+    let sources = sources(registry, &meta);
+    let replay = Replay { folder: &folder, registry, clock, store: &store };
+    let Replayed { end, sources, whole } = match replay.run(&mut meta, sources, now) {
         Err(failure) if failure.code == "E1016" => {
             // A record that passed its checksum is broken inside: mark the state, so that the next start begins anew.
             let _ = std::fs::write(data_dir.join(REBUILD_MARK), &failure.message);
             drop(store);
-            memory.clear();
-            return recover(data_dir, registry, memory, clock);
+            return recover(data_dir, registry, memory, clock, segment_bytes);
         }
-        other => other,
+        other => other?,
     };
-    let end = replayed?;
-    let state = memory.read();
     let next_offsets =
-        state.positions.iter().map(|((source, partition), next)| ((*source as usize, *partition), *next)).collect();
-    let log = LogWriter::open(&data_dir.join("log"), end).map_err(|e| Failure::internal("E1018", e.to_string()))?;
-    let commits = noted(&data_dir.join("log"), registry, &next_offsets, clock)?;
-    Ok(Recovered { log, store, meta, next_offsets, rebuild_mark: data_dir.join(REBUILD_MARK), commits })
+        sources.positions.iter().map(|((source, partition), next)| ((*source as usize, *partition), *next)).collect();
+    let mut log = LogWriter::open(&folder, end).map_err(broken)?;
+    log.set_segment_bytes(segment_bytes);
+    let commits = noted(&folder, registry, &next_offsets, clock)?;
+    memory.restore(sources);
+    memory.replace(whole);
+    let id = |hash: &u64| meta.views.get(hash).map_or(0, |version| version.id);
+    let view_ids = registry.views.iter().map(|view| id(&view.plan.hash)).collect();
+    let rebuild_mark = data_dir.join(REBUILD_MARK);
+    Ok(Recovered { log, store, meta, next_offsets, rebuild_mark, commits, view_ids, growing: later })
+}
+
+/// The views that are brought up to date before anything is answered, and those that are left to the builder. `is_short` tells
+/// whether little of the log stands behind a place.
+fn divided(
+    registry: &Registry,
+    meta: &mut Meta,
+    states: &mut BTreeMap<u32, ViewState>,
+    is_short: impl Fn(crate::log::LogPlace) -> Result<bool, Failure>,
+) -> Result<(Vec<Growing>, Vec<Growing>), Failure> {
+    let (mut now, mut later) = (Vec::new(), Vec::new());
+    let mut growing = |at: usize, hash: u64, version: &ViewMeta| {
+        let state = states.remove(&version.id).unwrap_or_default();
+        Growing::new(at, hash, version.id, version.applied_to, ViewState { ledger: version.ledger, ..state })
+    };
+    for (at, view) in registry.views.iter().enumerate().filter(|(_, view)| view.stream.is_some()) {
+        let hash = view.plan.hash;
+        let Some(version) = meta.views.get(&hash) else { continue };
+        // What was whole at the last commit misses little; what is new in an empty store is derived with everything else.
+        let is_whole = version.applied_to >= meta.applied_to || is_short(version.applied_to)?;
+        if !is_whole {
+            tracing::info!(view = view.name, "to be built from the event log, while everything else serves");
+        }
+        let list = if is_whole { &mut now } else { &mut later };
+        list.push(growing(at, hash, version));
+        match meta.rebuilds.get(&hash) {
+            Some(version) if is_whole => {
+                tracing::info!(view = view.name, "its back-fill goes on");
+                later.push(growing(at, hash, version).anew());
+            }
+            // The first build comes out as the back-fill would.
+            Some(version) => {
+                meta.dropped.insert(version.id);
+                meta.rebuilds.remove(&hash);
+            }
+            None => {}
+        }
+    }
+    Ok((now, later))
+}
+
+fn sources(registry: &Registry, meta: &Meta) -> Sources {
+    let source_at = |name: &str| registry.source(name).map(|at| at as u32);
+    Sources {
+        positions: meta.positions.iter().filter_map(|((s, p), next)| Some(((source_at(s)?, *p), *next))).collect(),
+        ledgers: registry.sources.iter().map(|s| meta.sources.get(&s.name).copied().unwrap_or_default()).collect(),
+        row_errors: 0,
+    }
 }
 
 /// The notes of commits. What a crash kept from being published can be read from now on.
@@ -125,146 +187,24 @@ fn set_aside(data_dir: &Path) -> std::io::Result<String> {
     Ok(String::new())
 }
 
-fn open_store(data_dir: &Path, registry: &Registry, memory: &Memory) -> Result<(Embedded, Meta), StoreError> {
+/// A store and what it holds for the definitions of now.
+struct Opened {
+    store: Embedded,
+    meta: Meta,
+    /// by id of the version
+    states: BTreeMap<u32, ViewState>,
+}
+
+fn open_store(data_dir: &Path, registry: &Registry) -> Result<Opened, StoreError> {
     if let Ok(why) = std::fs::read_to_string(data_dir.join(REBUILD_MARK)) {
         return Err(StoreError::Damaged(why));
     }
     let store = Embedded::open(&data_dir.join("state"))?;
     let mut meta = store.meta()?;
-    for view in &registry.views {
-        let next = meta.views.values().map(|v| v.id + 1).max().unwrap_or(0);
-        meta.views.entry(view.plan.hash).or_insert_with(|| ViewMeta { id: next, ..ViewMeta::default() });
-    }
-    let place = |at: usize| (at as u32, registry.views[at].plan.hash);
-    let places: BTreeMap<u32, (u32, u64)> = (0..registry.views.len())
-        .filter_map(|at| meta.views.get(&registry.views[at].plan.hash).map(|view| (view.id, place(at))))
-        .collect();
-    store.load(&places, meta.sequence, memory)?;
-    let source_at = |name: &str| registry.source(name).map(|at| at as u32);
-    let positions = meta.positions.iter().filter_map(|((s, p), next)| Some(((source_at(s)?, *p), *next))).collect();
-    let sources = registry.sources.iter().map(|s| meta.sources.get(&s.name).copied().unwrap_or_default()).collect();
-    let views =
-        registry.views.iter().map(|v| meta.views.get(&v.plan.hash).map(|v| v.ledger).unwrap_or_default()).collect();
-    memory.restore(positions, sources, views);
-    Ok((store, meta))
-}
-
-/// Applies what the log has beyond the store. Returns the end of the log.
-fn replay(
-    data_dir: &Path,
-    registry: &Registry,
-    memory: &Memory,
-    clock: &Clock,
-    meta: &mut Meta,
-    store: &Embedded,
-) -> Result<LogPlace, Failure> {
-    let broken = |e: crate::log::LogError| Failure::internal("E1018", e.to_string());
-    let applied_to: Vec<LogPlace> = registry
-        .views
-        .iter()
-        .map(|view| meta.views.get(&view.plan.hash).map(|v| v.applied_to).unwrap_or_default())
-        .collect();
-    let views_of_source = registry.views_of_source();
-    let fed = |at: &usize| registry.views[*at].stream.is_some();
-    let from = (0..registry.views.len()).filter(fed).map(|at| applied_to[at]).min().unwrap_or(meta.applied_to);
-    let mut reader = LogReader::open(&data_dir.join("log"), from.min(meta.applied_to)).map_err(broken)?;
-    let mut changes = Changes::default();
-    while let Some(read) = reader.next_frame().map_err(broken)? {
-        let mut frame = read.frame;
-        clock.advance(frame.accepted_at);
-        let Some(source) = registry.source(&frame.source) else {
-            // Not declared now, but it may be again: its offsets must not be given out twice.
-            if read.place >= meta.applied_to {
-                let ledger = consumed(0, &frame).sources.first().map(|(_, ledger)| *ledger).unwrap_or_default();
-                meta.sources.entry(frame.source.clone()).or_default().add(&ledger);
-                meta.positions.insert((frame.source.clone(), frame.partition), frame.first_offset + frame.consumed);
-            }
-            continue;
-        };
-        fitted(&mut frame, &registry.sources[source]);
-        let views: Vec<usize> = views_of_source.get(&source).cloned().unwrap_or_default();
-        let views: Vec<usize> = views.into_iter().filter(|view| read.place >= applied_to[*view]).collect();
-        for batch in &frame.batches {
-            let updates = apply_batch(registry, memory, source, &views, batch)
-                .map_err(|e| Failure::internal("E1016", format!("a record cannot be read: {e}")))?;
-            changes.remember(registry, meta, &updates);
-            memory.publish(updates);
-        }
-        if read.place >= meta.applied_to {
-            memory.publish(consumed(source as u32, &frame));
-        }
-    }
-    let end = reader.place();
-    if end < meta.applied_to {
-        let message = format!(
-            "the event log in {} ends before events that the state has: a segment is missing or cut; restore it from a copy",
-            data_dir.join("log").display()
-        );
-        return Err(Failure::internal("E1021", message));
-    }
-    changes.commit(registry, memory, meta, store, end)?;
-    Ok(end)
-}
-
-fn consumed(source: u32, frame: &crate::log::Frame) -> Updates {
-    let accepted = frame.batches.iter().map(|b| b.len() as u64).sum();
-    let newest_event = frame.batches.iter().flat_map(|b| b.times.iter().copied()).max();
-    // Rows beyond a history's time fence have an offset, but are no events: what is counted is what stands in the frame.
-    let dead_lettered = frame.dead.len() as u64;
-    let ledger = SourceLedger { consumed: accepted + dead_lettered, accepted, dead_lettered, newest_event };
-    let position = ((source, frame.partition), frame.first_offset + frame.consumed);
-    Updates { positions: vec![position], sources: vec![(source, ledger)], ..Updates::default() }
-}
-
-/// Changed bytes that the store does not have yet.
-#[derive(Default)]
-struct Changes {
-    records: HashMap<RecordKey, Box<[u8]>>,
-    chunks: HashMap<ChunkKey, Option<Arc<[u8]>>>,
-}
-
-impl Changes {
-    fn remember(&mut self, registry: &Registry, meta: &Meta, updates: &Updates) {
-        let id = |view: u32| meta.views.get(&registry.views[view as usize].plan.hash).map_or(0, |v| v.id);
-        let records = updates.records.iter().map(|((view, key), record)| ((id(*view), key.clone()), record.clone()));
-        self.records.extend(records);
-        let chunks = updates.chunks.iter().map(|((view, key, node), c)| ((id(*view), key.clone(), *node), c.clone()));
-        self.chunks.extend(chunks);
-    }
-
-    /// Writes what changed, with the end of the log as the place up to which everything is applied.
-    fn commit(
-        &mut self,
-        registry: &Registry,
-        memory: &Memory,
-        meta: &mut Meta,
-        store: &Embedded,
-        end: LogPlace,
-    ) -> Result<(), Failure> {
-        if self.records.is_empty() && meta.applied_to == end && meta.sequence > 0 {
-            return Ok(());
-        }
-        meta.sequence += 1;
-        meta.applied_to = end;
-        let state = memory.read();
-        for (view, ledger) in registry.views.iter().zip(&state.views) {
-            if let Some(view) = meta.views.get_mut(&view.plan.hash) {
-                (view.ledger, view.applied_to) = (*ledger, end);
-            }
-        }
-        for ((source, partition), next) in &state.positions {
-            meta.positions.insert((registry.sources[*source as usize].name.clone(), *partition), *next);
-        }
-        for (source, ledger) in registry.sources.iter().zip(&state.sources) {
-            meta.sources.insert(source.name.clone(), *ledger);
-        }
-        drop(state);
-        let flush = Flush {
-            records: self.records.drain().collect(),
-            chunks: self.chunks.drain().collect(),
-            meta: meta.clone(),
-        };
-        let definitions = meta.views.iter().map(|(hash, view)| (view.id, *hash)).collect();
-        store.commit(&flush, &definitions).map_err(|e| Failure::internal("E1015", e.to_string()))
-    }
+    settle(registry, &mut meta);
+    let declared = registry.views.iter().filter(|view| view.stream.is_some()).map(|view| view.plan.hash);
+    let versions = |hash: u64| [meta.views.get(&hash), meta.rebuilds.get(&hash)].into_iter().flatten();
+    let wanted = declared.flat_map(|hash| versions(hash).map(move |version| (version.id, hash))).collect();
+    let states = store.load(&wanted, meta.sequence)?;
+    Ok(Opened { store, meta, states })
 }

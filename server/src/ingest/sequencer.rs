@@ -10,6 +10,7 @@ use std::sync::mpsc::SyncSender;
 use tidemill_features::definitions::Registry;
 use tokio::sync::{mpsc, oneshot};
 
+use super::applier::ToApply;
 use super::{Pending, Receipt, Submission, Wait};
 use crate::failure::{Failure, Remedy};
 use crate::limits::PUSH_QUEUE;
@@ -28,7 +29,7 @@ pub(super) struct Sequencer {
     pub registry: Arc<Registry>,
     pub log: LogWriter,
     pub next_offsets: HashMap<(usize, u32), u64>,
-    pub durable: SyncSender<Durable>,
+    pub durable: SyncSender<ToApply>,
     pub pending: Arc<Vec<Pending>>,
     pub disk_full: Arc<AtomicBool>,
     /// told when a segment of the log is closed
@@ -109,7 +110,7 @@ impl Sequencer {
                 None => None,
             };
             self.pending[source].add(frame.consumed, frame.accepted_at);
-            self.durable.send(Durable { source, frame, end, reply }).is_ok()
+            self.durable.send(ToApply::Durable(Durable { source, frame, end, reply })).is_ok()
         })
     }
 

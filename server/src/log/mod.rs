@@ -18,7 +18,7 @@ mod writer;
 pub use self::commits::{CommitLog, Notes, read_commits};
 pub use self::frame::{DeadEvent, Frame, SourceSchema};
 pub use self::raw::segments;
-pub use self::reader::{LogReader, ReadFrame};
+pub use self::reader::{LogReader, ReadFrame, bytes_behind};
 pub use self::scan::{EventScan, ScanRequest, Scanned, SealedLog};
 pub use self::sealed::{KeyColumns, Sealer, remove_leftovers};
 pub use self::writer::{AppendError, LogWriter};

@@ -30,6 +30,20 @@ pub struct LogReader {
     any: bool,
 }
 
+/// Bytes on the disk that a walk from a place on has to read.
+pub fn bytes_behind(folder: &Path, from: LogPlace) -> Result<u64, LogError> {
+    let numbers = segments(folder)?;
+    let manifest = Manifest::load(folder)?;
+    let missing = manifest.pieces.iter().filter(|piece| piece.to() > from).flat_map(|piece| piece.files());
+    let sealed: u64 = missing.map(|file| file.bytes).sum();
+    let mut bytes = sealed;
+    for number in numbers.into_iter().filter(|number| *number >= manifest.end_segment().max(from.segment)) {
+        let length = std::fs::metadata(segment_path(folder, number)).map_or(0, |metadata| metadata.len());
+        bytes += length.saturating_sub(if number == from.segment { from.offset } else { 0 });
+    }
+    Ok(bytes)
+}
+
 /// What is being read.
 enum Part {
     None,

@@ -9,13 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use tidemill_features::codec::{Cursor, Damaged, put_bytes, put_signed, put_varint};
+use tidemill_features::codec::Damaged;
 use tidemill_features::record::{Envelope, NodeId};
 
-use super::ledger::{SourceLedger, ViewLedger};
-use super::memory::{ChunkKey, Memory, RecordKey, Updates};
+use super::memory::{ChunkKey, RecordKey};
+use super::meta::Meta;
+use super::shards::{Shard, ViewState};
 use crate::limits::SHARDS;
-use crate::place::{LogPlace, shard_of};
+use crate::place::shard_of;
 
 /// What went wrong with the store, and so what to do.
 #[derive(Debug, thiserror::Error)]
@@ -40,34 +41,6 @@ impl From<Damaged> for StoreError {
     }
 }
 
-/// What the store says of itself, written in the same batch as the records.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Meta {
-    /// of the commit
-    pub sequence: u64,
-    /// latest clock reading that the log has seen
-    pub clock: i64,
-    /// events of the log before this place are in positions and source ledgers
-    pub applied_to: LogPlace,
-    /// next offsets, by source name and partition
-    pub positions: BTreeMap<(String, u32), u64>,
-    /// by source name
-    pub sources: BTreeMap<String, SourceLedger>,
-    /// by definition hash
-    pub views: BTreeMap<u64, ViewMeta>,
-}
-
-/// What the store says of one version of a view.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ViewMeta {
-    /// names it in keys
-    pub id: u32,
-    /// its ledger
-    pub ledger: ViewLedger,
-    /// events of the log before this place are in its records
-    pub applied_to: LogPlace,
-}
-
 /// Changes on their way to the disk.
 #[derive(Default)]
 pub struct Flush {
@@ -88,7 +61,6 @@ pub struct Embedded {
 }
 
 const META_KEY: &[u8] = b"commit";
-const META_FORMAT: u8 = 1;
 
 fn failed(error: fjall::Error) -> StoreError {
     use std::io::ErrorKind;
@@ -130,57 +102,78 @@ impl Embedded {
         }
     }
 
-    /// Loads all records and chunks of the views that `places` knows: view id of the meta to place in the registry.
-    pub fn load(&self, places: &BTreeMap<u32, (u32, u64)>, sequence: u64, memory: &Memory) -> Result<(), StoreError> {
-        let halves = [0..=(SHARDS / 2 - 1) as u8, (SHARDS / 2) as u8..=(SHARDS - 1) as u8];
-        std::thread::scope(|scope| {
-            let loading = halves.map(|half| scope.spawn(move || self.load_shards(half, places, sequence, memory)));
-            let mut result = Ok(());
-            for thread in loading {
-                let part = thread.join().unwrap_or_else(|_| Err(StoreError::Damaged("loading panicked".into())));
-                result = result.and(part);
-            }
-            result
-        })
+    /// Loads all records and chunks of some versions of views: definition hash by id.
+    pub fn load(
+        &self,
+        definitions: &BTreeMap<u32, u64>,
+        sequence: u64,
+    ) -> Result<BTreeMap<u32, ViewState>, StoreError> {
+        let half = SHARDS / 2;
+        let (lower, upper) = std::thread::scope(|scope| {
+            let upper = scope.spawn(|| self.load_shards(half..SHARDS, definitions, sequence));
+            let lower = self.load_shards(0..half, definitions, sequence);
+            (lower, upper.join().unwrap_or_else(|_| Err(StoreError::Damaged("loading panicked".into()))))
+        });
+        let (mut lower, mut upper) = (lower?, upper?);
+        let mut views = BTreeMap::new();
+        for id in definitions.keys() {
+            let mut shards = lower.remove(id).unwrap_or_default();
+            shards.extend(upper.remove(id).unwrap_or_default());
+            views.insert(*id, ViewState { shards, ..ViewState::default() });
+        }
+        Ok(views)
     }
 
     fn load_shards(
         &self,
-        shards: std::ops::RangeInclusive<u8>,
-        places: &BTreeMap<u32, (u32, u64)>,
+        shards: std::ops::Range<usize>,
+        definitions: &BTreeMap<u32, u64>,
         sequence: u64,
-        memory: &Memory,
-    ) -> Result<(), StoreError> {
-        let range = vec![*shards.start()]..=[&[*shards.end()][..], &[0xff; 8]].concat();
-        let mut updates = Updates::default();
-        for keyspace in [&self.records, &self.chunks] {
-            for pair in keyspace.range(range.clone()) {
-                let (key, stored) = pair.into_inner().map_err(failed)?;
-                let envelope = Envelope::open(&stored)?;
-                let (view, rest) = split_key(&key)?;
-                // Versions that are not declared any more stay as they are.
-                let Some((place, definition)) = places.get(&view) else { continue };
-                if envelope.sequence > sequence || envelope.definition != *definition {
-                    return Err(StoreError::Damaged("a record is ahead of its commit".to_string()));
-                }
-                if std::ptr::eq(keyspace, &self.records) {
-                    updates.records.push(((*place, rest.into()), envelope.body.into()));
-                } else {
-                    let (key, id) = split_chunk_key(rest)?;
-                    updates.chunks.push(((*place, key.into(), id), Some(envelope.body.into())));
-                }
-                if updates.records.len() + updates.chunks.len() >= 4096 {
-                    memory.publish(std::mem::take(&mut updates));
+    ) -> Result<BTreeMap<u32, Vec<Shard>>, StoreError> {
+        let empty = || shards.clone().map(|_| Shard::default()).collect::<Vec<_>>();
+        let mut views: BTreeMap<u32, Vec<Shard>> = definitions.keys().map(|id| (*id, empty())).collect();
+        for shard in shards.clone() {
+            for keyspace in [&self.records, &self.chunks] {
+                for pair in keyspace.prefix([shard as u8]) {
+                    let (key, stored) = pair.into_inner().map_err(failed)?;
+                    let envelope = Envelope::open(&stored)?;
+                    let (view, rest) = split_key(&key)?;
+                    // Versions that are not asked for stay as they are.
+                    let Some(loaded) = views.get_mut(&view).and_then(|view| view.get_mut(shard - shards.start)) else {
+                        continue;
+                    };
+                    if envelope.sequence > sequence || definitions.get(&view) != Some(&envelope.definition) {
+                        return Err(StoreError::Damaged("a record is ahead of its commit".to_string()));
+                    }
+                    if std::ptr::eq(keyspace, &self.records) {
+                        loaded.put_record(rest.into(), envelope.body.into());
+                    } else {
+                        let (key, id) = split_chunk_key(rest)?;
+                        loaded.put_chunk(key, id, Some(envelope.body.into()));
+                    }
                 }
             }
         }
-        memory.publish(updates);
+        Ok(views)
+    }
+
+    /// Removes what a dropped version has in one shard.
+    pub fn purge(&self, id: u32, shard: u8) -> Result<(), StoreError> {
+        for keyspace in [&self.records, &self.chunks] {
+            let mut batch = self.database.batch();
+            for pair in keyspace.prefix(shard_prefix(shard, id)) {
+                batch.remove(keyspace, pair.key().map_err(failed)?);
+            }
+            if !batch.is_empty() {
+                batch.commit().map_err(failed)?;
+            }
+        }
         Ok(())
     }
 
     /// Writes changes in one atomic batch.
-    pub fn commit(&self, flush: &Flush, definitions: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
-        let sequence = flush.meta.sequence;
+    pub fn commit(&self, flush: &Flush) -> Result<(), StoreError> {
+        let (sequence, definitions) = (flush.meta.sequence, flush.meta.definitions());
         let seal = |view: u32, body: &[u8]| {
             Envelope { definition: definitions.get(&view).copied().unwrap_or(0), sequence, body }.seal()
         };
@@ -206,10 +199,18 @@ impl Embedded {
     }
 }
 
-fn record_key(view: u32, key: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(5 + key.len());
-    out.push(shard_of(key) as u8);
+/// Bytes of a stored key before the entity's.
+const PREFIX: usize = 5;
+
+fn shard_prefix(shard: u8, view: u32) -> Vec<u8> {
+    let mut out = Vec::with_capacity(PREFIX);
+    out.push(shard);
     out.extend_from_slice(&view.to_be_bytes());
+    out
+}
+
+fn record_key(view: u32, key: &[u8]) -> Vec<u8> {
+    let mut out = shard_prefix(shard_of(key) as u8, view);
     out.extend_from_slice(key);
     out
 }
@@ -222,75 +223,12 @@ fn chunk_key(view: u32, key: &[u8], id: NodeId) -> Vec<u8> {
 }
 
 fn split_key(stored: &[u8]) -> Result<(u32, &[u8]), Damaged> {
-    let view: [u8; 4] = stored.get(1..5).and_then(|b| b.try_into().ok()).ok_or(Damaged)?;
-    Ok((u32::from_be_bytes(view), &stored[5..]))
+    let view: [u8; 4] = stored.get(1..PREFIX).and_then(|b| b.try_into().ok()).ok_or(Damaged)?;
+    Ok((u32::from_be_bytes(view), &stored[PREFIX..]))
 }
 
 fn split_chunk_key(rest: &[u8]) -> Result<(&[u8], NodeId), Damaged> {
     let (key, id) = rest.split_at_checked(rest.len().checked_sub(9).ok_or(Damaged)?).ok_or(Damaged)?;
     let slot: [u8; 8] = id[1..].try_into().map_err(|_| Damaged)?;
     Ok((key, NodeId { level: id[0], slot: u64::from_be_bytes(slot) }))
-}
-
-fn put_place(out: &mut Vec<u8>, place: LogPlace) {
-    put_varint(out, place.segment);
-    put_varint(out, place.offset);
-}
-
-fn read_place(cursor: &mut Cursor<'_>) -> Result<LogPlace, Damaged> {
-    Ok(LogPlace { segment: cursor.varint()?, offset: cursor.varint()? })
-}
-
-impl Meta {
-    fn encode(&self) -> Vec<u8> {
-        let mut out = vec![META_FORMAT];
-        put_varint(&mut out, self.sequence);
-        put_signed(&mut out, self.clock);
-        put_place(&mut out, self.applied_to);
-        put_varint(&mut out, self.positions.len() as u64);
-        for ((source, partition), next) in &self.positions {
-            put_bytes(&mut out, source.as_bytes());
-            put_varint(&mut out, u64::from(*partition));
-            put_varint(&mut out, *next);
-        }
-        put_varint(&mut out, self.sources.len() as u64);
-        for (source, ledger) in &self.sources {
-            put_bytes(&mut out, source.as_bytes());
-            ledger.encode(&mut out);
-        }
-        put_varint(&mut out, self.views.len() as u64);
-        for (hash, view) in &self.views {
-            put_varint(&mut out, *hash);
-            put_varint(&mut out, u64::from(view.id));
-            view.ledger.encode(&mut out);
-            put_place(&mut out, view.applied_to);
-        }
-        out
-    }
-
-    fn decode(stored: &[u8]) -> Result<Meta, Damaged> {
-        let mut cursor = Cursor::new(stored);
-        if cursor.byte()? != META_FORMAT {
-            return Err(Damaged);
-        }
-        let (sequence, clock, applied_to) = (cursor.varint()?, cursor.signed()?, read_place(&mut cursor)?);
-        let mut meta = Meta { sequence, clock, applied_to, ..Meta::default() };
-        let name = |cursor: &mut Cursor<'_>| String::from_utf8(cursor.bytes()?.to_vec()).map_err(|_| Damaged);
-        for _ in 0..cursor.length()? {
-            let key = (name(&mut cursor)?, cursor.varint()? as u32);
-            meta.positions.insert(key, cursor.varint()?);
-        }
-        for _ in 0..cursor.length()? {
-            let source = name(&mut cursor)?;
-            meta.sources.insert(source, SourceLedger::decode(&mut cursor)?);
-        }
-        for _ in 0..cursor.length()? {
-            let hash = cursor.varint()?;
-            let id = cursor.varint()? as u32;
-            let ledger = ViewLedger::decode(&mut cursor)?;
-            let applied_to = read_place(&mut cursor)?;
-            meta.views.insert(hash, ViewMeta { id, ledger, applied_to });
-        }
-        Ok(meta)
-    }
 }

@@ -2,39 +2,36 @@
 //!
 //! A read holds the gate for the microseconds in which it computes its values, and the writer for those in which it swaps in
 //! the new bytes of at most `BATCH_ROWS` events. So every answer sees one prefix of each partition, over all views and
-//! entities of the request, and can name it.
+//! entities of the request, and can name it. A view that is being built is not here: its records come in one step, when they
+//! are whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use parking_lot::{RwLock, RwLockReadGuard};
-use tidemill_features::record::{NodeId, Nodes};
+use tidemill_features::record::NodeId;
 
 use super::ledger::{SourceLedger, ViewLedger};
-use crate::limits::SHARDS;
+use super::shards::{RecordChunks, Shard, ViewState};
 use crate::place::shard_of;
 
-/// Names a record: the view (its place in the registry) and the encoded entity key.
+/// Names a record: the view (its place in the registry, or its id in the store) and the encoded entity key.
 pub type RecordKey = (u32, Box<[u8]>);
 /// Names a chunk of a record.
 pub type ChunkKey = (u32, Box<[u8]>, NodeId);
 
-type Shard = HashMap<Box<[u8]>, Box<[u8]>>;
-
 /// What reads see.
 pub struct State {
     /// by view, then shard
-    records: Vec<Vec<Shard>>,
-    chunks: HashMap<ChunkKey, Arc<[u8]>>,
+    shards: Vec<Vec<Shard>>,
     /// next offsets by source (its place in the registry) and partition
     pub positions: BTreeMap<(u32, u32), u64>,
     /// by source
     pub sources: Vec<SourceLedger>,
     /// by view
     pub views: Vec<ViewLedger>,
-    /// bytes of keys, records and chunks, by view
-    pub bytes: Vec<u64>,
+    /// by view: whether its records hold every event before the positions
+    pub complete: Vec<bool>,
     /// expressions that could not be computed for some event
     pub row_errors: u64,
 }
@@ -56,33 +53,35 @@ pub struct Updates {
     pub row_errors: u64,
 }
 
+/// What recovery found of the sources.
+#[derive(Default)]
+pub struct Sources {
+    /// next offsets by source (its place in the registry) and partition
+    pub positions: BTreeMap<(u32, u32), u64>,
+    /// by source
+    pub ledgers: Vec<SourceLedger>,
+    /// expressions that could not be computed for some event
+    pub row_errors: u64,
+}
+
 /// The state and its gate.
 pub struct Memory {
     state: RwLock<State>,
 }
 
 impl Memory {
-    /// No events yet.
+    /// No events yet, and no view complete.
     pub fn new(sources: usize, views: usize) -> Self {
-        let shards = || (0..SHARDS).map(|_| HashMap::new()).collect();
         Memory {
             state: RwLock::new(State {
-                records: (0..views).map(|_| shards()).collect(),
-                chunks: HashMap::new(),
+                shards: (0..views).map(|_| ViewState::default().shards).collect(),
                 positions: BTreeMap::new(),
                 sources: vec![SourceLedger::default(); sources],
                 views: vec![ViewLedger::default(); views],
-                bytes: vec![0; views],
+                complete: vec![false; views],
                 row_errors: 0,
             }),
         }
-    }
-
-    /// Forgets everything.
-    pub fn clear(&self) {
-        let mut state = self.state.write();
-        let empty = Memory::new(state.sources.len(), state.views.len());
-        *state = empty.state.into_inner();
     }
 
     /// Opens the gate for reading.
@@ -100,10 +99,10 @@ impl Memory {
         let mut state = self.state.write();
         note();
         for ((view, key), record) in updates.records {
-            state.put_record(view, key, record);
+            state.shards[view as usize][shard_of(&key)].put_record(key, record);
         }
-        for (key, chunk) in updates.chunks {
-            state.put_chunk(key, chunk);
+        for ((view, key, id), chunk) in updates.chunks {
+            state.shards[view as usize][shard_of(&key)].put_chunk(&key, id, chunk);
         }
         state.positions.extend(updates.positions);
         updates.sources.iter().for_each(|(source, ledger)| state.sources[*source as usize].add(ledger));
@@ -111,69 +110,51 @@ impl Memory {
         state.row_errors += updates.row_errors;
     }
 
-    /// Takes in what a store has kept.
-    pub fn restore(&self, positions: BTreeMap<(u32, u32), u64>, sources: Vec<SourceLedger>, views: Vec<ViewLedger>) {
+    /// Takes in what recovery has found of the sources.
+    pub fn restore(&self, sources: Sources) {
         let mut state = self.state.write();
-        (state.positions, state.sources, state.views) = (positions, sources, views);
+        (state.positions, state.sources) = (sources.positions, sources.ledgers);
+        state.row_errors += sources.row_errors;
+    }
+
+    /// Puts whole views in, in one step: they hold every event before the positions. Gives back what they replace, so that it is
+    /// dropped with the gate open.
+    pub fn replace(&self, views: Vec<(usize, ViewState)>) -> Vec<Vec<Shard>> {
+        let mut state = self.state.write();
+        let mut replaced = Vec::with_capacity(views.len());
+        for (view, mut whole) in views {
+            std::mem::swap(&mut state.shards[view], &mut whole.shards);
+            state.views[view] = whole.ledger;
+            state.complete[view] = true;
+            replaced.push(whole.shards);
+        }
+        replaced
     }
 }
 
 impl State {
     /// The record of an entity.
     pub fn record(&self, view: usize, key: &[u8]) -> Option<&[u8]> {
-        self.records[view][shard_of(key)].get(key).map(|record| &**record)
+        self.shards[view][shard_of(key)].record(key)
     }
 
     /// The chunks of an entity's record.
-    pub fn chunks<'s>(&'s self, view: usize, key: &'s [u8]) -> RecordChunks<'s> {
-        RecordChunks { state: self, view: view as u32, key }
-    }
-
-    /// A chunk.
-    pub fn chunk(&self, key: &ChunkKey) -> Option<&Arc<[u8]>> {
-        self.chunks.get(key)
+    pub fn chunks(&self, view: usize, key: &[u8]) -> RecordChunks<'_> {
+        self.shards[view][shard_of(key)].chunks(key)
     }
 
     /// Encoded keys of all entities of a view, in no order.
     pub fn keys(&self, view: usize) -> impl Iterator<Item = &[u8]> {
-        self.records[view].iter().flat_map(HashMap::keys).map(|key| &**key)
+        self.shards[view].iter().flat_map(Shard::keys)
     }
 
     /// Number of entities of a view.
     pub fn entities(&self, view: usize) -> usize {
-        self.records[view].iter().map(HashMap::len).sum()
+        self.shards[view].iter().map(Shard::entities).sum()
     }
 
-    fn put_record(&mut self, view: u32, key: Box<[u8]>, record: Box<[u8]>) {
-        let added = (key.len() + record.len()) as u64;
-        let shard = &mut self.records[view as usize][shard_of(&key)];
-        let length = key.len();
-        let replaced = shard.insert(key, record).map_or(0, |old| (length + old.len()) as u64);
-        let bytes = &mut self.bytes[view as usize];
-        *bytes = (*bytes + added).saturating_sub(replaced);
-    }
-
-    fn put_chunk(&mut self, key: ChunkKey, chunk: Option<Arc<[u8]>>) {
-        let view = key.0 as usize;
-        let added = chunk.as_ref().map_or(0, |c| c.len() as u64);
-        let replaced = match chunk {
-            Some(chunk) => self.chunks.insert(key, chunk),
-            None => self.chunks.remove(&key),
-        };
-        let replaced = replaced.map_or(0, |old| old.len() as u64);
-        self.bytes[view] = (self.bytes[view] + added).saturating_sub(replaced);
-    }
-}
-
-/// The chunks of one record.
-pub struct RecordChunks<'s> {
-    state: &'s State,
-    view: u32,
-    key: &'s [u8],
-}
-
-impl Nodes for RecordChunks<'_> {
-    fn get(&self, id: NodeId) -> Option<Arc<[u8]>> {
-        self.state.chunks.get(&(self.view, self.key.into(), id)).cloned()
+    /// Bytes of keys, records and chunks of a view.
+    pub fn bytes(&self, view: usize) -> u64 {
+        self.shards[view].iter().map(Shard::bytes).sum()
     }
 }

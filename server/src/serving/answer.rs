@@ -10,7 +10,7 @@ use super::wire::{self, NO_TIME};
 use crate::catalog;
 use crate::components::Server;
 use crate::failure::Failure;
-use crate::ingest::history_rows;
+use crate::ingest::{Unfinished, history_rows};
 use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
 
 fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
@@ -164,6 +164,15 @@ fn history_status(server: &Server, at: usize, positions: &Positions) -> v1::Hist
     v1::HistoryStatus { state, files_done, files, rows: history_rows(positions, at) }
 }
 
+fn view_state(unfinished: Option<&Unfinished>) -> String {
+    match unfinished {
+        None => "serving".to_string(),
+        Some(Unfinished { failed: Some(failed), .. }) => format!("failed: {failed}"),
+        Some(Unfinished { is_rebuild: true, .. }) => "rebuilding".to_string(),
+        Some(_) => "building".to_string(),
+    }
+}
+
 /// Catalog.Status
 pub fn status(server: &Server) -> v1::StatusResponse {
     let state = server.memory.read();
@@ -190,7 +199,10 @@ pub fn status(server: &Server) -> v1::StatusResponse {
     };
     let view = |(at, view): (usize, &std::sync::Arc<tidemill_features::definitions::View>)| {
         let ledger = &state.views[at];
+        let unfinished = server.reader.builds.unfinished(&server.registry, &state, at);
         let status = v1::ViewStatus {
+            state: view_state(unfinished.as_ref()),
+            built: unfinished.map_or(1.0, |unfinished| unfinished.built),
             applied: ledger.applied,
             filtered: ledger.filtered,
             keyless: ledger.keyless,
@@ -198,7 +210,7 @@ pub fn status(server: &Server) -> v1::StatusResponse {
             duplicate: ledger.duplicate,
             entities: state.entities(at) as u64,
             newest_event: ledger.newest_event.unwrap_or(NO_TIME),
-            bytes: state.bytes[at],
+            bytes: state.bytes(at),
         };
         (view.name.clone(), status)
     };

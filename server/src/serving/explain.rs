@@ -74,7 +74,8 @@ pub fn explain(reader: &Reader, reference: &str, keys: &Keys, as_of: Option<i64>
     if keys.rows != 1 {
         return Err(Failure::field("E2005", "keys", format!("explain takes one key, not {}", keys.rows)));
     }
-    let answers = reader.get(plan, keys, as_of)?;
+    // A view that is still being built is explained from the log alone.
+    let answers = reader.read(plan, keys, as_of, true)?;
     match reader.registry.views[id.view].derived(id.output) {
         Some(_) => Ok(of_derived(reader, id, answers)),
         None => of_feature(reader, id, answers, keys),

@@ -13,10 +13,10 @@ use super::past::Past;
 use super::sample::Sampler;
 use super::tables::{TablePlaces, table_places};
 use crate::clock::Clock;
-use crate::failure::Failure;
-use crate::ingest::{Ingest, Pending};
+use crate::failure::{Failure, Remedy};
+use crate::ingest::{BuildList, Ingest, Pending, Unfinished, parts_of};
 use crate::limits::{GET_CELLS_MAX, GET_FEATURES_MAX, GET_KEYS_MAX};
-use crate::online::Memory;
+use crate::online::{Memory, State};
 
 /// Positions by source (its place in the registry) and partition.
 pub type Positions = BTreeMap<(u32, u32), u64>;
@@ -34,6 +34,10 @@ pub struct Reader {
     /// by source: what is durable but not applied
     pub pending: Arc<Vec<Pending>>,
     pub(super) tables: TablePlaces,
+    /// views that are being built
+    pub builds: Arc<BuildList>,
+    /// by view: those whose records its values come from
+    parts: Vec<Vec<usize>>,
     sampler: Sampler,
     plans: RwLock<HashMap<String, Arc<ReadPlan>>>,
 }
@@ -64,8 +68,44 @@ impl Reader {
         sampler: Sampler,
     ) -> Self {
         let pending = ingest.pending.clone();
+        let builds = ingest.builds.list.clone();
         let tables = table_places(&registry);
-        Reader { registry, memory, clock, past, pending, tables, sampler, plans: RwLock::new(HashMap::new()) }
+        let parts = (0..registry.views.len()).map(|view| parts_of(&registry, view)).collect();
+        let plans = RwLock::new(HashMap::new());
+        Reader { registry, memory, clock, past, pending, tables, builds, parts, sampler, plans }
+    }
+
+    /// Whether the state holds all that a view's values come from.
+    pub(super) fn is_complete(&self, state: &State, view: usize) -> bool {
+        self.parts[view].iter().all(|part| state.complete[*part])
+    }
+
+    /// Refuses what needs the records of a view that is still being built.
+    pub(super) fn check_complete(&self, state: &State, plan: &ReadPlan) -> Result<(), Failure> {
+        let missing = plan.views.iter().map(|read| read.view).find(|view| !self.is_complete(state, *view));
+        match missing {
+            Some(view) => Err(self.unfinished(state, view)),
+            None => plan.lookups.iter().try_for_each(|lookup| self.check_complete(state, &lookup.plan)),
+        }
+    }
+
+    /// Why a view cannot be read now.
+    pub(super) fn unfinished(&self, state: &State, view: usize) -> Failure {
+        let name = &self.registry.views[view].name;
+        let known = self.builds.unfinished(&self.registry, state, view);
+        let message = match known {
+            Some(Unfinished { failed: Some(failed), .. }) => {
+                format!(
+                    "view `{name}` could not be built from the event log ({failed}); mend that and start the server again"
+                )
+            }
+            Some(Unfinished { built, .. }) => format!(
+                "view `{name}` is being built from the event log, {:.0} % are done; try again later, or read it as of a time, which comes from the log",
+                (built * 100.0).floor()
+            ),
+            None => format!("view `{name}` is being built from the event log; try again later"),
+        };
+        Failure::new(Remedy::Unavailable, "E2040", message)
     }
 
     /// The plan of a service or of a list of references; services are planned once.
@@ -96,13 +136,27 @@ impl Reader {
         Ok(plan)
     }
 
-    /// Reads a plan for keys at T; now, where T is not given.
+    /// Reads a plan for keys at T; now, where T is not given. A read of now is refused while a view is being built.
     pub fn get(&self, plan: Arc<ReadPlan>, keys: &Keys, as_of: Option<i64>) -> Result<Answers, Failure> {
+        self.read(plan, keys, as_of, as_of.is_some())
+    }
+
+    /// The same; what the state does not hold yet comes `from_log`, if that may take its time.
+    pub(super) fn read(
+        &self,
+        plan: Arc<ReadPlan>,
+        keys: &Keys,
+        as_of: Option<i64>,
+        from_log: bool,
+    ) -> Result<Answers, Failure> {
         check_size(&plan, keys)?;
         let encoded =
             encode_keys(&plan, keys).map_err(|refused| Failure { field: Some("keys".into()), ..refused.into() })?;
         // T is taken with the gate open, so that no event published before this read is dated behind it by accident.
         let state = self.memory.read();
+        if !from_log {
+            self.check_complete(&state, &plan)?;
+        }
         let read_time = as_of.unwrap_or_else(|| self.clock.now());
         let positions = state.positions.clone();
         let stale = if as_of.is_none() { self.stale(&plan, read_time) } else { Vec::new() };

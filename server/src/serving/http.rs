@@ -291,7 +291,7 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
             name.clone(),
             json!({ "applied": view.applied, "filtered": view.filtered, "keyless": view.keyless,
             "late": view.late, "duplicate": view.duplicate, "entities": view.entities,
-            "newest_event": time(view.newest_event), "bytes": view.bytes }),
+            "newest_event": time(view.newest_event), "bytes": view.bytes, "state": view.state, "built": view.built }),
         );
     }
     json!({ "ready": status.ready, "sources": sources, "views": views, "definition_hash": status.definition_hash,

@@ -2,12 +2,13 @@
 //!
 //! `get` reads what a request names at one `moment`; `tables` finds the table rows that events see; `past` answers from the
 //! event log what records no longer hold; `explain` shows how one value came about. `training` runs jobs over
-//! the whole log (`logged_events`), which `offline` is the door of. `wire` converts between values and
+//! the whole log (`logged_events`), which `offline` is the door of; `backfill` has a view built anew. `wire` converts between values and
 //! messages, `grpc` and `http` are the two doors, `status` is the one place where errors become codes.
 
 pub mod answer;
 pub mod api;
 pub mod arrow;
+mod backfill;
 pub mod connection;
 pub mod door;
 pub mod explain;

@@ -52,13 +52,19 @@ impl<'r> Moment<'r> {
             let tables = StoredTables { state, registry: &self.reader.registry, places: &self.reader.tables };
             let request = self.request_rows(view, keys);
             let prepared = request.as_ref().and_then(|rows| self.prepare(rows));
+            // Of a view that is being built there is no record yet.
+            let is_complete = self.reader.is_complete(state, view.view);
             for (row, key) in encoded[at].iter().enumerate() {
                 answers.clear();
                 let body = prepared.as_ref().and_then(|prepared| RequestRows::body(prepared, row));
                 let context = Context { tables: &tables, request: body.map(|body| (self.time, body)) };
                 let nodes = state.chunks(view.view, key);
                 let stored = Stored { record: state.record(view.view, key), nodes: &nodes };
-                match read_view(plan, stored, &context, &view.features, self.time, &mut answers) {
+                let read = match is_complete {
+                    true => read_view(plan, stored, &context, &view.features, self.time, &mut answers),
+                    false => Err(ReadError::BeyondRecord),
+                };
+                match read {
                     Ok(()) => {}
                     Err(ReadError::BeyondRecord) => {
                         beyond.push((at, row));

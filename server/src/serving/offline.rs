@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidemill_proto::v1::offline_server::Offline;
 use tidemill_proto::v1::{
-    Column, ExportRequest, JobProgress, JobResult, SnapshotRequest, VerifyDifference, VerifyRequest, VerifyResponse,
+    BackfillProgress, BackfillRequest, Column, ExportRequest, JobProgress, JobResult, SnapshotRequest,
+    VerifyDifference, VerifyRequest, VerifyResponse,
 };
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
@@ -116,6 +117,7 @@ impl Offline for Api {
     type ExportStream = Steps;
     type SnapshotStream = Steps;
     type VerifyStream = Steps<VerifyResponse>;
+    type BackfillStream = Steps<BackfillProgress>;
 
     async fn export(&self, request: Request<ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
         let request = request.into_inner();
@@ -137,5 +139,10 @@ impl Offline for Api {
     async fn snapshot(&self, request: Request<SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let request = request.into_inner();
         run_writing(self.server.clone(), "Snapshot", move |job, progress| job.snapshot(&request, progress))
+    }
+
+    async fn backfill(&self, request: Request<BackfillRequest>) -> Result<Response<Self::BackfillStream>, Status> {
+        let view = request.into_inner().view;
+        run(self.server.clone(), "Backfill", move |job, tell| job.backfill(&view, tell))
     }
 }

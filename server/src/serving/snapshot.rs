@@ -96,6 +96,10 @@ impl Job<'_> {
             if !asked || !view.is_declared() || view.stream.is_none() {
                 continue;
             }
+            // The entities of a view are those that have a record.
+            if !state.complete[at] {
+                return Err(self.server.reader.unfinished(&state, at));
+            }
             let references: Vec<String> = view.outputs().map(|(name, _)| format!("{}:{name}", view.name)).collect();
             // What needs other keys, or what only a request knows, is no value of this entity alone.
             let own = |reference: &String| {

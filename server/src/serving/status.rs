@@ -51,7 +51,7 @@ pub fn to_http(failure: &Failure) -> Response {
     let error =
         json!({ "code": failure.code, "message": failure.message, "near": failure.near, "field": failure.field });
     let mut response = (code, axum::Json(json!({ "error": error }))).into_response();
-    if failure.remedy == Remedy::Exhausted {
+    if matches!(failure.remedy, Remedy::Exhausted | Remedy::Unavailable) {
         response.headers_mut().insert("retry-after", axum::http::HeaderValue::from_static("1"));
     }
     response

@@ -1,6 +1,7 @@
 //! The one test binary: every end-to-end, parity and crash test of the project, and the house rules.
 
 mod across;
+mod building;
 mod crash;
 mod engine;
 mod exports;

@@ -1,0 +1,44 @@
+//! Back-fill: asks for a view's state anew and tells how far it is. The builder does the work, whether or not anybody listens.
+
+use std::time::Duration;
+
+use tidemill_features::problem::nearest;
+use tidemill_proto::v1;
+
+use super::training::Job;
+use crate::failure::{Failure, shortened};
+
+/// Pause between two looks at a build.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+impl Job<'_> {
+    /// Offline.Backfill
+    pub fn backfill(&self, name: &str, tell: &mut dyn FnMut(v1::BackfillProgress)) -> Result<(), Failure> {
+        let registry = &self.server.registry;
+        let fed = || registry.views.iter().filter(|view| view.is_declared() && view.stream.is_some());
+        let Some(view) = fed().find(|view| view.name == name).and_then(|view| registry.view(&view.name)) else {
+            let near = nearest(name, fed().map(|view| view.name.as_str()));
+            return Err(Failure::unknown("E3060", format!("no view `{}` with a source", shortened(name)), near));
+        };
+        let build = self.server.ingest.builds.rebuild(registry, view)?;
+        let source = registry.views[view].stream.as_ref().map_or(0, |stream| stream.source);
+        loop {
+            let outcome = build.outcome();
+            let (mut events, mut entities) = build.reached(view);
+            let done = matches!(outcome, Some(Ok(())));
+            let state = self.server.memory.read();
+            if done {
+                (events, entities) = (state.views[view].seen(), state.entities(view) as u64);
+            }
+            let events_total = state.sources[source].accepted.max(events);
+            drop(state);
+            tell(v1::BackfillProgress { events, events_total, entities, done });
+            match outcome {
+                Some(outcome) => return outcome,
+                // The build goes on; only the telling ends.
+                None => self.go_on()?,
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}

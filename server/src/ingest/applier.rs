@@ -12,6 +12,7 @@ use tidemill_features::definitions::Registry;
 
 use super::Pending;
 use super::apply::apply_batch;
+use super::retention::Kept;
 use super::sequencer::Durable;
 use crate::clock::Clock;
 use crate::limits::FLUSH_EVERY;
@@ -50,6 +51,8 @@ pub(super) struct Flusher {
     pub store: Embedded,
     pub idle: Arc<AtomicBool>,
     pub rebuild_mark: PathBuf,
+    /// for retention: how far the state is safe
+    pub kept: Arc<Kept>,
 }
 
 /// Pause before a flush is tried again that found no room.
@@ -57,9 +60,24 @@ const RETRY: Duration = Duration::from_secs(1);
 
 impl Flusher {
     pub(super) fn run(self, flushes: &Receiver<Flush>) {
-        while let Ok(flush) = flushes.recv() {
-            self.commit(&flush);
-            self.idle.store(true, Ordering::Release);
+        let mut committed = LogPlace::default();
+        loop {
+            match flushes.recv_timeout(RETRY) {
+                Ok(flush) => {
+                    self.commit(&flush);
+                    committed = flush.meta.applied_to;
+                    self.idle.store(true, Ordering::Release);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            // Only where retention wants to cut: elsewhere the log makes up for what the disk has lost.
+            if self.kept.is_wanted() {
+                match self.store.sync() {
+                    Ok(()) => self.kept.set(committed),
+                    Err(error) => tracing::warn!(%error, "the state store was not synced; retention waits"),
+                }
+            }
         }
         if let Err(error) = self.store.sync() {
             tracing::warn!(%error, "the state store was not synced; the next start replays more of the log");

@@ -3,12 +3,15 @@
 //! Two threads in a row, so that waiting for the disk never waits for computing: the `sequencer` gives events their offsets,
 //! appends them to the log and acknowledges what is durable; the `applier` folds durable events into records, publishes them
 //! to readers and hands changes to the state store. `recover` brings state and log together at start; `files` feeds file
-//! sources in; `sealing` turns closed segments of the log into Parquet.
+//! sources in; `sealing` turns closed segments of the log into Parquet, `retention` says what of it may go, and `begun` which
+//! views were built after some of it had gone.
 
 mod applier;
 mod apply;
+mod begun;
 mod files;
 mod recover;
+mod retention;
 mod sealing;
 mod sequencer;
 
@@ -19,14 +22,17 @@ use tidemill_features::definitions::Registry;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::apply::fitted;
+pub use self::begun::{Begun, may_miss};
 pub use self::files::{FileFeed, feed};
 pub use self::recover::{Recovered, recover};
+pub use self::retention::{HeldBack, OldestAnswer};
 
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
 use crate::limits::{APPLY_QUEUE, PUSH_QUEUE, PUSH_WAIT};
 use crate::log::Sealer;
 use crate::online::Memory;
+use crate::settings::Keeping;
 use crate::source::Decoded;
 
 /// What has been done with a push when it is answered.
@@ -101,6 +107,8 @@ pub struct Ingest {
     pub pending: Arc<Vec<Pending>>,
     /// set while the disk takes nothing
     pub disk_full: Arc<AtomicBool>,
+    /// what retention would cut and does not
+    pub held_back: Arc<parking_lot::Mutex<Option<HeldBack>>>,
 }
 
 /// The threads behind an `Ingest`; they end when every handle is gone.
@@ -124,20 +132,30 @@ impl IngestThreads {
 
 /// Starts the threads on recovered state.
 pub fn start(
-    registry: Arc<Registry>,
-    clock: Arc<Clock>,
-    memory: Arc<Memory>,
+    (registry, clock, memory): (Arc<Registry>, Arc<Clock>, Arc<Memory>),
     recovered: Recovered,
+    (keeping, oldest_answer): (Keeping, OldestAnswer),
 ) -> (Ingest, IngestThreads) {
     let (queue, submissions) = mpsc::channel(PUSH_QUEUE);
     let (durable, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
     let pending: Arc<Vec<Pending>> = Arc::new(registry.sources.iter().map(|_| Pending::default()).collect());
     let disk_full = Arc::new(AtomicBool::new(false));
-    let Recovered { log, store, meta, next_offsets, rebuild_mark, commits } = recovered;
+    let Recovered { log, store, meta, next_offsets, rebuild_mark, commits, .. } = recovered;
     // One message says as much as many: there may be something to seal.
     let (closed, rotated) = std::sync::mpsc::sync_channel(1);
-    let sealer = Sealer::new(log.folder().to_path_buf(), sealing::key_columns(&registry));
-    let sealing = sealing::Sealing { sealer, rotated };
+    let folder = log.folder().to_path_buf();
+    let sealer = Sealer::new(folder.clone(), sealing::key_columns(&registry));
+    let (kept, held_back) = (Arc::new(retention::Kept::default()), Arc::default());
+    let retention = keeping.is_limited().then(|| retention::Retention {
+        keeping,
+        registry: registry.clone(),
+        clock: clock.clone(),
+        kept: kept.clone(),
+        oldest_answer,
+        held_back: Arc::clone(&held_back),
+        forced: false,
+    });
+    let sealing = sealing::Sealing { sealer, rotated, retention, folder };
     let sequencer = sequencer::Sequencer {
         registry: registry.clone(),
         log,
@@ -150,7 +168,7 @@ pub fn start(
     };
     let (flushes, to_flush) = std::sync::mpsc::sync_channel(1);
     let idle = Arc::new(AtomicBool::new(true));
-    let flusher = applier::Flusher { store, idle: idle.clone(), rebuild_mark: rebuild_mark.clone() };
+    let flusher = applier::Flusher { store, idle: idle.clone(), rebuild_mark: rebuild_mark.clone(), kept };
     let parts = applier::Parts { registry, memory, clock, meta, pending: pending.clone(), commits, idle, rebuild_mark };
     let applier = applier::Applier::new(parts, flushes);
     let thread = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -165,7 +183,7 @@ pub fn start(
         flusher: thread("flusher", Box::new(move || flusher.run(&to_flush))),
         sealing: thread("sealing", Box::new(move || sealing.run())),
     };
-    (Ingest { queue, pending, disk_full }, threads)
+    (Ingest { queue, pending, disk_full, held_back }, threads)
 }
 
 impl Ingest {

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use tidemill_features::definitions::Registry;
 
 use super::apply::{apply_batch, fitted};
+use super::begun::Begun;
 use crate::clock::Clock;
 use crate::failure::Failure;
-use crate::log::{CommitLog, LogPlace, LogReader, LogWriter, read_commits, remove_leftovers};
+use crate::log::{CommitLog, Cut, LogPlace, LogReader, LogWriter, cut_of, read_commits, remove_leftovers};
 use crate::online::{ChunkKey, Embedded, Flush, Memory, Meta, RecordKey, SourceLedger, StoreError, Updates, ViewMeta};
 
 /// What ingest starts from.
@@ -23,6 +24,8 @@ pub struct Recovered {
     pub(super) next_offsets: HashMap<(usize, u32), u64>,
     pub(super) rebuild_mark: PathBuf,
     pub(super) commits: CommitLog,
+    /// views that were built after some of the log had gone
+    pub begun: Arc<Begun>,
 }
 
 impl Recovered {
@@ -33,16 +36,25 @@ impl Recovered {
     }
 }
 
-/// Brings everything that the data directory holds into memory.
-pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Clock) -> Result<Recovered, Failure> {
-    let (store, mut meta) = match open_store(data_dir, registry, memory) {
+/// Brings everything that the data directory holds into memory. With `force`, views are also built from a log that no longer
+/// has what they need.
+pub fn recover(
+    data_dir: &Path,
+    registry: &Registry,
+    memory: &Memory,
+    clock: &Clock,
+    force: bool,
+) -> Result<Recovered, Failure> {
+    let unreadable = |e: crate::log::LogError| Failure::internal("E1018", e.to_string());
+    let cut = cut_of(&data_dir.join("log")).map_err(unreadable)?;
+    let (store, mut meta) = match open_store(data_dir, registry, memory, &cut) {
         Err(StoreError::Damaged(what)) => {
             let aside = set_aside(data_dir)
                 .map_err(|e| Failure::internal("E1017", format!("the damaged state cannot be moved: {e}")))?;
             tracing::warn!(what, aside, "the state store is damaged: deriving the state anew from the event log");
             // What was loaded before the damage was found must not stay.
             memory.clear();
-            open_store(data_dir, registry, memory)
+            open_store(data_dir, registry, memory, &cut)
         }
         other => other,
     }
@@ -52,14 +64,16 @@ pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Cl
     })?;
     clock.advance(meta.clock);
     // The store is locked: no other process seals this log.
-    remove_leftovers(&data_dir.join("log")).map_err(|e| Failure::internal("E1018", e.to_string()))?;
-    let replayed = match replay(data_dir, registry, memory, clock, &mut meta, &store) {
+    remove_leftovers(&data_dir.join("log")).map_err(unreadable)?;
+    let mut begun = Begun::load(data_dir)?;
+    begun.begin(registry, &meta, &cut, (clock.now(), force))?;
+    let replayed = match replay(data_dir, registry, memory, clock, &mut meta, (&store, &mut begun)) {
         Err(failure) if failure.code == "E1016" => {
             // A record that passed its checksum is broken inside: mark the state, so that the next start begins anew.
             let _ = std::fs::write(data_dir.join(REBUILD_MARK), &failure.message);
             drop(store);
             memory.clear();
-            return recover(data_dir, registry, memory, clock);
+            return recover(data_dir, registry, memory, clock, force);
         }
         other => other,
     };
@@ -69,7 +83,8 @@ pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Cl
         state.positions.iter().map(|((source, partition), next)| ((*source as usize, *partition), *next)).collect();
     let log = LogWriter::open(&data_dir.join("log"), end).map_err(|e| Failure::internal("E1018", e.to_string()))?;
     let commits = noted(&data_dir.join("log"), registry, &next_offsets, clock)?;
-    Ok(Recovered { log, store, meta, next_offsets, rebuild_mark: data_dir.join(REBUILD_MARK), commits })
+    let (rebuild_mark, begun) = (data_dir.join(REBUILD_MARK), Arc::new(begun));
+    Ok(Recovered { log, store, meta, next_offsets, rebuild_mark, commits, begun })
 }
 
 /// The notes of commits. What a crash kept from being published can be read from now on.
@@ -121,12 +136,18 @@ fn set_aside(data_dir: &Path) -> std::io::Result<String> {
     Ok(String::new())
 }
 
-fn open_store(data_dir: &Path, registry: &Registry, memory: &Memory) -> Result<(Embedded, Meta), StoreError> {
+fn open_store(
+    data_dir: &Path,
+    registry: &Registry,
+    memory: &Memory,
+    cut: &Cut,
+) -> Result<(Embedded, Meta), StoreError> {
     if let Ok(why) = std::fs::read_to_string(data_dir.join(REBUILD_MARK)) {
         return Err(StoreError::Damaged(why));
     }
     let store = Embedded::open(&data_dir.join("state"))?;
     let mut meta = store.meta()?;
+    count_cut(&mut meta, cut);
     for view in &registry.views {
         let next = meta.views.values().map(|v| v.id + 1).max().unwrap_or(0);
         meta.views.entry(view.plan.hash).or_insert_with(|| ViewMeta { id: next, ..ViewMeta::default() });
@@ -145,6 +166,26 @@ fn open_store(data_dir: &Path, registry: &Registry, memory: &Memory) -> Result<(
     Ok((store, meta))
 }
 
+/// Counts what is gone of the log as consumed, where the state does not know of it: offsets must not be given out twice.
+fn count_cut(meta: &mut Meta, cut: &Cut) {
+    if meta.applied_to >= cut.to() {
+        return;
+    }
+    for (source, gone) in &cut.sources {
+        for (partition, next) in &gone.positions {
+            let known = meta.positions.entry((source.clone(), *partition)).or_default();
+            *known = (*known).max(*next);
+        }
+        let ledger = SourceLedger {
+            consumed: gone.consumed,
+            accepted: gone.events,
+            dead_lettered: gone.consumed - gone.events,
+            newest_event: gone.times.max(gone.ahead).map(|(_, newest)| newest),
+        };
+        meta.sources.insert(source.clone(), ledger);
+    }
+}
+
 /// Applies what the log has beyond the store. Returns the end of the log.
 fn replay(
     data_dir: &Path,
@@ -152,9 +193,10 @@ fn replay(
     memory: &Memory,
     clock: &Clock,
     meta: &mut Meta,
-    store: &Embedded,
+    (store, begun): (&Embedded, &mut Begun),
 ) -> Result<LogPlace, Failure> {
     let broken = |e: crate::log::LogError| Failure::internal("E1018", e.to_string());
+    let mut doubtful = begun.doubts(registry);
     let applied_to: Vec<LogPlace> = registry
         .views
         .iter()
@@ -178,6 +220,7 @@ fn replay(
             continue;
         };
         fitted(&mut frame, &registry.sources[source]);
+        doubtful.take(source, &frame);
         let views: Vec<usize> = views_of_source.get(&source).cloned().unwrap_or_default();
         let views: Vec<usize> = views.into_iter().filter(|view| read.place >= applied_to[*view]).collect();
         for batch in &frame.batches {
@@ -198,6 +241,7 @@ fn replay(
         );
         return Err(Failure::internal("E1021", message));
     }
+    begun.add(doubtful)?;
     changes.commit(registry, memory, meta, store, end)?;
     Ok(end)
 }

@@ -19,6 +19,7 @@ use super::sealed::{
     ARRIVAL_TIME, BUCKET, EventsFile, Manifest, OFFSET, PARTITION, POSITION, SEGMENT, SealedPiece, bucket_of, damaged,
     open_checked,
 };
+use super::shelf::{Lease, shelf_of};
 use super::{LogError, LogPlace, LogReader, ReadFrame, SourceSchema};
 use crate::columnar::{ParquetTable, TableRequest, column, picked};
 use crate::limits::SCAN_ROWS;
@@ -64,6 +65,8 @@ pub struct EventScan {
     ready: VecDeque<Scanned>,
     /// row groups that were read
     groups_read: usize,
+    /// keeps the files of the manifest where they are
+    _lease: Lease,
 }
 
 /// A sealed file that is being read.
@@ -79,6 +82,7 @@ struct FileScan {
 impl EventScan {
     /// Starts a scan of the log in a folder.
     pub fn open(folder: &Path, request: ScanRequest) -> Result<EventScan, LogError> {
+        let lease = shelf_of(folder).lease();
         let manifest = Manifest::load(folder)?;
         let sealed_end = LogPlace { segment: manifest.end_segment(), offset: 0 };
         let wanted = |partition: &u32, from: u64| request.until.get(partition).is_some_and(|until| from < *until);
@@ -105,6 +109,7 @@ impl EventScan {
             complete,
             ready: VecDeque::new(),
             groups_read: 0,
+            _lease: lease,
         })
     }
 
@@ -177,7 +182,14 @@ impl EventScan {
         }
         let tail = match &mut self.tail {
             Some(tail) => tail,
-            None => self.tail.insert(LogReader::open(&self.folder, self.sealed_end)?),
+            None => {
+                let tail = LogReader::open(&self.folder, self.sealed_end)?;
+                // What was sealed and cut since this scan began would be missed.
+                if tail.place() > self.sealed_end {
+                    return Err(LogError::CutMeanwhile);
+                }
+                self.tail.insert(tail)
+            }
         };
         let Some(ReadFrame { place, frame, .. }) = tail.next_frame()? else { return Ok(false) };
         if frame.source != self.request.source {

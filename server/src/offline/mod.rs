@@ -12,6 +12,6 @@ mod tables;
 pub mod training_set;
 mod visibility;
 
-pub use self::replay::{Replay, Walk};
+pub use self::replay::{Gone, Replay, Walk};
 pub use self::spine::{Spine, SpineRows, Wanted};
 pub use self::visibility::{CommitTimes, Positions, Visibility};

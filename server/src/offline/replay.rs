@@ -13,10 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tidemill_features::codec::{Cursor, Damaged};
 use tidemill_features::definitions::{Registry, View};
-use tidemill_features::read::{Answer, Context, ReadError, Status, TimelineBuilder};
+use tidemill_features::read::{Answer, Context, Missing, ReadError, TimelineBuilder};
 use tidemill_features::service::{Derivation, Keys, ReadPlan, RequestRows, ViewRead, encode_keys};
 use tidemill_features::stream::{EventBatch, Prepared};
-use tidemill_features::value::Value;
 
 use super::Visibility;
 use super::pile::{Pile, Piled, read_event};
@@ -28,12 +27,17 @@ use crate::failure::Failure;
 pub type Walk<'w> =
     dyn Fn(&[usize], &mut dyn FnMut(usize, &EventBatch) -> Result<(), Failure>) -> Result<(), Failure> + Sync + 'w;
 
+/// Tells where events of a key may be missing from the log, by the view's place in the registry. Asked after the walk.
+pub type Gone<'w> = dyn Fn(usize, &[u8]) -> Option<Missing> + Sync + 'w;
+
 /// The event log as reads of many moments see it.
 pub struct Replay<'r> {
     /// the definitions
     pub registry: &'r Registry,
     /// goes over the log up to the positions that count
     pub walk: &'r Walk<'r>,
+    /// what the log no longer has
+    pub gone: &'r Gone<'r>,
     /// for temporary files
     pub folder: &'r Path,
     /// set when nobody waits for the result any more
@@ -48,6 +52,8 @@ struct Gathered<'g> {
     read: &'g ViewRead,
     view: &'g View,
     numbers: HashMap<&'g [u8], u32>,
+    /// by number
+    keys: Vec<&'g [u8]>,
     /// by number of the key
     rows: Vec<Vec<u32>>,
     pile: Pile<'g>,
@@ -59,6 +65,7 @@ struct Wanted<'w> {
     times: &'w [i64],
     /// what each row sees, in the terms of `Sight`
     until: &'w [i64],
+    gone: &'w Gone<'w>,
 }
 
 impl Replay<'_> {
@@ -76,8 +83,8 @@ impl Replay<'_> {
         let mut tables = self.tables_of(&gathered);
         let until = self.gather(&mut gathered, &mut tables, (times, visibility))?;
         let slots: Vec<Mutex<Vec<Answer>>> =
-            (0..plan.slots).map(|_| Mutex::new(vec![unanswered(); keys.rows])).collect();
-        let wanted = Wanted { keys, times, until: &until };
+            (0..plan.slots).map(|_| Mutex::new(vec![Answer::unanswered(); keys.rows])).collect();
+        let wanted = Wanted { keys, times, until: &until, gone: self.gone };
         for gathered in &gathered {
             self.read_view(gathered, &tables, &wanted, &slots)?;
         }
@@ -95,15 +102,18 @@ impl Replay<'_> {
     fn asked_for<'g>(&'g self, read: &'g ViewRead, keys: &'g [Vec<u8>]) -> Gathered<'g> {
         let mut numbers: HashMap<&[u8], u32> = HashMap::new();
         let mut rows: Vec<Vec<u32>> = Vec::new();
+        let mut by_number: Vec<&[u8]> = Vec::new();
         for (row, key) in keys.iter().enumerate() {
             let next = rows.len() as u32;
             let number = *numbers.entry(key).or_insert(next);
             if number == next {
                 rows.push(Vec::new());
+                by_number.push(key);
             }
             rows[number as usize].push(row as u32);
         }
-        Gathered { read, view: &self.registry.views[read.view], numbers, rows, pile: Pile::new(self.folder) }
+        let (view, pile) = (&*self.registry.views[read.view], Pile::new(self.folder));
+        Gathered { read, view, numbers, keys: by_number, rows, pile }
     }
 
     /// The tables that the views join, still empty.
@@ -112,7 +122,7 @@ impl Replay<'_> {
         for table in gathered.iter().flat_map(|gathered| &gathered.view.plan.joins).flat_map(|joins| &joins.tables) {
             if let Some(at) = self.registry.view(&table.view) {
                 let view = &self.registry.views[at];
-                tables.insert(table.view.clone(), TableRows::new(&view.name, &view.plan));
+                tables.insert(table.view.clone(), TableRows::new(at, &view.name, &view.plan, self.gone));
             }
         }
         tables
@@ -245,7 +255,8 @@ fn read_bucket(
     let mut found = Found::new();
     for number in (bucket..gathered.rows.len()).step_by(gathered.pile.len()) {
         let rows = &gathered.rows[number];
-        let mut builder = TimelineBuilder::new(plan);
+        let missing = (wanted.gone)(gathered.read.view, gathered.keys[number]);
+        let mut builder = TimelineBuilder::without(plan, missing);
         if let Some(events) = of_keys.next_if(|events| events[0].key as usize == number) {
             for piled in events {
                 builder.push(&piled.event, piled.visible_from).map_err(broken)?;
@@ -264,8 +275,4 @@ fn read_bucket(
         }
     }
     Ok(found)
-}
-
-fn unanswered() -> Answer {
-    Answer { value: Value::Null, status: Status::Error, newest: None, capped: false }
 }

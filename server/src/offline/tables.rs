@@ -11,11 +11,15 @@ use tidemill_features::stream::encode_key;
 use tidemill_features::value::Value;
 
 use super::pile::{Piled, put_event, read_event};
+use super::replay::Gone;
 use crate::failure::Failure;
 use crate::limits::TABLE_BYTES_MAX;
 
 /// The rows of one table by key, in log order.
 pub(super) struct TableRows<'r> {
+    /// place of its view in the registry
+    view: usize,
+    gone: &'r Gone<'r>,
     plan: &'r Plan,
     name: &'r str,
     bytes: Vec<u8>,
@@ -24,8 +28,8 @@ pub(super) struct TableRows<'r> {
 }
 
 impl<'r> TableRows<'r> {
-    pub(super) fn new(name: &'r str, plan: &'r Plan) -> Self {
-        TableRows { plan, name, bytes: Vec::new(), starts: HashMap::new() }
+    pub(super) fn new(view: usize, name: &'r str, plan: &'r Plan, gone: &'r Gone<'r>) -> Self {
+        TableRows { view, gone, plan, name, bytes: Vec::new(), starts: HashMap::new() }
     }
 
     /// Takes the next row in.
@@ -45,9 +49,12 @@ impl<'r> TableRows<'r> {
     }
 
     fn timeline(&self, key: &[u8]) -> Result<Option<Timeline<'_>>, Damaged> {
-        let Some(starts) = self.starts.get(key) else { return Ok(None) };
-        let mut builder = TimelineBuilder::new(self.plan);
-        for start in starts {
+        let (starts, missing) = (self.starts.get(key), (self.gone)(self.view, key));
+        if starts.is_none() && missing.is_none() {
+            return Ok(None);
+        }
+        let mut builder = TimelineBuilder::without(self.plan, missing);
+        for start in starts.into_iter().flatten() {
             let row = read_event(self.plan, &mut Cursor::new(&self.bytes[*start..]))?;
             builder.push(&row.event, row.visible_from)?;
         }

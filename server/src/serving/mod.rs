@@ -9,6 +9,7 @@ pub mod answer;
 pub mod api;
 pub mod arrow;
 pub mod connection;
+mod cut;
 pub mod door;
 pub mod explain;
 pub mod get;

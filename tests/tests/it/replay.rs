@@ -106,7 +106,8 @@ fn check(case: &Case, registry: &Registry, size: usize, visibility: &Visibility)
     let (questions, keys, times) = spine(case, &plan);
     let folder = std::env::temp_dir();
     let stop = AtomicBool::new(false);
-    let replay = Replay { registry, walk: &walk, folder: &folder, stop: &stop };
+    let gone = |_: usize, _: &[u8]| None;
+    let replay = Replay { registry, walk: &walk, gone: &gone, folder: &folder, stop: &stop };
     let columns = replay.read(&plan, &keys, &times, visibility).map_err(|e| TestCaseError::fail(e.to_string()))?;
     let visible = |source: &Source, event: &Event| visible_from(case, visibility, source, event);
     for (row, question) in questions.iter().enumerate() {

@@ -9,13 +9,13 @@ use tidemill_features::definitions::{Connector, Registry};
 use crate::catalog::project;
 use crate::clock::Clock;
 use crate::failure::Failure;
-use crate::ingest::{Feed, HistoryFeed, Ingest, IngestThreads, feed, recover, start};
+use crate::ingest::{Feed, HistoryFeed, Ingest, IngestThreads, OldestAnswer, feed, recover, start};
 use crate::limits::{JOBS_MAX, SEGMENT_BYTES};
 use crate::online::Memory;
 use crate::serving::get::Reader;
 use crate::serving::past::Past;
-use crate::serving::sample::Sampler;
-use crate::settings::Settings;
+use crate::serving::sample::{Sampler, oldest};
+use crate::settings::{Keeping, Settings};
 
 /// A running engine: what the doors (gRPC, HTTP) stand on.
 pub struct Server {
@@ -62,18 +62,24 @@ pub struct Options {
     pub verify_share: f64,
     /// bytes after which the event log starts a new segment
     pub segment_bytes: u64,
+    /// how much of the event log is kept
+    pub keeping: Keeping,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { verify_share: 0.0, segment_bytes: SEGMENT_BYTES }
+        Options { verify_share: 0.0, segment_bytes: SEGMENT_BYTES, keeping: Keeping::default() }
     }
 }
 
 impl Options {
     /// As the settings have them.
     pub fn of(settings: &Settings) -> Self {
-        Options { verify_share: settings.verify_share, segment_bytes: settings.segment_bytes }
+        Options {
+            verify_share: settings.verify_share,
+            segment_bytes: settings.segment_bytes,
+            keeping: settings.keeping,
+        }
     }
 }
 
@@ -95,12 +101,16 @@ impl Server {
         let registry = Arc::new(registry);
         let memory = Arc::new(Memory::new(registry.sources.len(), registry.views.len()));
         let clock = Arc::new(clock);
-        let recovered = recover(data_dir, &registry, &memory, &clock, options.segment_bytes)?;
+        let keeping = options.keeping;
+        let recovered = recover(data_dir, (&registry, &memory, &clock), options.segment_bytes, keeping.force)?;
         let log_folder = data_dir.join("log");
         remove_temporary(&data_dir.join("tmp"));
-        let past = Past::new(registry.clone(), log_folder.clone());
-        let (ingest, threads) = start(registry.clone(), clock.clone(), memory.clone(), recovered);
-        let sampler = Sampler::start(&data_dir.join("answers"), options.verify_share);
+        let past = Past::new(registry.clone(), memory.clone(), recovered.begun.clone(), log_folder.clone());
+        let answers = data_dir.join("answers");
+        let sampler = Sampler::start(&answers, options.verify_share);
+        let oldest_answer: OldestAnswer = Box::new(move || oldest(&answers));
+        let parts = (registry.clone(), clock.clone(), memory.clone());
+        let (ingest, threads) = start(parts, recovered, (keeping, oldest_answer));
         let reader = Reader::new((registry.clone(), memory.clone()), clock.clone(), past, &ingest, sampler);
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let stopping = Arc::new(AtomicBool::new(false));

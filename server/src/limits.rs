@@ -40,6 +40,18 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// Bytes of the log that are sorted and sealed at once: bounds the memory that sealing and reading what is sealed take, some
 /// five times as much. A segment is mostly below.
 pub const SEAL_PIECE_BYTES: u64 = 128 << 20;
+/// Adjacent pieces of about the same size that are worth to be made one. Each step makes pieces so many times as large, so an
+/// event is written again once for each power of it.
+pub const COMPACT_PIECES: usize = 4;
+/// Most of them at once: bounds the files that are open, and the work that is lost when the process ends in the middle.
+pub const COMPACT_PIECES_MAX: usize = 16;
+/// Bytes of the log that one piece has at most after compaction. A walk over frames reads it in slices of `SEAL_PIECE_BYTES`,
+/// and looks through all of it for each: at most four times.
+pub const COMPACTED_BYTES: u64 = 512 << 20;
+/// Rows of each input that a merge holds at once.
+pub const MERGE_ROWS: usize = 4096;
+/// Pause between two looks at whether retention has something to do.
+pub const RETENTION_EVERY: Duration = Duration::from_secs(10);
 /// Rows after which a sealed file begins a new row group, at the next bucket: small enough that one of 32 ranges of buckets
 /// touches a few, large enough to compress.
 pub const SEALED_GROUP_ROWS: usize = 1 << 16;

@@ -6,7 +6,7 @@ use tidemill_features::hash::hash_bytes;
 use crate::limits::SHARDS;
 
 /// A place in the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogPlace {
     /// number of the segment
     pub segment: u64,

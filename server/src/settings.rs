@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tidemill_features::problem::nearest;
+use tidemill_features::time::parse_duration;
 use toml::{Table, Value};
 
 use crate::failure::Failure;
@@ -26,8 +27,30 @@ pub struct Settings {
     pub verify_share: f64,
     /// bytes after which the event log starts a new segment
     pub segment_bytes: u64,
+    /// how much of the event log is kept
+    pub keeping: Keeping,
     /// where each value came from, by key
     pub origins: BTreeMap<&'static str, (String, Origin)>,
+}
+
+/// How much of the event log is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// microseconds since an event was taken in; None: for ever
+    pub age: Option<i64>,
+    /// bytes of the log on the disk; None: as many as there are
+    pub bytes: Option<u64>,
+    /// how far back training sets go, microseconds
+    pub training_horizon: i64,
+    /// whether to cut what views need
+    pub force: bool,
+}
+
+impl Keeping {
+    /// Whether anything ever goes.
+    pub fn is_limited(&self) -> bool {
+        self.age.is_some() || self.bytes.is_some()
+    }
 }
 
 /// Where a setting came from.
@@ -55,7 +78,7 @@ impl std::fmt::Display for Origin {
 }
 
 /// Known keys: name, default, what it is.
-pub const KEYS: [(&str, &str, &str); 7] = [
+pub const KEYS: [(&str, &str, &str); 11] = [
     ("data_dir", "data", "where the event log and the state live, relative to the project"),
     ("listen", "127.0.0.1:6566", "address of gRPC and HTTP"),
     ("metrics_listen", "127.0.0.1:9566", "address of Prometheus metrics; empty: none"),
@@ -63,12 +86,23 @@ pub const KEYS: [(&str, &str, &str); 7] = [
     ("verify_share", "0.05", "share of all keys whose answers are kept to be recomputed by `tidemill verify`: 0 to 1"),
     ("insecure", "false", "allows a listen address that others can reach, without TLS and auth"),
     ("log.segment_mb", "64", "size in MiB after which the event log starts a new segment; full ones become Parquet"),
+    (
+        "log.keep",
+        "",
+        "how long after it was taken in an event stays in the event log, such as 400d; empty: for ever. What a view needs stays",
+    ),
+    ("log.keep_mb", "", "size in MiB above which the oldest events leave the event log; empty: none"),
+    ("log.training_horizon", "", "how far back training sets go, such as 90d: retention leaves what their rows need"),
+    ("log.force", "false", "whether retention also cuts what views need; values that may depend on it become ERROR"),
 ];
 
 /// Sections whose keys are known.
 const OWN_SECTIONS: [&str; 1] = ["log"];
 /// Sizes of a segment: below, a file holds a handful of events; above, too much of the log is not sealed.
 const SEGMENT_MB: std::ops::RangeInclusive<f64> = 0.001..=1024.0;
+
+/// A petabyte: no disk has more.
+const KEEP_MB_MAX: f64 = (1u64 << 30) as f64;
 
 /// Sections of later versions: accepted, without effect on an embedded server.
 const SECTIONS: [&str; 4] = ["kafka", "redis", "auth", "limits"];
@@ -116,6 +150,7 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
     let size: Option<f64> = text("log.segment_mb").parse().ok();
     let size = size.filter(|size| SEGMENT_MB.contains(size));
     let expected = format!("a number of MiB from {} to {}", SEGMENT_MB.start(), SEGMENT_MB.end());
+    let keeping = keeping(&text, &wrong)?;
     let segment_bytes = (size.ok_or_else(|| wrong("log.segment_mb", &expected))? * f64::from(1 << 20)) as u64;
     Ok(Settings {
         data_dir,
@@ -125,7 +160,33 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
         insecure,
         verify_share,
         segment_bytes,
+        keeping,
         origins: values,
+    })
+}
+
+/// How much of the event log is kept.
+fn keeping(text: &dyn Fn(&str) -> String, wrong: &dyn Fn(&str, &str) -> Failure) -> Result<Keeping, Failure> {
+    let duration = |key: &str| match text(key).as_str() {
+        "" => Ok(None),
+        given => {
+            let parsed = parse_duration(given).ok().filter(|micros| *micros > 0);
+            parsed.map(Some).ok_or_else(|| wrong(key, "a duration such as 400d (us, ms, s, m, h, d, w)"))
+        }
+    };
+    let bytes = match text("log.keep_mb").as_str() {
+        "" => None,
+        given => {
+            let size: Option<f64> = given.parse().ok().filter(|size| (0.0..=KEEP_MB_MAX).contains(size));
+            let size = size.ok_or_else(|| wrong("log.keep_mb", "a number of MiB"))?;
+            Some((size * f64::from(1 << 20)) as u64)
+        }
+    };
+    Ok(Keeping {
+        age: duration("log.keep")?,
+        bytes,
+        training_horizon: duration("log.training_horizon")?.unwrap_or(0),
+        force: text("log.force").parse().map_err(|_| wrong("log.force", "true or false"))?,
     })
 }
 
@@ -229,6 +290,13 @@ mod tests {
         assert_eq!(load_text("listen = \"0.0.0.0:6566\"").unwrap_err().code, "E5003");
         assert!(load_text("listen = \"0.0.0.0:6566\"\ninsecure = true").is_ok());
         assert_eq!(load_text("data_dir = \"${env:TIDEMILL_NO_SUCH}\"").unwrap_err().code, "E5005");
+        let kept = load_text("[log]\nkeep = \"400d\"\nkeep_mb = 1.5\nforce = true").unwrap().keeping;
+        let age = Some(400 * tidemill_features::time::DAY);
+        assert_eq!(kept, Keeping { age, bytes: Some(3 << 19), training_horizon: 0, force: true });
+        assert!(!load_text("").unwrap().keeping.is_limited());
+        for wrong in ["keep = \"2 months\"", "keep = \"0s\"", "keep_mb = -1", "training_horizon = 7", "force = 1"] {
+            assert_eq!(load_text(&format!("[log]\n{wrong}")).unwrap_err().code, "E5002", "{wrong}");
+        }
         let folder = tempfile::tempdir().unwrap();
         let settings = load(folder.path(), &[("listen", Some("127.0.0.1:7".into()))]).unwrap();
         assert_eq!(settings.origins["listen"].1, Origin::Flag("--listen".into()));

@@ -1,7 +1,7 @@
 //! Folding: from the events that a record holds to the cell of one feature, by the feature's kind of window.
 
 use super::joins::{Joined, newest};
-use super::{Context, EventSet, ReadError};
+use super::{Answer, Context, EventSet, Missing, ReadError, Status, answer};
 use crate::aggregates::{Cell, Terms};
 use crate::plan::{CellPlan, FeaturePlan, Plan, Range, Window};
 use crate::record::{Base, Row, Rows};
@@ -14,6 +14,8 @@ pub(super) struct Known<'k, 'e> {
     pub base: Option<&'k Base<'k>>,
     /// no event at or after this is missing
     pub complete_from: i64,
+    /// what the log no longer has of them
+    pub missing: Option<&'k Missing>,
     pub context: &'k Context<'k>,
 }
 
@@ -29,6 +31,32 @@ struct Filling<'k, 'e> {
 pub(super) type Folded = (Cell, Vec<usize>);
 
 impl Known<'_, '_> {
+    /// Features at `time`. What may depend on missing events, the entity's own or rows of a table, has no answer; without a
+    /// status of the key nothing has.
+    pub(super) fn read(
+        &self,
+        features: &[usize],
+        time: i64,
+        status: Option<Status>,
+        out: &mut Vec<Answer>,
+    ) -> Result<(), ReadError> {
+        for feature in features {
+            let feature = &self.plan.features[*feature];
+            out.push(match (status, self.fold(feature, time)) {
+                (Some(status), Ok(cell)) => answer(self.plan, feature, cell, time, status),
+                (None, Ok(_)) | (_, Err(ReadError::BeyondRecord)) => Answer::unanswered(),
+                (_, Err(damaged)) => return Err(damaged),
+            });
+        }
+        Ok(())
+    }
+
+    /// An error where an event may be missing in `[from, to)`.
+    fn all_there(&self, from: Option<i64>, to: i64) -> Result<(), ReadError> {
+        let is_missing = self.missing.is_some_and(|missing| missing.is_in(from, to));
+        if is_missing { Err(ReadError::BeyondRecord) } else { Ok(()) }
+    }
+
     /// The cell of a feature at `time`.
     pub(super) fn fold(&self, feature: &FeaturePlan, time: i64) -> Result<Cell, ReadError> {
         Ok(self.fold_into(feature, time, None)?.0)
@@ -76,6 +104,7 @@ impl Filling<'_, '_> {
     /// Everything in a range.
     fn range(&mut self, cell: usize, range: Range) -> Result<(), ReadError> {
         let Known { plan, events, .. } = *self.known;
+        self.known.all_there(range.from, range.to)?;
         if self.wanted.joined.is_none() && self.counted.is_none() {
             return Ok(events.fold(plan, range, cell, &mut self.cell)?);
         }
@@ -98,14 +127,18 @@ impl Filling<'_, '_> {
         if left == 0 {
             return Ok(());
         }
+        let mut last = None;
         let mut one = |rows: &Rows<'_>, row: usize| {
             if self.passes(Some(rows), row)? {
                 left -= 1;
+                last = Some(rows.times[row]);
                 self.take(rows, row)?;
             }
             Ok(left > 0)
         };
-        newest(plan, events, base, to, &mut one)
+        newest(plan, events, base, to, &mut one)?;
+        // A missing event that is as new as the last one, or newer, may have its place.
+        self.known.all_there(last.filter(|_| left == 0), to)
     }
 
     /// The run of events that is open at `to`.
@@ -124,7 +157,9 @@ impl Filling<'_, '_> {
             Ok(true)
         })?;
         // Nothing below says that the run ends here where events may be missing.
-        let open_below = edge.saturating_sub(gap).saturating_add(1) < complete_from;
+        let lowest = edge.saturating_sub(gap).saturating_add(1);
+        self.known.all_there(Some(lowest), to)?;
+        let open_below = lowest < complete_from;
         if !ended && open_below { Err(ReadError::BeyondRecord) } else { Ok(()) }
     }
 
@@ -132,8 +167,10 @@ impl Filling<'_, '_> {
     fn newest_row(&mut self, feature: &FeaturePlan, seen_at: i64) -> Result<(), ReadError> {
         let Known { plan, events, base, .. } = *self.known;
         let range = feature.window.range(seen_at);
+        let mut found = None;
         newest(plan, events, base, seen_at, &mut |rows, row| {
             let time = rows.times[row];
+            found = Some(time);
             let from = match feature.window {
                 Window::Session(gap) => seen_at.saturating_sub(gap).saturating_add(1),
                 _ => range.from.unwrap_or(i64::MIN),
@@ -142,7 +179,8 @@ impl Filling<'_, '_> {
                 self.take(rows, row)?;
             }
             Ok(false)
-        })
+        })?;
+        self.known.all_there(found, seen_at)
     }
 
     fn passes(&self, rows: Option<&Rows<'_>>, row: usize) -> Result<bool, ReadError> {

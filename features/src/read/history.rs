@@ -2,6 +2,7 @@
 
 use super::fold::Known;
 use super::joins::TableRows;
+use super::missing::{Judged, Missing};
 use super::{Answer, Context, EventSet, ReadError, read_rows};
 use crate::codec::Damaged;
 use crate::plan::Plan;
@@ -13,17 +14,29 @@ pub struct History<'a> {
     plan: &'a Plan,
     judge: Judge<'a>,
     kept: Vec<Row<'a>>,
+    judged: Judged,
+    /// smallest time of an event that surely counts
+    oldest: Option<i64>,
 }
 
 impl<'a> History<'a> {
     /// No events yet.
     pub fn new(plan: &'a Plan) -> Self {
-        History { plan, judge: Judge::new(plan), kept: Vec::new() }
+        History::without(plan, None)
+    }
+
+    /// No events yet, of an entity of which some are missing.
+    pub fn without(plan: &'a Plan, missing: Option<Missing>) -> Self {
+        History { plan, judge: Judge::new(plan), kept: Vec::new(), judged: Judged::new(plan, missing), oldest: None }
     }
 
     /// Takes in the next event of the key. Late events count here: the log has them, and a past read sees them.
     pub fn push(&mut self, event: &Incoming<'a>) -> Result<Fate, Damaged> {
+        let is_sure = self.judged.is_sure(self.plan, event);
         let fate = self.judge.judge(event)?;
+        if is_sure && matches!(fate, Fate::Applied | Fate::Late) {
+            self.oldest = Some(self.oldest.map_or(event.order.time, |oldest| oldest.min(event.order.time)));
+        }
         if self.keeps(fate) {
             self.kept.push(Row { time: event.order.time, body: event.body });
         }
@@ -37,13 +50,12 @@ impl<'a> History<'a> {
 
     /// The features (by index) at T.
     pub fn read(&self, context: &Context<'_>, features: &[usize], time: i64) -> Result<Vec<Answer>, ReadError> {
-        let oldest = Some(self.judge.oldest).filter(|oldest| *oldest != i64::MAX);
-        read_rows(self.plan, &self.events()?, oldest, context, features, time)
+        read_rows(self.plan, (&self.events()?, self.judged.missing.as_ref()), self.oldest, context, features, time)
     }
 
     /// All rows of a table.
     pub fn table_rows(&self) -> Result<TableRows, ReadError> {
-        TableRows::of(self.plan, &self.events()?)
+        TableRows::of(self.plan, &self.events()?, self.judged.missing.clone())
     }
 
     /// All events that count, in their order.
@@ -66,7 +78,8 @@ impl<'a> History<'a> {
             rows.push(self.plan, row)?;
         }
         let events = EventSet::of_rows(rows);
-        let known = Known { plan: self.plan, events: &events, base: None, complete_from: i64::MIN, context };
+        let missing = self.judged.missing.as_ref();
+        let known = Known { plan: self.plan, events: &events, base: None, complete_from: i64::MIN, missing, context };
         let (_, counted) = known.trace(&self.plan.features[feature], time)?;
         Ok(counted.into_iter().map(|row| kept[row].0).collect())
     }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell as Slot;
 
-use super::{EventSet, ReadError, Stored};
+use super::{EventSet, Missing, ReadError, Stored};
 use crate::codec::Damaged;
 use crate::expression::{Column, Frame};
 use crate::plan::{JoinPlan, JoinedTable, Plan, Range};
@@ -85,22 +85,27 @@ pub fn table_row(plan: &Plan, stored: Stored<'_>, time: i64) -> Result<Option<Ve
 /// All rows of one key of a table, oldest first: event time and columns, None for a delete.
 pub struct TableRows {
     rows: Vec<(i64, Option<Vec<Value<'static>>>)>,
+    missing: Option<Missing>,
 }
 
 impl TableRows {
-    pub(super) fn of(plan: &Plan, events: &EventSet<'_>) -> Result<Self, ReadError> {
+    pub(super) fn of(plan: &Plan, events: &EventSet<'_>, missing: Option<Missing>) -> Result<Self, ReadError> {
         let mut all = Vec::new();
         events.ascend(plan, Range { from: None, to: i64::MAX }, &mut |rows, row| {
             all.push((rows.times[row], columns(plan, rows, row)));
             Ok(())
         })?;
-        Ok(TableRows { rows: all })
+        Ok(TableRows { rows: all, missing })
     }
 
-    /// The newest row before `time`.
-    pub fn before(&self, time: i64) -> Option<Vec<Value<'static>>> {
+    /// The newest row before `time`; an error where a newer one may be missing.
+    pub fn before(&self, time: i64) -> Result<Option<Vec<Value<'static>>>, ReadError> {
         let end = self.rows.partition_point(|(t, _)| *t < time);
-        self.rows[..end].last().and_then(|(_, columns)| columns.clone())
+        let found = self.rows[..end].last();
+        match &self.missing {
+            Some(missing) if missing.is_in(found.map(|(t, _)| *t), time) => Err(ReadError::BeyondRecord),
+            _ => Ok(found.and_then(|(_, columns)| columns.clone())),
+        }
     }
 }
 

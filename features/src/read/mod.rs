@@ -3,12 +3,13 @@
 //! `EventSet` is what a read looks at: the nodes of a record, or rows gathered from the log for a past that the record no
 //! longer holds. `read_view` computes the features of one view of one entity. In reading order: `events` (what there is),
 //! `fold` (what of it a window holds), `joins` (what an event sees of tables), `history` (one read from the log), `timeline`
-//! (many reads from the log, each of what was visible then).
+//! (many reads from the log, each of what was visible then), `missing` (what a log that was cut no longer has).
 
 mod events;
 mod fold;
 mod history;
 mod joins;
+mod missing;
 mod timeline;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub use self::events::EventSet;
 pub use self::history::History;
 pub use self::joins::{NoTables, TableRows, Tables, table_row};
+pub use self::missing::{Doubts, Missing};
 pub use self::timeline::{Timeline, TimelineBuilder};
 
 use self::fold::Known;
@@ -83,6 +85,18 @@ pub struct Answer {
     pub capped: bool,
 }
 
+impl Answer {
+    /// What nobody can answer: the events that it may depend on are gone.
+    pub fn unanswered() -> Self {
+        Answer { value: Value::Null, status: Status::Error, newest: None, capped: false }
+    }
+
+    /// Whether it is that. Other errors have an event that contributed.
+    pub fn is_unanswered(&self) -> bool {
+        self.status == Status::Error && self.newest.is_none()
+    }
+}
+
 /// The answer cannot come from the record: its past is gone from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -129,7 +143,7 @@ pub fn read_view(
 ) -> Result<(), ReadError> {
     let Some(record) = stored.record else {
         let rows = EventSet::of_rows(Rows::default());
-        out.extend(read_rows(plan, &rows, None, context, features, time)?);
+        out.extend(read_rows(plan, (&rows, None), None, context, features, time)?);
         return Ok(());
     };
     let outline = Outline::parse(record)?;
@@ -146,7 +160,7 @@ pub fn read_view(
     };
     let events = EventSet::of_record(plan, outline.node, stored.nodes)?;
     let complete_from = if whole { i64::MIN } else { floor };
-    let known = Known { plan, events: &events, base: base.as_ref(), complete_from, context };
+    let known = Known { plan, events: &events, base: base.as_ref(), complete_from, missing: None, context };
     for feature in features {
         let feature = &plan.features[*feature];
         out.push(answer(plan, feature, known.fold(feature, time)?, time, known_status));
@@ -154,23 +168,30 @@ pub fn read_view(
     Ok(())
 }
 
-/// Reads features from rows of the log: all applied and late events of the entity, in order.
-pub fn read_rows(
+/// Reads features from rows of the log: all applied and late events of the entity, in order. `oldest` is the smallest event
+/// time among those of which it is sure that they counted.
+fn read_rows(
     plan: &Plan,
-    rows: &EventSet<'_>,
+    (rows, missing): (&EventSet<'_>, Option<&Missing>),
     oldest: Option<i64>,
     context: &Context<'_>,
     features: &[usize],
     time: i64,
 ) -> Result<Vec<Answer>, ReadError> {
-    let known_status = if oldest.is_some_and(|oldest| oldest < time) { Status::Present } else { Status::NotFound };
-    let known = Known { plan, events: rows, base: None, complete_from: i64::MIN, context };
+    let is_known = oldest.is_some_and(|oldest| oldest < time);
+    let known = Known { plan, events: rows, base: None, complete_from: i64::MIN, missing, context };
     let mut out = Vec::with_capacity(features.len());
-    for feature in features {
-        let feature = &plan.features[*feature];
-        out.push(answer(plan, feature, known.fold(feature, time)?, time, known_status));
-    }
+    known.read(features, time, known_status(is_known, missing, oldest, time), &mut out)?;
     Ok(out)
+}
+
+/// The status of a key in the log at `time`; None: what is missing may have made it known.
+fn known_status(is_known: bool, missing: Option<&Missing>, oldest: Option<i64>, time: i64) -> Option<Status> {
+    let is_known = match missing {
+        Some(missing) if !is_known => missing.knows(time, oldest)?,
+        _ => is_known,
+    };
+    Some(if is_known { Status::Present } else { Status::NotFound })
 }
 
 /// Whether a record that has let go of events below `floor` answers a feature at `time`.

@@ -9,7 +9,8 @@ use std::cell::OnceCell;
 use super::events::Visit;
 use super::fold::Known;
 use super::joins::{columns, newest};
-use super::{Answer, Context, EventSet, ReadError, Status, answer};
+use super::missing::{Judged, Missing};
+use super::{Answer, Context, EventSet, ReadError, known_status};
 use crate::aggregates::Cell;
 use crate::codec::Damaged;
 use crate::plan::{Plan, Range};
@@ -33,6 +34,7 @@ pub struct Timeline<'a> {
     tiles: Option<Vec<OnceCell<Tiles>>>,
     /// by level, then tile: when all of its events are visible
     tiles_visible_from: Vec<Vec<i64>>,
+    missing: Option<Missing>,
 }
 
 /// Partial aggregates of one cell, by level.
@@ -47,23 +49,31 @@ pub struct TimelineBuilder<'a> {
     kept: Vec<(usize, Row<'a>)>,
     visible_from: Vec<i64>,
     makes_known: Vec<bool>,
+    judged: Judged,
 }
 
 impl<'a> TimelineBuilder<'a> {
     /// No events yet.
     pub fn new(plan: &'a Plan) -> Self {
+        TimelineBuilder::without(plan, None)
+    }
+
+    /// No events yet, of a key of which some are missing.
+    pub fn without(plan: &'a Plan, missing: Option<Missing>) -> Self {
         let (kept, visible_from, makes_known) = (Vec::new(), Vec::new(), Vec::new());
-        TimelineBuilder { plan, judge: Judge::new(plan), kept, visible_from, makes_known }
+        let judged = Judged::new(plan, missing);
+        TimelineBuilder { plan, judge: Judge::new(plan), kept, visible_from, makes_known, judged }
     }
 
     /// The next event of the key in log order, and the first time at which a read may see it.
     pub fn push(&mut self, event: &Incoming<'a>, visible_from: i64) -> Result<Fate, Damaged> {
+        let is_sure = self.judged.is_sure(self.plan, event);
         let fate = self.judge.judge(event)?;
         let counts = matches!(fate, Fate::Applied | Fate::Late);
         if counts || (fate == Fate::Filtered && self.plan.table.is_some()) {
             self.kept.push((self.kept.len(), Row { time: event.order.time, body: event.body }));
             self.visible_from.push(visible_from);
-            self.makes_known.push(counts);
+            self.makes_known.push(counts && is_sure);
         }
         Ok(fate)
     }
@@ -80,7 +90,8 @@ impl<'a> TimelineBuilder<'a> {
         let tiled = moments >= MOMENTS_FOR_TILES && rows.len() >= 2 * FANOUT;
         let tiles = tiled.then(|| self.plan.cells.iter().map(|_| OnceCell::new()).collect());
         let tiles_visible_from = if tiled { latest_by_level(&visible_from) } else { Vec::new() };
-        Ok(Timeline { plan: self.plan, rows, visible_from, makes_known, tiles, tiles_visible_from })
+        let missing = self.judged.missing;
+        Ok(Timeline { plan: self.plan, rows, visible_from, makes_known, tiles, tiles_visible_from, missing })
     }
 }
 
@@ -105,24 +116,24 @@ impl Timeline<'_> {
         until: i64,
         out: &mut Vec<Answer>,
     ) -> Result<(), ReadError> {
-        let status = if self.is_known(time, until) { Status::Present } else { Status::NotFound };
+        let missing = self.missing.as_ref();
+        let least = (0..self.rows.len()).find(|row| self.makes_known[*row]).map(|row| self.rows.times[row]);
+        let status = known_status(self.is_known(time, until), missing, least, time);
         let events = EventSet::of_timeline(self, until);
-        let known = Known { plan: self.plan, events: &events, base: None, complete_from: i64::MIN, context };
-        for feature in features {
-            let feature = &self.plan.features[*feature];
-            out.push(answer(self.plan, feature, known.fold(feature, time)?, time, status));
-        }
-        Ok(())
+        let known = Known { plan: self.plan, events: &events, base: None, complete_from: i64::MIN, missing, context };
+        known.read(features, time, status, out)
     }
 
-    /// Of a table: the columns of the newest row before `time` among those visible at `until`; None: no row, or a delete.
+    /// Of a table: the columns of the newest row before `time` among those visible at `until`; None: no row, or a delete. An error where
+    /// a newer one may be missing.
     pub fn row_before(&self, time: i64, until: i64) -> Result<Option<Vec<Value<'static>>>, ReadError> {
-        let mut found = None;
+        let (mut found, mut of) = (None, None);
         newest(self.plan, &EventSet::of_timeline(self, until), None, time, &mut |rows, row| {
-            found = columns(self.plan, rows, row);
+            (found, of) = (columns(self.plan, rows, row), Some(rows.times[row]));
             Ok(false)
         })?;
-        Ok(found)
+        let is_missing = self.missing.as_ref().is_some_and(|missing| missing.is_in(of, time));
+        if is_missing { Err(ReadError::BeyondRecord) } else { Ok(found) }
     }
 
     fn is_known(&self, time: i64, until: i64) -> bool {

@@ -64,6 +64,10 @@ impl Derivation<'_> {
         });
         let inputs: Vec<&Vec<Answer>> = read.chain(&looked_up).collect();
         let answer = |row: usize| {
+            // Whatever it is computed from: what is missing might make another value of it.
+            if inputs.iter().any(|input| input[row].is_unanswered()) {
+                return Answer::unanswered();
+            }
             let value = definition.expression.evaluate(&self.frame(&columns, row)).into_owned();
             let worst = inputs.iter().fold(Status::Present, |worst, input| worst.worse(input[row].status));
             let status = if value.is_null() { worst } else { Status::Present };

@@ -131,9 +131,14 @@ fn row_json(answer: &v1::GetResponse, keys: &Keys, row: usize) -> Json {
     let keys: Map<String, Json> = keys.iter().map(|(name, column)| (name.clone(), cell_json(column, row))).collect();
     let capped: Vec<&str> =
         answer.columns.iter().filter(|column| is_capped(column, row)).map(|column| column.name.as_str()).collect();
-    json!({ "keys": keys, "values": values, "statuses": statuses, "newest": newest, "capped": capped,
+    let mut json = json!({ "keys": keys, "values": values, "statuses": statuses, "newest": newest, "capped": capped,
             "stale": answer.stale, "as_of": rfc3339(answer.read_time), "positions": positions(&answer.positions),
-            "definition_hash": answer.definition_hash })
+            "definition_hash": answer.definition_hash });
+    if !answer.unanswered.is_empty() {
+        let why = |why: &v1::Unanswered| json!({ "code": why.code, "message": why.message, "features": why.features });
+        json["unanswered"] = answer.unanswered.iter().map(why).collect();
+    }
+    json
 }
 
 fn print_row(answer: &v1::GetResponse, keys: &Keys, row: usize) {
@@ -149,6 +154,7 @@ fn print_row(answer: &v1::GetResponse, keys: &Keys, row: usize) {
         vec![column.name.clone(), cell_text(column, row), age(newest, answer.read_time), status]
     };
     println!("{}", table(&["feature", "value", "age", "status"], answer.columns.iter().map(line).collect()));
+    answer.unanswered.iter().for_each(|why| println!("{}: {}", why.code, why.message));
 }
 
 pub(super) async fn explain(server: &str, arguments: ExplainArguments, style: Style) -> Result<(), Ended> {
@@ -256,7 +262,25 @@ pub(super) async fn status(server: &str, style: Style) -> Result<(), Ended> {
     };
     let headers = ["view", "entities", "applied", "filtered", "keyless", "late", "duplicate", "bytes", "state"];
     println!("{}", table(&headers, views.into_iter().map(view).collect()));
+    if let Some(log) = &answer.log {
+        print_log(log);
+    }
     Ok(())
+}
+
+fn print_log(log: &v1::LogStatus) {
+    let v1::LogStatus { segments, pieces, files, bytes, events, .. } = log;
+    let oldest = time(log.oldest_event).unwrap_or("-".into());
+    println!(
+        "event log: {events} events in {segments} segments and {pieces} sealed pieces ({files} files), {bytes} bytes, oldest sealed event {oldest}"
+    );
+    if log.cut_events > 0 {
+        let newest = time(log.cut_to).unwrap_or("-".into());
+        println!("retention has cut {} events, up to {newest}", log.cut_events);
+    }
+    if let Some(held) = &log.held_back {
+        println!("view `{}` holds {} pieces back ({} bytes): {}", held.view, held.pieces, held.bytes, held.reason);
+    }
 }
 
 pub(super) async fn list(server: &str, kind: &str, style: Style) -> Result<(), Ended> {

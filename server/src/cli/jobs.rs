@@ -125,11 +125,12 @@ async fn follow(mut steps: tonic::Streaming<v1::JobProgress>, style: Style) -> R
     while let Some(step) = steps.next().await {
         let step = step.map_err(tidemill_client::ClientError::from)?;
         progress.set(step.rows);
-        let Some(v1::JobResult { rows, files, manifest }) = step.result else { continue };
+        let Some(v1::JobResult { rows, files, manifest, notes }) = step.result else { continue };
         progress.finish();
         if style.json {
-            println!("{}", json!({"rows": rows, "files": files, "manifest": manifest}));
+            println!("{}", json!({"rows": rows, "files": files, "manifest": manifest, "notes": notes}));
         } else {
+            notes.iter().for_each(|note| println!("{note}"));
             println!("{rows} rows in {} files; {manifest} says what they are", files.len());
         }
         return Ok(());
@@ -160,13 +161,18 @@ pub(super) async fn backfill(server: &str, view: &str, style: Style) -> Result<(
 
 pub(super) async fn verify(server: &str, arguments: VerifyArguments, style: Style) -> Result<(), Ended> {
     let client = Client::connect(server).await?;
-    let v1::VerifyResponse { sampled, differences, outdated, shown } =
+    let v1::VerifyResponse { sampled, differences, outdated, shown, beyond } =
         client.verify(v1::VerifyRequest { sample: arguments.sample }).await?;
     if style.json {
         let shown: Vec<Json> = shown.iter().map(difference_json).collect();
-        println!("{}", json!({"sampled": sampled, "differences": differences, "outdated": outdated, "shown": shown}));
+        let said = json!({"sampled": sampled, "differences": differences, "outdated": outdated, "beyond": beyond,
+                          "shown": shown});
+        println!("{said}");
     } else {
         println!("{sampled} served answers recomputed from the event log: {differences} values differ");
+        if beyond > 0 {
+            println!("{beyond} of their values may depend on events that retention has cut: nobody can recompute them");
+        }
         if outdated > 0 {
             println!("{outdated} of the answers cannot be asked any more: their definitions are gone");
         }

@@ -23,5 +23,5 @@ pub use self::parquet::ParquetFile;
 #[cfg(test)]
 pub use self::parquet_writer::parquet_notes;
 pub use self::parquet_writer::{ParquetWriter, WrittenFile};
-pub use self::table::{ParquetTable, TableRequest, joined, picked};
+pub use self::table::{ParquetTable, TableRequest, interleaved, joined, picked};
 pub use self::writer::TableWriter;

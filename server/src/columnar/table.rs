@@ -101,6 +101,12 @@ pub fn picked(array: &ArrayRef, rows: &[u32]) -> Result<ArrayRef, String> {
     arrow_select::take::take(array, &rows, None).map_err(|e| e.to_string())
 }
 
+/// Rows of several arrays of one type, each named by its array and its place there, in the order asked for.
+pub fn interleaved(arrays: &[ArrayRef], rows: &[(usize, usize)]) -> Result<ArrayRef, String> {
+    let arrays: Vec<&dyn arrow_array::Array> = arrays.iter().map(AsRef::as_ref).collect();
+    arrow_select::interleave::interleave(&arrays, rows).map_err(|e| e.to_string())
+}
+
 /// Whether a row group can hold a value of the range. Without statistics it can.
 fn may_hold(group: &RowGroupMetaData, column: &str, range: &RangeInclusive<i64>) -> bool {
     let found = group.columns().iter().find(|chunk| chunk.column_path().string() == column);

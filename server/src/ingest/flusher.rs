@@ -1,10 +1,11 @@
 //! The flusher: the one thread that writes the state store once a server runs, and the one owner of what the store says of
 //! itself. Changes come from the applier and from builds; each of their commits is atomic.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::limits::SHARDS;
@@ -12,6 +13,7 @@ use crate::log::LogPlace;
 use crate::online::{Embedded, Flush, Meta, SourceLedger, StoreError, ViewLedger, ViewMeta};
 
 use super::fold::Changes;
+use super::retention::Kept;
 
 /// What is to be kept.
 pub(super) enum ToKeep {
@@ -61,6 +63,10 @@ pub(super) struct Flusher {
     /// set when the applier's last changes are kept
     pub idle: Arc<AtomicBool>,
     pub rebuild_mark: PathBuf,
+    /// definitions of the views that events come in for
+    pub fed: HashSet<u64>,
+    /// for retention: how far the state is safe
+    pub kept: Arc<Kept>,
 }
 
 /// Pause before a flush is tried again that found no room.
@@ -81,18 +87,36 @@ impl Flusher {
                 Some(if first == id { (id, shard) } else { (first, 0) })
             });
             let next = match dropped {
-                None => to_keep.recv().map_err(|_| TryRecvError::Disconnected),
+                None => to_keep.recv_timeout(RETRY).map_err(|error| match error {
+                    RecvTimeoutError::Timeout => TryRecvError::Empty,
+                    RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+                }),
                 Some(_) => to_keep.try_recv(),
             };
             match (next, dropped) {
                 (Ok(next), _) => self.keep(next),
                 (Err(TryRecvError::Empty), Some((id, shard))) => purging = self.purge(id, shard),
-                (Err(_), _) => break,
+                (Err(TryRecvError::Empty), None) => {}
+                (Err(TryRecvError::Disconnected), _) => break,
+            }
+            // Only where retention wants to cut: elsewhere the log makes up for what the disk has lost.
+            if self.kept.is_wanted() {
+                match self.store.sync() {
+                    Ok(()) => self.kept.set(self.safe_to()),
+                    Err(error) => tracing::warn!(%error, "the state store was not synced; retention waits"),
+                }
             }
         }
         if let Err(error) = self.store.sync() {
             tracing::warn!(%error, "the state store was not synced; the next start replays more of the log");
         }
+    }
+
+    /// Up to where no view that is served or built needs the log any more.
+    fn safe_to(&self) -> LogPlace {
+        let fed = self.meta.views.iter().filter(|(hash, _)| self.fed.contains(hash)).map(|(_, version)| version);
+        let places = fed.chain(self.meta.rebuilds.values()).map(|version| version.applied_to);
+        places.fold(self.meta.applied_to, LogPlace::min)
     }
 
     fn keep(&mut self, next: ToKeep) {

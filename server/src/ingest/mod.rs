@@ -4,11 +4,13 @@
 //! appends them to the log and acknowledges what is durable; the `applier` folds durable events into records, publishes them
 //! to readers and hands changes to the `flusher`, which writes the state store. `recover` brings state and log together at
 //! start; `build` derives the state of views that are new, or of which somebody wants it anew (`builds`), while all this runs.
-//! Both `walk` over the log and `fold` many events at once. `versions` tells which state to keep. `files` feeds file sources in
-//! and `history` the files of a source's past, both by `feed`; `sealing` turns closed segments of the log into Parquet.
+//! Both `walk` over the log and `fold` many events at once. `versions` tells which state to keep, `begun` which views were built
+//! after some of the log had gone. `files` feeds file sources in and `history` the files of a source's past, both by `feed`;
+//! `sealing` turns closed segments of the log into Parquet, and `retention` says what of it may go.
 
 mod applier;
 mod apply;
+mod begun;
 mod build;
 mod builds;
 mod feed;
@@ -18,6 +20,7 @@ mod fold;
 mod history;
 mod recover;
 mod replay;
+mod retention;
 mod sealing;
 mod sequencer;
 mod versions;
@@ -25,22 +28,26 @@ mod walk;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
 
 use tidemill_features::definitions::Registry;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::apply::fitted;
+pub use self::begun::{Begun, may_miss};
 pub use self::builds::{Build, BuildList, Builds, Unfinished, parts_of};
 pub use self::feed::Feed;
 pub use self::files::feed;
 pub use self::history::{HistoryFeed, HistoryProgress, history_rows};
 pub use self::recover::{Recovered, recover};
+pub use self::retention::{HeldBack, OldestAnswer};
 
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
 use crate::limits::{APPLY_QUEUE, BUILDS_WAITING, PUSH_QUEUE, PUSH_WAIT};
 use crate::log::Sealer;
 use crate::online::Memory;
+use crate::settings::Keeping;
 use crate::source::Decoded;
 
 /// What has been done with a push when it is answered.
@@ -119,6 +126,8 @@ pub struct Ingest {
     pub disk_full: Arc<AtomicBool>,
     /// where back-fills are asked for
     pub builds: Arc<Builds>,
+    /// what retention would cut and does not
+    pub held_back: Arc<parking_lot::Mutex<Option<HeldBack>>>,
 }
 
 /// The threads behind an `Ingest`; they end when every handle is gone.
@@ -143,23 +152,32 @@ impl IngestThreads {
 
 /// Starts the threads on recovered state.
 pub fn start(
-    registry: Arc<Registry>,
-    clock: Arc<Clock>,
-    memory: Arc<Memory>,
+    (registry, clock, memory): (Arc<Registry>, Arc<Clock>, Arc<Memory>),
     recovered: Recovered,
+    (keeping, oldest_answer): (Keeping, OldestAnswer),
 ) -> (Ingest, IngestThreads) {
     let (queue, submissions) = mpsc::channel(PUSH_QUEUE);
     let (to_apply, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
     let pending: Arc<Vec<Pending>> = Arc::new(registry.sources.iter().map(|_| Pending::default()).collect());
     let disk_full = Arc::new(AtomicBool::new(false));
-    let Recovered { log, store, meta, next_offsets, rebuild_mark, commits, view_ids, growing } = recovered;
-    let log_folder = log.folder().to_path_buf();
+    let Recovered { log, store, meta, next_offsets, rebuild_mark, commits, view_ids, growing, .. } = recovered;
     let applied_to = meta.applied_to;
     let frontier = Arc::new(build::Frontier::new(applied_to));
     // One message says as much as many: there may be something to seal.
     let (closed, rotated) = std::sync::mpsc::sync_channel(1);
-    let sealer = Sealer::new(log.folder().to_path_buf(), sealing::key_columns(&registry));
-    let sealing = sealing::Sealing { sealer, rotated };
+    let log_folder = log.folder().to_path_buf();
+    let (kept, held_back) = (Arc::new(retention::Kept::default()), Arc::default());
+    let retention = keeping.is_limited().then(|| retention::Retention {
+        keeping,
+        registry: registry.clone(),
+        clock: clock.clone(),
+        kept: kept.clone(),
+        oldest_answer,
+        held_back: Arc::clone(&held_back),
+        forced: false,
+    });
+    let sealer = Sealer::new(log_folder.clone(), sealing::key_columns(&registry));
+    let sealing = sealing::Sealing { sealer, rotated, retention, folder: log_folder.clone() };
     let sequencer = sequencer::Sequencer {
         registry: registry.clone(),
         log,
@@ -173,7 +191,8 @@ pub fn start(
     // The applier waits for the flusher between two messages, and so does the builder.
     let (flushes, to_flush) = std::sync::mpsc::sync_channel(4);
     let idle = Arc::new(AtomicBool::new(true));
-    let flusher = flusher::Flusher { store, meta, idle: idle.clone(), rebuild_mark: rebuild_mark.clone() };
+    let fed = registry.views.iter().filter(|view| view.stream.is_some()).map(|view| view.plan.hash).collect();
+    let flusher = flusher::Flusher { store, meta, fed, idle: idle.clone(), rebuild_mark: rebuild_mark.clone(), kept };
     let list = Arc::new(BuildList::default());
     let builder = build::Builder {
         registry: registry.clone(),
@@ -201,20 +220,32 @@ pub fn start(
         frontier,
     };
     let applier = applier::Applier::new(parts, applied_to, flushes);
+    let ingest = Ingest { queue, pending, disk_full, builds, held_back };
+    let threads = spawn((sequencer, submissions), (applier, applied), (flusher, to_flush), sealing, (builder, asked));
+    (ingest, threads)
+}
+
+/// Starts each part on a thread of its own, with what it takes in.
+fn spawn(
+    (sequencer, submissions): (sequencer::Sequencer, mpsc::Receiver<Submission>),
+    (applier, applied): (applier::Applier, Receiver<applier::ToApply>),
+    (flusher, to_flush): (flusher::Flusher, Receiver<flusher::ToKeep>),
+    sealing: sealing::Sealing,
+    (builder, asked): (build::Builder, Receiver<build::Job>),
+) -> IngestThreads {
     let thread = |name: &str, run: Box<dyn FnOnce() + Send>| {
         std::thread::Builder::new()
             .name(name.to_string())
             .spawn(run)
             .expect("the system has room for a thread at start")
     };
-    let threads = IngestThreads {
+    IngestThreads {
         sequencer: thread("sequencer", Box::new(move || sequencer.run(submissions))),
         applier: thread("applier", Box::new(move || applier.run(&applied))),
         flusher: thread("flusher", Box::new(move || flusher.run(&to_flush))),
         sealing: thread("sealing", Box::new(move || sealing.run())),
         builder: thread("builder", Box::new(move || builder.run(&asked))),
-    };
-    (Ingest { queue, pending, disk_full, builds }, threads)
+    }
 }
 
 /// Views that recovery has left to be built are built together, in one walk over the log.

@@ -6,17 +6,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use tidemill_features::definitions::Registry;
+use tidemill_features::definitions::{Registry, View};
 
+use super::begun::Begun;
 use super::fold::Growing;
 use super::replay::{Replay, Replayed};
 use super::versions::settle;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::limits::BUILD_AT_START_SHARE;
-use crate::log::{CommitLog, LogWriter, bytes_behind, read_commits, remove_leftovers};
-use crate::online::{Embedded, Memory, Meta, Sources, StoreError, ViewMeta, ViewState};
+use crate::log::{CommitLog, Cut, LogPlace, LogWriter, bytes_behind, cut_of, read_commits, remove_leftovers};
+use crate::online::{Embedded, Memory, Meta, SourceLedger, Sources, StoreError, ViewMeta, ViewState};
 
 /// What ingest starts from.
 pub struct Recovered {
@@ -30,23 +32,27 @@ pub struct Recovered {
     pub(super) view_ids: Vec<u32>,
     /// views that are to be built while the rest serves
     pub(super) growing: Vec<Growing>,
+    /// views that were built after some of the log had gone
+    pub begun: Arc<Begun>,
 }
 
 /// Brings what the data directory holds into memory, but for views that miss much of the log. The log starts a new segment
-/// after so many bytes.
+/// after so many bytes. With `force`, views are also built from a log that no longer has what they need.
 pub fn recover(
     data_dir: &Path,
-    registry: &Registry,
-    memory: &Memory,
-    clock: &Clock,
+    (registry, memory, clock): (&Registry, &Memory, &Clock),
     segment_bytes: u64,
+    force: bool,
 ) -> Result<Recovered, Failure> {
-    let Opened { store, mut meta, mut states } = match open_store(data_dir, registry) {
+    let folder = data_dir.join("log");
+    let broken = |e: crate::log::LogError| Failure::internal("E1018", e.to_string());
+    let cut = cut_of(&folder).map_err(broken)?;
+    let Opened { store, mut meta, mut states } = match open_store(data_dir, registry, &cut) {
         Err(StoreError::Damaged(what)) => {
             let aside = set_aside(data_dir)
                 .map_err(|e| Failure::internal("E1017", format!("the damaged state cannot be moved: {e}")))?;
             tracing::warn!(what, aside, "the state store is damaged: deriving the state anew from the event log");
-            open_store(data_dir, registry)
+            open_store(data_dir, registry, &cut)
         }
         other => other,
     }
@@ -55,21 +61,23 @@ pub fn recover(
         other => Failure::internal("E1017", other.to_string()),
     })?;
     clock.advance(meta.clock);
-    let folder = data_dir.join("log");
     // The store is locked: no other process seals this log.
-    let broken = |e: crate::log::LogError| Failure::internal("E1018", e.to_string());
     remove_leftovers(&folder).map_err(broken)?;
-    let (now, later) = divided(registry, &mut meta, &mut states, |from| {
-        Ok(bytes_behind(&folder, from).map_err(broken)? < segment_bytes / BUILD_AT_START_SHARE)
+    let mut begun = Begun::load(data_dir)?;
+    begun.begin(registry, &meta, &cut, (clock.now(), force))?;
+    let (now, later) = divided(registry, &mut meta, &mut states, |view, from| {
+        // What a cut log leaves in doubt is found by one walk over all of it.
+        let is_short = || Ok(bytes_behind(&folder, from).map_err(broken)? < segment_bytes / BUILD_AT_START_SHARE);
+        if begun.of(view).is_some() { Ok(true) } else { is_short() }
     })?;
     let sources = sources(registry, &meta);
     let replay = Replay { folder: &folder, registry, clock, store: &store };
-    let Replayed { end, sources, whole } = match replay.run(&mut meta, sources, now) {
+    let Replayed { end, sources, whole } = match replay.run(&mut meta, sources, now, &mut begun) {
         Err(failure) if failure.code == "E1016" => {
             // A record that passed its checksum is broken inside: mark the state, so that the next start begins anew.
             let _ = std::fs::write(data_dir.join(REBUILD_MARK), &failure.message);
             drop(store);
-            return recover(data_dir, registry, memory, clock, segment_bytes);
+            return recover(data_dir, (registry, memory, clock), segment_bytes, force);
         }
         other => other?,
     };
@@ -82,17 +90,17 @@ pub fn recover(
     memory.replace(whole);
     let id = |hash: &u64| meta.views.get(hash).map_or(0, |version| version.id);
     let view_ids = registry.views.iter().map(|view| id(&view.plan.hash)).collect();
-    let rebuild_mark = data_dir.join(REBUILD_MARK);
-    Ok(Recovered { log, store, meta, next_offsets, rebuild_mark, commits, view_ids, growing: later })
+    let (rebuild_mark, begun) = (data_dir.join(REBUILD_MARK), Arc::new(begun));
+    Ok(Recovered { log, store, meta, next_offsets, rebuild_mark, commits, view_ids, growing: later, begun })
 }
 
 /// The views that are brought up to date before anything is answered, and those that are left to the builder. `is_short` tells
-/// whether little of the log stands behind a place.
+/// whether a view may wait for what stands behind a place of the log.
 fn divided(
     registry: &Registry,
     meta: &mut Meta,
     states: &mut BTreeMap<u32, ViewState>,
-    is_short: impl Fn(crate::log::LogPlace) -> Result<bool, Failure>,
+    is_short: impl Fn(&View, LogPlace) -> Result<bool, Failure>,
 ) -> Result<(Vec<Growing>, Vec<Growing>), Failure> {
     let (mut now, mut later) = (Vec::new(), Vec::new());
     let mut growing = |at: usize, hash: u64, version: &ViewMeta| {
@@ -103,7 +111,7 @@ fn divided(
         let hash = view.plan.hash;
         let Some(version) = meta.views.get(&hash) else { continue };
         // What was whole at the last commit misses little; what is new in an empty store is derived with everything else.
-        let is_whole = version.applied_to >= meta.applied_to || is_short(version.applied_to)?;
+        let is_whole = version.applied_to >= meta.applied_to || is_short(view, version.applied_to)?;
         if !is_whole {
             tracing::info!(view = view.name, "to be built from the event log, while everything else serves");
         }
@@ -195,16 +203,37 @@ struct Opened {
     states: BTreeMap<u32, ViewState>,
 }
 
-fn open_store(data_dir: &Path, registry: &Registry) -> Result<Opened, StoreError> {
+fn open_store(data_dir: &Path, registry: &Registry, cut: &Cut) -> Result<Opened, StoreError> {
     if let Ok(why) = std::fs::read_to_string(data_dir.join(REBUILD_MARK)) {
         return Err(StoreError::Damaged(why));
     }
     let store = Embedded::open(&data_dir.join("state"))?;
     let mut meta = store.meta()?;
+    count_cut(&mut meta, cut);
     settle(registry, &mut meta);
     let declared = registry.views.iter().filter(|view| view.stream.is_some()).map(|view| view.plan.hash);
     let versions = |hash: u64| [meta.views.get(&hash), meta.rebuilds.get(&hash)].into_iter().flatten();
     let wanted = declared.flat_map(|hash| versions(hash).map(move |version| (version.id, hash))).collect();
     let states = store.load(&wanted, meta.sequence)?;
     Ok(Opened { store, meta, states })
+}
+
+/// Counts what is gone of the log as consumed, where the state does not know of it: offsets must not be given out twice.
+fn count_cut(meta: &mut Meta, cut: &Cut) {
+    if meta.applied_to >= cut.to() {
+        return;
+    }
+    for (source, gone) in &cut.sources {
+        for (partition, next) in &gone.positions {
+            let known = meta.positions.entry((source.clone(), *partition)).or_default();
+            *known = (*known).max(*next);
+        }
+        let ledger = SourceLedger {
+            consumed: gone.consumed,
+            accepted: gone.events,
+            dead_lettered: gone.consumed - gone.events,
+            newest_event: gone.times.max(gone.ahead).map(|(_, newest)| newest),
+        };
+        meta.sources.insert(source.clone(), ledger);
+    }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tidemill_features::definitions::Registry;
 
+use super::begun::Begun;
 use super::build::is_due;
 use super::fold::{Growing, fold};
 use super::threads;
@@ -40,33 +41,38 @@ impl Replay<'_> {
         meta: &mut Meta,
         mut sources: Sources,
         mut growing: Vec<Growing>,
+        begun: &mut Begun,
     ) -> Result<Replayed, Failure> {
         let fed = growing.iter().filter_map(|view| self.registry.views[view.view].stream.as_ref());
         let wanted: HashSet<usize> = fed.map(|stream| stream.source).collect();
         let from = growing.iter().map(|view| view.applied_to).min().unwrap_or(meta.applied_to);
         let from = from.min(meta.applied_to);
         let walk = Walk { folder: self.folder, registry: self.registry, sources: &wanted, from, until: None };
-        let begun = meta.applied_to;
+        let counted_to = meta.applied_to;
+        let mut doubtful = begun.doubts(self.registry);
         let (mut last, mut took) = (Instant::now(), Duration::ZERO);
         let end = walk.each_round(&mut |round| {
-            self.take_sources(&round, begun, meta, &mut sources);
+            self.take_sources(&round, counted_to, meta, &mut sources);
+            round.batches.iter().for_each(|batch| doubtful.take(batch.source, &batch.batch));
             let errors = fold(self.registry, &mut growing, &round, threads());
             sources.row_errors +=
                 errors.map_err(|e| Failure::internal("E1016", format!("a record cannot be read: {e}")))?;
             if is_due(last.elapsed(), took, &growing) {
                 let started = Instant::now();
+                begun.add(&doubtful)?;
                 self.commit(meta, &sources, &mut growing, meta.applied_to.max(round.end))?;
                 (last, took) = (Instant::now(), started.elapsed());
             }
             Ok(())
         })?;
-        if end < begun {
+        if end < counted_to {
             let message = format!(
                 "the event log in {} ends before events that the state has: a segment is missing or cut; restore it from a copy",
                 self.folder.display()
             );
             return Err(Failure::internal("E1021", message));
         }
+        begun.add(&doubtful)?;
         let changed = growing.iter().any(|view| view.changed_bytes > 0);
         if changed || meta.applied_to != end || meta.sequence == 0 {
             growing.iter_mut().for_each(|view| view.applied_to = end);

@@ -4,23 +4,30 @@
 //! checksum. `frame` is the format, `writer` appends (group commit: many frames, one fsync), `raw` reads one segment. Closed
 //! segments become Parquet files in the background (`sealed`). `reader` walks over both from a place on; `scan` gives the
 //! events of one source for training, some buckets of entities at a time; `commits` notes when events could first be read.
+//! `cut` says what retention has removed, `shelf` which files wait for readers, `summary` what there is, for people.
 
 pub use crate::place::LogPlace;
 
 mod commits;
+mod cut;
 mod frame;
 mod raw;
 mod reader;
 mod scan;
 mod sealed;
+mod shelf;
+mod summary;
 mod writer;
 
 pub use self::commits::{CommitLog, Notes, read_commits};
+pub use self::cut::{Cut, SourceCut};
 pub use self::frame::{DeadEvent, Frame, SourceSchema};
 pub use self::raw::segments;
 pub use self::reader::{LogReader, ReadFrame, bytes_behind};
 pub use self::scan::{EventScan, ScanRequest, Scanned, SealedLog};
 pub use self::sealed::{KeyColumns, Sealer, remove_leftovers};
+pub use self::shelf::cut_of;
+pub use self::summary::{LogSummary, PieceSummary, SourceSummary, summary};
 pub use self::writer::{AppendError, LogWriter};
 
 /// What is wrong with the log.
@@ -46,6 +53,9 @@ pub enum LogError {
         /// what was found
         what: &'static str,
     },
+    /// retention was faster than a reader
+    #[error("E1025: the event log was cut while it was read; try again, and let `log.keep` or `log.keep_mb` keep more")]
+    CutMeanwhile,
     /// a file of the log is missing or not what it was
     #[error("E1020: {path} is damaged: {what}; restore the file from a copy")]
     DamagedFile {

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::raw::{Payload, RawSegment, segment_path, segments};
-use super::sealed::{Manifest, SealedFrames, damaged};
+use super::sealed::{Manifest, SealedFrames, Wanted, damaged};
+use super::shelf::{Lease, shelf_of};
 use super::{Frame, LogError, LogPlace};
 use crate::limits::BATCH_ROWS;
 
@@ -23,7 +24,9 @@ pub struct LogReader {
     place: LogPlace,
     part: Part,
     manifest: Manifest,
-    with_events: bool,
+    wanted: Wanted,
+    /// keeps the files of the manifest where they are
+    _lease: Lease,
     /// in the last segment a torn tail ends the log; anywhere else it is damage
     last_segment: u64,
     /// whether there was a segment at all
@@ -52,8 +55,9 @@ enum Part {
 }
 
 impl LogReader {
-    /// Starts at a place; at the front of the log where it is the default.
+    /// Starts at a place; at the front of the log where that is before it.
     pub fn open(folder: &Path, from: LogPlace) -> Result<LogReader, LogError> {
+        let lease = shelf_of(folder).lease();
         // In this order: a segment that is gone by now was in the manifest before.
         let numbers = segments(folder)?;
         let manifest = Manifest::load(folder)?;
@@ -66,7 +70,7 @@ impl LogReader {
         }
         let any = !numbers.is_empty() || sealed_end > 0;
         let last_segment = numbers.last().copied().unwrap_or(sealed_end.saturating_sub(1));
-        if from != LogPlace::default() && manifest.piece_at(from).is_none() {
+        if from > manifest.front() && manifest.piece_at(from).is_none() {
             let path = segment_path(folder, from.segment);
             let at_front = from == LogPlace { segment: sealed_end, offset: 0 };
             // One that has just been sealed is gone, and will be found as it is opened.
@@ -78,10 +82,11 @@ impl LogReader {
         }
         Ok(LogReader {
             folder: folder.to_path_buf(),
-            place: from.max(manifest.front().unwrap_or_default()),
+            place: from.max(manifest.front()),
             part: Part::None,
             manifest,
-            with_events: true,
+            wanted: Wanted::All,
+            _lease: lease,
             last_segment,
             any,
         })
@@ -89,7 +94,13 @@ impl LogReader {
 
     /// For those who look for bad events only: sealed frames come without their events.
     pub fn without_events(self) -> LogReader {
-        LogReader { with_events: false, ..self }
+        LogReader { wanted: Wanted::Nothing, ..self }
+    }
+
+    /// For those who look for events of some sources only: sealed frames of others come without theirs, whose files are not even
+    /// opened.
+    pub fn of_sources(self, names: &[&str]) -> LogReader {
+        LogReader { wanted: Wanted::Sources(names.iter().map(|name| name.to_string()).collect()), ..self }
     }
 
     /// Where the next frame would stand: behind the last one, once `next` has given None.
@@ -143,7 +154,7 @@ impl LogReader {
         }
         loop {
             if let Some(piece) = self.manifest.piece_at(self.place) {
-                if let Some(sealed) = SealedFrames::open(&self.folder, piece, self.place, self.with_events)? {
+                if let Some(sealed) = SealedFrames::open(&self.folder, piece, self.place, &self.wanted)? {
                     self.part = Part::Sealed(Box::new(sealed));
                     return Ok(true);
                 }
@@ -153,15 +164,19 @@ impl LogReader {
             }
             // Segments are replaced while they are read: then the manifest says by what.
             let manifest = Manifest::load(&self.folder)?;
-            if manifest.piece_at(self.place) == self.manifest.piece_at(self.place) {
+            let is_same = manifest.piece_at(self.place) == self.manifest.piece_at(self.place);
+            self.manifest = manifest;
+            if is_same || self.place < self.manifest.front() {
                 return Err(self.missing());
             }
-            self.manifest = manifest;
         }
     }
 
     /// What is not there at the place.
     fn missing(&self) -> LogError {
+        if self.place < self.manifest.front() {
+            return LogError::CutMeanwhile;
+        }
         let gone = |path: &PathBuf| !path.exists();
         let files = self.manifest.piece_at(self.place).into_iter().flat_map(|piece| piece.files());
         let path = files.map(|file| self.folder.join(&file.path)).find(gone);

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
@@ -20,6 +21,7 @@ use super::sealed::{
     ARRIVAL_TIME, BUCKET, EventsFile, Manifest, OFFSET, PARTITION, POSITION, SEGMENT, SealedPiece, bucket_of, damaged,
     open_checked,
 };
+use super::shelf::{Lease, shelf_of};
 use super::{LogError, LogPlace, SourceSchema};
 use crate::columnar::{ParquetTable, TableRequest, column, picked};
 use crate::limits::SCAN_ROWS;
@@ -54,12 +56,15 @@ pub struct Scanned {
 pub struct SealedLog {
     folder: PathBuf,
     manifest: Manifest,
+    /// keeps the files of the manifest where they are
+    lease: Arc<Lease>,
 }
 
 impl SealedLog {
     /// Of the log in a folder, as it is now.
     pub fn open(folder: &Path) -> Result<SealedLog, LogError> {
-        Ok(SealedLog { folder: folder.to_path_buf(), manifest: Manifest::load(folder)? })
+        let lease = Arc::new(shelf_of(folder).lease());
+        Ok(SealedLog { folder: folder.to_path_buf(), manifest: Manifest::load(folder)?, lease })
     }
 
     /// Where the log goes on behind it.
@@ -84,7 +89,8 @@ impl SealedLog {
         };
         let pieces = self.manifest.pieces.iter().filter(of_source).cloned().collect();
         let (files, ready) = (VecDeque::new(), VecDeque::new());
-        EventScan { folder: self.folder.clone(), request, pieces, files, file: None, ready, rows_read: 0 }
+        let (folder, lease) = (self.folder.clone(), self.lease.clone());
+        EventScan { folder, request, pieces, files, file: None, ready, rows_read: 0, _lease: lease }
     }
 }
 
@@ -98,6 +104,8 @@ pub struct EventScan {
     ready: VecDeque<Scanned>,
     /// rows of the pages that were read
     rows_read: usize,
+    /// keeps the files of the manifest where they are
+    _lease: Arc<Lease>,
 }
 
 /// A sealed file that is being read.

@@ -10,6 +10,8 @@ use crate::place::shard_of;
 /// Keys of one view.
 pub(super) struct AskedKeys<'k> {
     numbers: HashMap<&'k [u8], u32>,
+    /// by number
+    keys: Vec<&'k [u8]>,
     /// by bucket: its first number; then the number of keys
     bucket_starts: Vec<u32>,
     /// by number: where its rows start; then how many rows there are
@@ -33,15 +35,24 @@ impl<'k> AskedKeys<'k> {
         let (bucket_starts, places) = grouped(buckets.iter().map(|bucket| u32::from(*bucket)), SHARDS);
         let mut renumbered = vec![0; places.len()];
         places.iter().enumerate().for_each(|(number, first)| renumbered[*first as usize] = number as u32);
-        numbers.values_mut().for_each(|number| *number = renumbered[*number as usize]);
+        let mut by_number = vec![&[][..]; places.len()];
+        for (key, number) in &mut numbers {
+            *number = renumbered[*number as usize];
+            by_number[*number as usize] = key;
+        }
         let of_rows = of_rows.into_iter().map(|number| renumbered[number as usize]);
         let (row_starts, rows) = grouped(of_rows, buckets.len());
-        AskedKeys { numbers, bucket_starts, row_starts, rows }
+        AskedKeys { numbers, keys: by_number, bucket_starts, row_starts, rows }
     }
 
     /// The number of a key; None: nobody asks for it.
     pub(super) fn number(&self, key: &[u8]) -> Option<u32> {
         self.numbers.get(key).copied()
+    }
+
+    /// A key by its number.
+    pub(super) fn key(&self, number: u32) -> &'k [u8] {
+        self.keys[number as usize]
     }
 
     /// The numbers of the keys in some buckets.

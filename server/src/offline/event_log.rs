@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use tidemill_features::read::Missing;
 use tidemill_features::stream::EventBatch;
 
 use crate::failure::Failure;
@@ -41,6 +42,10 @@ pub trait EventLog: Sync {
         range: &FileRange<'_>,
         visit: &mut dyn FnMut(Located) -> Result<(), Failure>,
     ) -> Result<(), Failure>;
+
+    /// Where events of a key may be missing, because the log was cut; by the view's place in the registry. To be asked after the
+    /// log was read.
+    fn missing(&self, view: usize, key: &[u8]) -> Option<Missing>;
 
     /// Events of some sources that are in no file yet, in the order of the log.
     fn read_rest(

@@ -115,7 +115,8 @@ impl Replay<'_> {
             if plan.dedup.is_some() {
                 of_key.sort_by_key(|event| events.log_order(*event));
             }
-            let mut builder = TimelineBuilder::new(plan);
+            let missing = self.log.missing(gathered.read.view, gathered.keys.key(number));
+            let mut builder = TimelineBuilder::without(plan, missing);
             for event in of_key {
                 let (incoming, visible_from) = events.get(event);
                 builder.push(&incoming, visible_from).map_err(broken)?;

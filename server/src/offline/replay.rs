@@ -11,10 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tidemill_features::definitions::{Registry, Source, Stream, View};
-use tidemill_features::read::{Answer, Status};
+use tidemill_features::read::Answer;
 use tidemill_features::service::{Derivation, Keys, ReadPlan, ViewRead, encode_keys};
 use tidemill_features::stream::Prepared;
-use tidemill_features::value::Value;
 
 use super::Visibility;
 use super::asked::AskedKeys;
@@ -79,7 +78,7 @@ impl Replay<'_> {
         let sight = Sight::new(visibility);
         self.gather(&mut gathered, &mut tables, &sight)?;
         let slots: Vec<Mutex<Vec<Answer>>> =
-            (0..plan.slots).map(|_| Mutex::new(vec![unanswered(); keys.rows])).collect();
+            (0..plan.slots).map(|_| Mutex::new(vec![Answer::unanswered(); keys.rows])).collect();
         let wanted = Wanted { keys, times, until: sight.until(times), sight };
         for gathered in &gathered {
             self.read_view(gathered, &tables, &wanted, &slots)?;
@@ -114,7 +113,7 @@ impl Replay<'_> {
         for table in gathered.iter().flat_map(|gathered| &gathered.view.plan.joins).flat_map(|joins| &joins.tables) {
             if let Some(at) = self.registry.view(&table.view) {
                 let view = &self.registry.views[at];
-                tables.insert(table.view.clone(), TableRows::new(&view.name, &view.plan));
+                tables.insert(table.view.clone(), TableRows::new(at, &view.name, &view.plan, self.log));
             }
         }
         tables
@@ -211,9 +210,4 @@ impl Replay<'_> {
             false => Ok(()),
         }
     }
-}
-
-/// What a row has before it is read.
-fn unanswered() -> Answer {
-    Answer { value: Value::Null, status: Status::Error, newest: None, capped: false }
 }

@@ -10,12 +10,16 @@ use tidemill_features::read::{ReadError, Tables, Timeline, TimelineBuilder};
 use tidemill_features::stream::encode_key;
 use tidemill_features::value::Value;
 
+use super::event_log::EventLog;
 use super::pile::{Piled, put_event, read_event};
 use crate::failure::Failure;
 use crate::limits::TABLE_BYTES_MAX;
 
 /// The rows of one table by key.
 pub(super) struct TableRows<'r> {
+    /// place of its view in the registry
+    view: usize,
+    log: &'r dyn EventLog,
     plan: &'r Plan,
     name: &'r str,
     bytes: Vec<u8>,
@@ -24,8 +28,8 @@ pub(super) struct TableRows<'r> {
 }
 
 impl<'r> TableRows<'r> {
-    pub(super) fn new(name: &'r str, plan: &'r Plan) -> Self {
-        TableRows { plan, name, bytes: Vec::new(), starts: HashMap::new() }
+    pub(super) fn new(view: usize, name: &'r str, plan: &'r Plan, log: &'r dyn EventLog) -> Self {
+        TableRows { view, log, plan, name, bytes: Vec::new(), starts: HashMap::new() }
     }
 
     /// Takes the next row in.
@@ -45,12 +49,15 @@ impl<'r> TableRows<'r> {
     }
 
     fn timeline(&self, key: &[u8]) -> Result<Option<Timeline<'_>>, Damaged> {
-        let Some(starts) = self.starts.get(key) else { return Ok(None) };
+        let (starts, missing) = (self.starts.get(key), self.log.missing(self.view, key));
+        if starts.is_none() && missing.is_none() {
+            return Ok(None);
+        }
         let read = |start: &usize| read_event(self.plan, &mut Cursor::new(&self.bytes[*start..]));
-        let mut rows = starts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let mut rows = starts.into_iter().flatten().map(read).collect::<Result<Vec<_>, _>>()?;
         // What became of a row is decided in the order of the log.
         rows.sort_by_key(|row| (row.place, row.event.order.offset));
-        let mut builder = TimelineBuilder::new(self.plan);
+        let mut builder = TimelineBuilder::without(self.plan, missing);
         for row in &rows {
             builder.push(&row.event, row.visible_from)?;
         }

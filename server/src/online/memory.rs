@@ -89,6 +89,11 @@ impl Memory {
         self.state.read()
     }
 
+    /// The same where the caller may have it open already; it does not wait for a writer that waits.
+    pub fn read_again(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read_recursive()
+    }
+
     /// Publishes a change.
     pub fn publish(&self, updates: Updates) {
         self.publish_noted(updates, || {});

@@ -4,6 +4,7 @@ use tidemill_features::definitions::DefinitionFile;
 use tidemill_features::value::DataType;
 use tidemill_proto::v1;
 
+use super::cut;
 use super::explain::{Explained, Explanation, explain as explain_value};
 use super::get::{Answers, Positions};
 use super::wire::{self, NO_TIME};
@@ -12,6 +13,7 @@ use crate::components::Server;
 use crate::failure::Failure;
 use crate::ingest::{Unfinished, history_rows};
 use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
+use crate::online::State;
 
 fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
     match as_of {
@@ -34,6 +36,7 @@ pub fn get(server: &Server, request: &v1::GetRequest) -> Result<v1::GetResponse,
         positions: positions(server, &answers),
         definition_hash: format!("{:016x}", server.registry.hash),
         stale: answers.stale.clone(),
+        unanswered: unanswered(server, &answers).into_iter().collect(),
         arrow: Default::default(),
     };
     if request.encoding() == v1::Encoding::Arrow {
@@ -41,6 +44,18 @@ pub fn get(server: &Server, request: &v1::GetRequest) -> Result<v1::GetResponse,
         response.columns.clear();
     }
     Ok(response)
+}
+
+/// Which features have values that nobody can know, and why.
+pub(super) fn unanswered(server: &Server, answers: &Answers) -> Option<v1::Unanswered> {
+    let columns = cut::unanswered(&answers.columns);
+    if columns.is_empty() {
+        return None;
+    }
+    let sources: Vec<usize> = answers.plan.sources.iter().copied().collect();
+    let message = cut::why(&server.reader, &sources).unwrap_or_else(|failure| failure.to_string());
+    let features = columns.iter().map(|at| answers.plan.columns[*at].0.clone()).collect();
+    Some(v1::Unanswered { code: cut::CODE.to_string(), message, features })
 }
 
 fn columns(answers: &Answers, value_times: bool) -> Vec<v1::Column> {
@@ -228,5 +243,32 @@ pub fn status(server: &Server) -> v1::StatusResponse {
         definition_hash: format!("{:016x}", server.registry.hash),
         version: env!("CARGO_PKG_VERSION").to_string(),
         row_errors: state.row_errors,
+        log: log_status(server, &state),
     }
+}
+
+/// The log in numbers; None where it cannot be looked at just now.
+fn log_status(server: &Server, state: &State) -> Option<v1::LogStatus> {
+    let log = crate::log::summary(&server.log_folder).ok()?;
+    let gone = log.cut.sources.values();
+    let cut_events: u64 = gone.clone().map(|gone| gone.events).sum();
+    // Sources that are not declared now count where they are sealed.
+    let taken: u64 = state.sources.iter().map(|ledger| ledger.accepted).sum();
+    let held_back = server.ingest.held_back.lock().clone();
+    Some(v1::LogStatus {
+        segments: log.segments,
+        pieces: log.pieces.len() as u64,
+        files: log.pieces.iter().map(|piece| piece.files).sum(),
+        bytes: log.bytes(),
+        events: taken.saturating_sub(cut_events).max(log.sealed_events()),
+        oldest_event: log.oldest_event().unwrap_or(NO_TIME),
+        cut_events,
+        cut_to: gone.filter_map(|gone| gone.times).map(|(_, newest)| newest).max().unwrap_or(NO_TIME),
+        held_back: held_back.map(|held| v1::HeldBack {
+            view: held.view,
+            reason: held.reason,
+            pieces: held.pieces,
+            bytes: held.bytes,
+        }),
+    })
 }

@@ -7,6 +7,7 @@ use tidemill_proto::v1;
 
 use super::training::Job;
 use crate::failure::{Failure, shortened};
+use crate::ingest::parts_of;
 
 /// Pause between two looks at a build.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -20,6 +21,7 @@ impl Job<'_> {
             let near = nearest(name, fed().map(|view| view.name.as_str()));
             return Err(Failure::unknown("E3060", format!("no view `{}` with a source", shortened(name)), near));
         };
+        self.check_log(view)?;
         let build = self.server.ingest.builds.rebuild(registry, view)?;
         let source = registry.views[view].stream.as_ref().map_or(0, |stream| stream.source);
         loop {
@@ -40,5 +42,23 @@ impl Job<'_> {
             }
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// The state of a view knows of events that retention has cut since; one that is derived anew would not.
+    fn check_log(&self, view: usize) -> Result<(), Failure> {
+        let registry = &self.server.registry;
+        let cut = self.server.reader.past.cut()?;
+        for part in parts_of(registry, view) {
+            let Some(stream) = &registry.views[part].stream else { continue };
+            let source = &registry.sources[stream.source].name;
+            if let Some(gone) = cut.of(source) {
+                let message = format!(
+                    "retention has cut {} events of `{source}` off the event log, which the state of view `{}` has seen; it stays as it is",
+                    gone.events, registry.views[view].name
+                );
+                return Err(Failure::invalid("E3062", message));
+            }
+        }
+        Ok(())
     }
 }

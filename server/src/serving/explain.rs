@@ -116,13 +116,18 @@ fn of_feature(reader: &Reader, id: OutputId, mut answers: Answers, keys: &Keys) 
     let request = moment.request_body(&answers.plan.views[0], keys, 0);
     let context = Context { tables: &tables, request: request.as_deref().map(|body| (answers.read_time, body)) };
     let source = view.stream.as_ref().map_or(0, |stream| stream.source);
-    let (recomputed, counted, excluded) = reader.past.with_history(id.view, &batches, |history, prepared, fates| {
-        let recomputed = history.read(&context, &[id.output], answers.read_time)?.remove(0);
-        let counted: HashSet<usize> = history.counted(&context, id.output, answers.read_time)?.into_iter().collect();
-        let wanted = Wanted { plan, feature, source, time: answers.read_time, counted };
-        let (counted, excluded) = wanted.sort_out(history, prepared, fates)?;
-        Ok((recomputed, counted, excluded))
-    })?;
+    let (recomputed, counted, excluded) =
+        reader.past.with_history((id.view, &key), &batches, |history, prepared, fates| {
+            let recomputed = history.read(&context, &[id.output], answers.read_time)?.remove(0);
+            let counted: HashSet<usize> =
+                history.counted(&context, id.output, answers.read_time)?.into_iter().collect();
+            let wanted = Wanted { plan, feature, source, time: answers.read_time, counted };
+            let (counted, excluded) = wanted.sort_out(history, prepared, fates)?;
+            Ok((recomputed, counted, excluded))
+        })?;
+    if recomputed.is_unanswered() {
+        return Err(Failure::invalid("E2041", super::cut::why(reader, &[source])?));
+    }
     let bit_identical = recomputed.value.same(&answer.value) && recomputed.status == answer.status;
     let (counted_total, excluded_total) = (counted.len() as u64, excluded.len() as u64);
     Ok(Explanation {

@@ -148,8 +148,12 @@ fn answers_json(server: &Server, answers: &Answers, keys: &Keys) -> Json {
             positions.entry(server.registry.sources[*source as usize].name.clone()).or_insert_with(|| json!({}));
         of_source[partition.to_string()] = json!(next);
     }
-    json!({ "rows": rows, "as_of": rfc3339(answers.read_time), "positions": positions, "stale": answers.stale,
-            "definition_hash": format!("{:016x}", server.registry.hash) })
+    let mut json = json!({ "rows": rows, "as_of": rfc3339(answers.read_time), "positions": positions,
+            "stale": answers.stale, "definition_hash": format!("{:016x}", server.registry.hash) });
+    if let Some(why) = answer::unanswered(server, answers) {
+        json["unanswered"] = json!([{ "code": why.code, "message": why.message, "features": why.features }]);
+    }
+    json
 }
 
 #[derive(Deserialize)]
@@ -294,6 +298,14 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
             "newest_event": time(view.newest_event), "bytes": view.bytes, "state": view.state, "built": view.built }),
         );
     }
+    let log = status.log.as_ref().map(|log| {
+        let held = log.held_back.as_ref().map(
+            |held| json!({ "view": held.view, "reason": held.reason, "pieces": held.pieces, "bytes": held.bytes }),
+        );
+        json!({ "segments": log.segments, "pieces": log.pieces, "files": log.files, "bytes": log.bytes,
+                "events": log.events, "oldest_event": time(log.oldest_event), "cut_events": log.cut_events,
+                "cut_to": time(log.cut_to), "held_back": held })
+    });
     json!({ "ready": status.ready, "sources": sources, "views": views, "definition_hash": status.definition_hash,
-            "version": status.version, "row_errors": status.row_errors })
+            "version": status.version, "row_errors": status.row_errors, "log": log })
 }

@@ -1,6 +1,7 @@
 //! The event log as replays read it: sealed files, and the frames behind them.
 
 use tidemill_features::definitions::Registry;
+use tidemill_features::read::Missing;
 
 use super::get::Positions;
 use super::past::Past;
@@ -49,6 +50,10 @@ impl EventLog for LoggedEvents<'_> {
             visit(Located { batch: scanned.batch, places: scanned.places })?;
         }
         Ok(())
+    }
+
+    fn missing(&self, view: usize, key: &[u8]) -> Option<Missing> {
+        self.past.missing(view, key)
     }
 
     fn read_rest(

@@ -10,6 +10,7 @@ pub mod api;
 pub mod arrow;
 mod backfill;
 pub mod connection;
+mod cut;
 pub mod door;
 pub mod explain;
 pub mod get;

@@ -5,14 +5,15 @@
 
 use std::cell::Cell;
 
-use tidemill_features::read::{Answer, Context, ReadError, Status, Stored, read_view};
+use tidemill_features::definitions::View;
+use tidemill_features::read::{Answer, Context, ReadError, Stored, read_view};
 use tidemill_features::service::{Derivation, EncodedKeys, Keys, ReadPlan, RequestRows, ViewRead, encode_keys};
 use tidemill_features::stream::Prepared;
-use tidemill_features::value::Value;
 
 use super::get::{Positions, Reader, pick};
 use super::tables::StoredTables;
 use crate::failure::Failure;
+use crate::ingest::may_miss;
 use crate::online::State;
 
 /// What one request is answered by.
@@ -48,8 +49,9 @@ impl<'r> Moment<'r> {
         let mut beyond = Vec::new();
         let mut answers = Vec::new();
         for (at, view) in plan.views.iter().enumerate() {
-            let plan = &self.reader.registry.views[view.view].plan;
-            let tables = StoredTables { state, registry: &self.reader.registry, places: &self.reader.tables };
+            let definition = &self.reader.registry.views[view.view];
+            let (registry, begun) = (&self.reader.registry, &*self.reader.past.begun);
+            let tables = StoredTables { state, registry, begun, places: &self.reader.tables };
             let request = self.request_rows(view, keys);
             let prepared = request.as_ref().and_then(|rows| self.prepare(rows));
             // Of a view that is being built there is no record yet.
@@ -60,23 +62,15 @@ impl<'r> Moment<'r> {
                 let context = Context { tables: &tables, request: body.map(|body| (self.time, body)) };
                 let nodes = state.chunks(view.view, key);
                 let stored = Stored { record: state.record(view.view, key), nodes: &nodes };
-                let read = match is_complete {
-                    true => read_view(plan, stored, &context, &view.features, self.time, &mut answers),
-                    false => Err(ReadError::BeyondRecord),
+                let damaged =
+                    |_| Failure::internal("E2020", "a record is damaged; the next start derives it from the log");
+                let is_whole = match is_complete {
+                    true => self.read_record(definition, stored, &context, &view.features, &mut answers),
+                    false => Ok(false),
                 };
-                match read {
-                    Ok(()) => {}
-                    Err(ReadError::BeyondRecord) => {
-                        beyond.push((at, row));
-                        answers.clear();
-                        answers.resize(view.features.len(), unanswered());
-                    }
-                    Err(ReadError::Damaged(_)) => {
-                        return Err(Failure::internal(
-                            "E2020",
-                            "a record is damaged; the next start derives it from the log",
-                        ));
-                    }
+                if !is_whole.map_err(damaged)? {
+                    answers.resize(view.features.len(), Answer::unanswered());
+                    beyond.push((at, row));
                 }
                 for (slot, answer) in view.slots.iter().zip(answers.drain(..)) {
                     slots[*slot].push(answer);
@@ -84,6 +78,41 @@ impl<'r> Moment<'r> {
             }
         }
         Ok(beyond)
+    }
+
+    /// Reads what a record answers. False: not all of it.
+    fn read_record(
+        &self,
+        view: &View,
+        stored: Stored<'_>,
+        context: &Context<'_>,
+        features: &[usize],
+        answers: &mut Vec<Answer>,
+    ) -> Result<bool, ReadError> {
+        // What a view never saw, because the log had been cut before it was built, its records do not know.
+        let missing = self.reader.past.begun.of(view);
+        let misses = |feature: &usize| {
+            let feature = &view.plan.features[*feature];
+            missing.as_ref().is_some_and(|missing| may_miss(view, feature, self.time, missing))
+        };
+        if !features.iter().any(misses) {
+            match read_view(&view.plan, stored, context, features, self.time, answers) {
+                Err(ReadError::BeyondRecord) => answers.clear(),
+                other => return other.map(|()| true),
+            }
+        }
+        // One by one: what the record still answers must not depend on a log that may have been cut.
+        for feature in features {
+            let read = match misses(feature) {
+                true => Err(ReadError::BeyondRecord),
+                false => read_view(&view.plan, stored, context, &[*feature], self.time, answers),
+            };
+            match read {
+                Err(ReadError::BeyondRecord) => answers.push(Answer::unanswered()),
+                other => other?,
+            }
+        }
+        Ok(false)
     }
 
     /// Answers from the log what the records could not.
@@ -103,7 +132,9 @@ impl<'r> Moment<'r> {
             let answers =
                 past.read(view.view, &encoded[at][row], &view.features, self.time, request, self.positions)?;
             for (slot, answer) in view.slots.iter().zip(answers) {
-                slots[*slot][row] = answer;
+                if slots[*slot][row].is_unanswered() {
+                    slots[*slot][row] = answer;
+                }
             }
         }
         Ok(())
@@ -155,8 +186,4 @@ impl<'r> Moment<'r> {
         self.derive_all(Some(state), plan, keys, &mut slots)?;
         Ok(pick(&plan.outputs, slots).into_iter().flatten().collect())
     }
-}
-
-fn unanswered() -> Answer {
-    Answer { value: Value::Null, status: Status::Error, newest: None, capped: false }
 }

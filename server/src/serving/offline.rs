@@ -85,6 +85,7 @@ fn verified_to_wire(verified: &Verified) -> VerifyResponse {
         sampled: verified.sampled,
         differences: verified.differences,
         outdated: verified.outdated,
+        beyond: verified.beyond,
         shown: verified.shown.iter().map(difference_to_wire).collect(),
     }
 }

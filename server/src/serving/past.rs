@@ -1,9 +1,9 @@
 //! The past from the event log: what records no longer hold. Slow but exact: it walks over all events of the source.
 //!
 //! Decoded events of closed parts of the log stay in memory up to a limit, so that many questions about the past read the
-//! files once.
+//! files once. Where the log was cut, what is asked of an entity may depend on events that are gone; then there is no answer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,37 +11,75 @@ use parking_lot::Mutex;
 use tidemill_features::codec::Cursor;
 use tidemill_features::definitions::Registry;
 use tidemill_features::expression::Column;
-use tidemill_features::read::{Answer, Context, History, ReadError, TableRows};
-use tidemill_features::record::Fate;
+use tidemill_features::read::{Answer, Context, History, Missing, ReadError, TableRows};
+use tidemill_features::record::{Fate, Outline};
 use tidemill_features::stream::{EventBatch, Prepared};
 use tidemill_features::value::Value;
 
 use super::get::Positions;
 use super::tables::LoggedTables;
 use crate::failure::Failure;
-use crate::ingest::fitted;
+use crate::ingest::{Begun, fitted};
 use crate::limits::HISTORY_CACHE_BYTES;
-use crate::log::{LogPlace, LogReader, SealedLog};
+use crate::log::{Cut, LogError, LogPlace, LogReader, SealedLog, cut_of};
+use crate::online::Memory;
 
 /// Reads of the past.
 pub struct Past {
     registry: Arc<Registry>,
+    memory: Arc<Memory>,
+    /// views that were built after some of the log had gone
+    pub begun: Arc<Begun>,
     folder: PathBuf,
-    cache: Mutex<Cache>,
+    /// by source
+    caches: Mutex<BTreeMap<usize, Cache>>,
 }
 
-/// Decoded batches from the front of the log on, in order.
+/// Decoded batches of one source from the front of the log on, in order.
 #[derive(Default)]
 struct Cache {
-    batches: VecDeque<(usize, Arc<EventBatch>)>,
+    batches: VecDeque<Arc<EventBatch>>,
     bytes: usize,
     through: LogPlace,
 }
 
 impl Past {
     /// Of the log in this folder.
-    pub fn new(registry: Arc<Registry>, folder: PathBuf) -> Self {
-        Past { registry, folder, cache: Mutex::default() }
+    pub fn new(registry: Arc<Registry>, memory: Arc<Memory>, begun: Arc<Begun>, folder: PathBuf) -> Self {
+        Past { registry, memory, begun, folder, caches: Mutex::default() }
+    }
+
+    /// What was cut off the log.
+    pub fn cut(&self) -> Result<Arc<Cut>, Failure> {
+        cut_of(&self.folder).map_err(|e| Failure::internal("E2021", e.to_string()))
+    }
+
+    /// Where events of an entity may be missing from the log. To be asked after the log was read: what is cut later is only
+    /// more. The state knows when each entity was first seen, so that younger ones miss nothing.
+    pub fn missing(&self, view: usize, key: &[u8]) -> Option<Missing> {
+        let view_at = view;
+        let view = &self.registry.views[view_at];
+        let source = &self.registry.sources[view.stream.as_ref()?.source].name;
+        let Ok(cut) = self.cut() else {
+            return Some(Missing::new(vec![(i64::MIN, i64::MAX)], i64::MAX, None));
+        };
+        let gone = cut.of(source)?;
+        // The gate may be open: lookups read the log with the state in hand.
+        let state = self.memory.read_again();
+        let outline = state.record(view_at, key).map(Outline::parse);
+        let oldest = match &outline {
+            None => None,
+            Some(Ok(outline)) => Some(outline.oldest),
+            Some(Err(_)) => Some(i64::MIN),
+        };
+        let missing = Missing::new(gone.ranges(), gone.arrival.unwrap_or(i64::MAX), oldest);
+        if self.begun.of(view).is_some() || !state.complete[view_at] {
+            // Its state does not know of what was gone before, or is not there yet.
+            return Some(missing);
+        }
+        oldest?;
+        // Rows of a table that say "nothing here" do not show in the oldest one.
+        if view.plan.table.is_some() { Some(missing) } else { missing.of_entity() }
     }
 
     /// Features of one entity at T, from its events before the positions.
@@ -57,7 +95,7 @@ impl Past {
         let batches = self.events_of(view, key, positions)?;
         let tables = LoggedTables::new(self, positions);
         let context = Context { tables: &tables, request };
-        self.with_history(view, &batches, |history, _, _| history.read(&context, features, time))
+        self.with_history((view, key), &batches, |history, _, _| history.read(&context, features, time))
     }
 
     /// The view that keeps the rows of a joined table.
@@ -68,23 +106,23 @@ impl Past {
     /// All rows of one key of a table, before the positions.
     pub(super) fn table_rows(&self, view: usize, key: &[u8], positions: &Positions) -> Result<TableRows, Failure> {
         let batches = self.events_of(view, key, positions)?;
-        self.with_history(view, &batches, |history, _, _| history.table_rows())
+        self.with_history((view, key), &batches, |history, _, _| history.table_rows())
     }
 
     /// Calls `then` with the history of an entity, its batches as the view sees them, and what became of their events.
     pub fn with_history<T>(
         &self,
-        view: usize,
+        (view_at, key): (usize, &[u8]),
         batches: &[EventBatch],
         then: impl FnOnce(&History<'_>, &[Prepared<'_>], &[Vec<Fate>]) -> Result<T, ReadError>,
     ) -> Result<T, Failure> {
-        let view = &self.registry.views[view];
+        let view = &self.registry.views[view_at];
         let mut prepared = Vec::with_capacity(batches.len());
         if let Some(stream) = &view.stream {
             let source = &self.registry.sources[stream.source];
             prepared.extend(batches.iter().map(|batch| Prepared::new(view, stream, source, batch)));
         }
-        let mut history = History::new(&view.plan);
+        let mut history = History::without(&view.plan, self.missing(view_at, key));
         let mut fates = Vec::with_capacity(batches.len());
         let judged = || -> Result<T, ReadError> {
             for (prepared, batch) in prepared.iter().zip(batches) {
@@ -130,7 +168,13 @@ impl Past {
         visit: &mut dyn FnMut(usize, EventBatch, LogPlace) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
-        let mut reader = LogReader::open(&self.folder, from).map_err(broken)?;
+        let names: Vec<&str> = sources.iter().map(|at| self.registry.sources[*at].name.as_str()).collect();
+        // A damaged file of another source does not matter.
+        let mut reader = LogReader::open(&self.folder, from).map_err(broken)?.of_sources(&names);
+        // What was sealed and cut since would be missed.
+        if from > LogPlace::default() && reader.place() > from {
+            return Err(broken(LogError::CutMeanwhile));
+        }
         while let Some(read) = reader.next_frame().map_err(broken)? {
             let mut frame = read.frame;
             let Some(of) = self.registry.source(&frame.source) else { continue };
@@ -164,9 +208,12 @@ impl Past {
         visit: &mut dyn FnMut(&EventBatch),
     ) -> Result<(), Failure> {
         let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
-        let mut cache = self.cache.lock();
-        cache.batches.iter().filter(|(of, _)| *of == source).for_each(|(_, batch)| visit(batch));
-        let mut reader = LogReader::open(&self.folder, cache.through).map_err(broken)?;
+        let mut caches = self.caches.lock();
+        let mut total: usize = caches.values().map(|cache| cache.bytes).sum();
+        let cache = caches.entry(source).or_default();
+        cache.batches.iter().for_each(|batch| visit(batch));
+        let reader = LogReader::open(&self.folder, cache.through).map_err(broken)?;
+        let mut reader = reader.of_sources(&[&self.registry.sources[source].name]);
         let mut keep = true;
         while let Some(read) = reader.next_frame().map_err(broken)? {
             let mut frame = read.frame;
@@ -175,15 +222,16 @@ impl Past {
                 if frame.first_offset + frame.consumed > applied {
                     break;
                 }
-                fitted(&mut frame, &self.registry.sources[of]);
-                keep &= cache.bytes < HISTORY_CACHE_BYTES;
-                for batch in frame.batches {
-                    if of == source {
+                if of == source {
+                    fitted(&mut frame, &self.registry.sources[of]);
+                    keep &= total < HISTORY_CACHE_BYTES;
+                    for batch in frame.batches {
                         visit(&batch);
-                    }
-                    if keep {
-                        cache.bytes += batch.columns.iter().map(Column::bytes).sum::<usize>() + batch.len() * 24;
-                        cache.batches.push_back((of, Arc::new(batch)));
+                        if keep {
+                            let bytes = batch.columns.iter().map(Column::bytes).sum::<usize>() + batch.len() * 24;
+                            (cache.bytes, total) = (cache.bytes + bytes, total + bytes);
+                            cache.batches.push_back(Arc::new(batch));
+                        }
                     }
                 }
             }

@@ -19,6 +19,9 @@ use tidemill_features::value::{DataType, Value};
 use super::get::Answers;
 use crate::limits::{SAMPLE_QUEUE, SAMPLE_SEGMENT_BYTES, SAMPLE_SEGMENTS};
 
+/// Bytes of a file that are read to look at its first answer.
+const OLDEST_BYTES: usize = 1 << 20;
+
 /// One answer as it was served: for one key, at one T.
 #[derive(Debug)]
 pub struct Sampled {
@@ -202,6 +205,16 @@ pub fn newest(folder: &Path, count: usize) -> std::io::Result<Vec<Sampled>> {
         }
     }
     Ok(found)
+}
+
+/// The time of the oldest answer that is kept.
+pub fn oldest(folder: &Path) -> Option<i64> {
+    let first = segments(folder).ok()?.into_iter().find_map(|(_, path)| {
+        let mut bytes = vec![0; OLDEST_BYTES];
+        let read = File::open(path).ok()?.read(&mut bytes).ok()?;
+        decode(record(&bytes[..read])?.0).ok()
+    });
+    first.map(|sampled| sampled.time)
 }
 
 /// The next record and what follows it.

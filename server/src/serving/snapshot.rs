@@ -21,7 +21,7 @@ use tidemill_features::value::{DataType, Value};
 use tidemill_proto::v1;
 
 use super::get::Positions;
-use super::training::{Job, Progress, absolute, rows_at_once};
+use super::training::{Job, Progress, absolute, count_unanswered, rows_at_once};
 use crate::columnar::{array, arrow_type};
 use crate::failure::Failure;
 use crate::offline::training_set::{FeatureColumn, Layout, TrainingSet};
@@ -51,6 +51,7 @@ impl Job<'_> {
         std::fs::create_dir_all(&out).map_err(named)?;
         let parts = self.parts(request)?;
         let last = last_manifest(&self.server.registry, &out)?;
+        let mut notes = Vec::new();
         let rows_total = parts.iter().map(|part| part.keys.len() as u64).sum();
         let (mut entries, mut files, mut rows, mut looked_at) = (Map::new(), Vec::new(), 0, 0);
         for part in &parts {
@@ -65,6 +66,7 @@ impl Job<'_> {
             rows += entry["rows"].as_u64().unwrap_or(0);
             let named = entry["files"].as_array().into_iter().flatten().filter_map(Json::as_str);
             files.extend(named.map(|file| out.join(file).display().to_string()));
+            notes.extend(entry["notes"].as_array().into_iter().flatten().filter_map(Json::as_str).map(str::to_string));
             entries.insert(part.view.name.clone(), entry);
         }
         let manifest = json!({
@@ -74,7 +76,7 @@ impl Job<'_> {
         });
         commit(&out, &manifest).map_err(named)?;
         remove_older(&out, &[&manifest, &Json::Object(last)]);
-        Ok(v1::JobResult { rows, files, manifest: out.join(MANIFEST).display().to_string() })
+        Ok(v1::JobResult { rows, files, manifest: out.join(MANIFEST).display().to_string(), notes })
     }
 
     /// The views of a snapshot with the keys that they have, all of one moment.
@@ -146,13 +148,14 @@ impl Job<'_> {
             ..Layout::default()
         };
         let mut set = TrainingSet::create(&folder, schema.clone(), &columns, layout)?;
-        let mut first = 0;
+        let (mut first, mut unanswered) = (0, vec![0; columns.len()]);
         for encoded in part.keys.chunks(rows_at_once(&part.plan)) {
             let keys = decoded(part.view, encoded)
                 .map_err(|_| Failure::internal("E2020", "a key of the state cannot be decoded"))?;
             let times = vec![part.time; encoded.len()];
             let given = Keys { columns: keys, request: Vec::new(), rows: encoded.len() };
             let answers = self.replay(&part.plan, (&given, &times), &Visibility::EventTime, &part.positions)?;
+            count_unanswered(&answers, &mut unanswered);
             let (rows, answers) = self.found(part, &schema, &given, answers)?;
             let features: Vec<FeatureColumn<'_>> = columns
                 .iter()
@@ -164,8 +167,9 @@ impl Job<'_> {
             progress(first);
         }
         let head = json!({ "view": part.view.name, "made_from": identity });
-        let Json::Object(head) = head else { return Err(Failure::internal("E3047", "a manifest is an object")) };
+        let Json::Object(mut head) = head else { return Err(Failure::internal("E3047", "a manifest is an object")) };
         let made_from = head["made_from"].clone();
+        let notes = self.notes(&part.plan, &unanswered, &mut head)?;
         let written = set.finish(head)?;
         let relative = |path: &PathBuf| path.strip_prefix(out).unwrap_or(path).display().to_string();
         Ok(json!({
@@ -173,6 +177,7 @@ impl Job<'_> {
             "folder": relative(&folder),
             "files": written.files.iter().map(relative).collect::<Vec<_>>(),
             "made_from": made_from,
+            "notes": notes,
         }))
     }
 

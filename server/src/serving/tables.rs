@@ -12,6 +12,7 @@ use tidemill_features::value::Value;
 
 use super::get::Positions;
 use super::past::Past;
+use crate::ingest::Begun;
 use crate::online::State;
 
 /// The views that keep the rows of joined tables, by name.
@@ -27,12 +28,17 @@ pub(super) fn table_places(registry: &Registry) -> TablePlaces {
 pub(super) struct StoredTables<'s> {
     pub state: &'s State,
     pub registry: &'s Registry,
+    pub begun: &'s Begun,
     pub places: &'s TablePlaces,
 }
 
 impl Tables for StoredTables<'_> {
     fn row(&self, table: &JoinedTable, key: &Value<'_>, time: i64) -> Result<Option<Vec<Value<'static>>>, ReadError> {
         let at = *self.places.get(&table.view).ok_or(Damaged)?;
+        // The newest row may be one that the state never saw: the log has to tell.
+        if self.begun.of(&self.registry.views[at]).is_some_and(|missing| missing.is_in(None, time)) {
+            return Err(ReadError::BeyondRecord);
+        }
         let Some(key) = encode_key([key.borrowed()]) else { return Ok(None) };
         let nodes = self.state.chunks(at, &key);
         let stored = Stored { record: self.state.record(at, &key), nodes: &nodes };
@@ -59,11 +65,11 @@ impl Tables for LoggedTables<'_> {
         let Some(key) = encode_key([key.borrowed()]) else { return Ok(None) };
         let mut rows = self.rows.borrow_mut();
         if let Some(known) = rows.get(&(at, key.clone())) {
-            return Ok(known.before(time));
+            return known.before(time);
         }
         let read = self.past.table_rows(at, &key, self.positions).map_err(|_| Damaged)?;
         let found = read.before(time);
         rows.insert((at, key), read);
-        Ok(found)
+        found
     }
 }

@@ -63,13 +63,14 @@ impl Job<'_> {
         let layout = self.layout(request, &path, time)?;
         let mut spine = Spine::open(&path, &wanted)?;
         let mut set = TrainingSet::create(&out, spine.schema(), &names, layout)?;
-        let mut done = 0;
+        let (mut done, mut unanswered) = (0, vec![0; names.len()]);
         loop {
             let parts = next_parts(&mut spine, rows_at_once(&reading.plan))?;
             if parts.is_empty() {
                 break;
             }
             let columns = self.read(&reading, &parts)?;
+            count_unanswered(&columns, &mut unanswered);
             let mut from = 0;
             for rows in &parts {
                 let to = from + rows.times.len();
@@ -86,12 +87,35 @@ impl Job<'_> {
             done += from as u64;
             progress(done, 0);
         }
-        let written = set.finish(self.manifest(&reading, request))?;
+        let mut head = self.manifest(&reading, request);
+        let notes = self.notes(&reading.plan, &unanswered, &mut head)?;
+        let written = set.finish(head)?;
         Ok(v1::JobResult {
             rows: written.rows,
             files: written.files.iter().map(|file| file.display().to_string()).collect(),
             manifest: written.manifest.display().to_string(),
+            notes,
         })
+    }
+
+    /// What is said of values that nobody can know, in the manifest and to the caller. `unanswered` counts them by column.
+    pub(super) fn notes(
+        &self,
+        plan: &ReadPlan,
+        unanswered: &[u64],
+        head: &mut Map<String, Json>,
+    ) -> Result<Vec<String>, Failure> {
+        let counts = plan.columns.iter().zip(unanswered).filter(|(_, count)| **count > 0);
+        let counts: Map<String, Json> = counts.map(|((name, _), count)| (name.clone(), json!(count))).collect();
+        if counts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sources: Vec<usize> = plan.sources.iter().copied().collect();
+        let values: u64 = unanswered.iter().sum();
+        let why = super::cut::why(&self.server.reader, &sources)?;
+        let note = format!("E3050: {values} values are null because nobody can know them: {why}");
+        head.insert("unanswered".into(), json!({ "code": "E3050", "why": why, "values": counts }));
+        Ok(vec![note])
     }
 
     fn reading(
@@ -259,6 +283,13 @@ fn together<'c>(mut columns: impl ExactSizeIterator<Item = (&'c Column, usize)>)
         return column.clone();
     }
     Column::Values(columns.flat_map(|(column, rows)| (0..rows).map(|row| column.value(row).into_owned())).collect())
+}
+
+/// Adds up, by column, how many values nobody can know.
+pub(super) fn count_unanswered(columns: &[Vec<Answer>], counts: &mut [u64]) {
+    for (column, count) in columns.iter().zip(counts) {
+        *count += column.iter().filter(|answer| answer.is_unanswered()).count() as u64;
+    }
 }
 
 /// How many rows of a plan are read at once: their answers are in memory together.

@@ -10,6 +10,7 @@ use tidemill::offline::{CommitTimes, EventLog, FileRange, Located, Positions, Re
 use tidemill::place::{LogPlace, shard_of};
 use tidemill_features::definitions::Registry;
 use tidemill_features::expression::Column;
+use tidemill_features::read::Missing;
 use tidemill_features::service::{Keys, ReadPlan};
 use tidemill_features::stream::{EventBatch, encode_key};
 use tidemill_features::value::Value;
@@ -98,6 +99,10 @@ impl EventLog for Log<'_> {
             visit(Located { batch: picked(batch, &numbers, range.columns), places })?;
         }
         Ok(())
+    }
+
+    fn missing(&self, _: usize, _: &[u8]) -> Option<Missing> {
+        None
     }
 
     fn read_rest(

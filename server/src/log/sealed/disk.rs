@@ -84,6 +84,18 @@ impl NewFile {
     }
 }
 
+/// Removes a sealed file. One that is gone already is no error.
+pub(in crate::log) fn remove_sealed(folder: &Path, name: &str) -> Result<(), LogError> {
+    let path = folder.join(name);
+    if let Some(checked) = CHECKED.lock().as_mut() {
+        checked.remove(&path);
+    }
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error(&path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// All bytes of a file, if they are what the manifest says. None: there is no such file.
 pub(super) fn read_whole(folder: &Path, file: &SealedFile) -> Result<Option<Bytes>, LogError> {
     let path = folder.join(&file.path);

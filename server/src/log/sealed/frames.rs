@@ -1,11 +1,17 @@
 //! Frames of a sealed piece, put together again in the order of the log.
+//!
+//! The events of a piece are sorted by entity, so those of a frame lie anywhere in it. A piece that was compacted is read in
+//! slices of the log, each as large as what was sealed at once: each slice looks through all of the piece's files, and keeps its
+//! own events. So memory has a bound that does not depend on how large pieces are.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef};
+use bytes::Bytes;
 use tidemill_features::expression::Column;
 use tidemill_features::stream::EventBatch;
 
@@ -13,9 +19,30 @@ use super::disk::{damaged, read_whole};
 use super::frame_rows::{DeadRow, FrameRow, read_dead, read_frames};
 use super::manifest::{EventsFile, SealedPiece};
 use super::{ARRIVAL_TIME, OFFSET, POSITION, SEGMENT};
-use crate::columnar::{ParquetTable, TableRequest, column, picked};
-use crate::limits::{BATCH_ROWS, SEALED_GROUP_ROWS};
+use crate::columnar::{ParquetTable, TableRequest, column, joined, picked};
+use crate::limits::{BATCH_ROWS, SEAL_PIECE_BYTES, SEALED_GROUP_ROWS};
 use crate::log::{Frame, LogError, LogPlace, ReadFrame, SourceSchema};
+
+/// Which events are asked for. Frames and bad events come in any case.
+#[derive(Clone, Debug)]
+pub(in crate::log) enum Wanted {
+    /// all of them
+    All,
+    /// none
+    Nothing,
+    /// those of some sources, by name
+    Sources(Vec<String>),
+}
+
+impl Wanted {
+    fn is_of(&self, source: &str) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::Nothing => false,
+            Wanted::Sources(names) => names.iter().any(|name| name == source),
+        }
+    }
+}
 
 /// A piece that is being read, from a place on.
 pub(in crate::log) struct SealedFrames {
@@ -24,8 +51,14 @@ pub(in crate::log) struct SealedFrames {
     frames: VecDeque<FrameRow>,
     dead: VecDeque<DeadRow>,
     schemas: Vec<SourceSchema>,
-    /// by schema; None: it has no events, or they are not asked for
+    /// files of which events are still to come, with all of their bytes
+    files: Vec<(EventsFile, std::path::PathBuf, Bytes)>,
+    /// by schema; None: the slice has no events of it
     events: Vec<Option<Events>>,
+    /// where the next slice begins
+    loaded_to: LogPlace,
+    /// bytes of the log that a slice has
+    slice_bytes: u64,
     /// where the next piece begins
     to: LogPlace,
 }
@@ -48,7 +81,7 @@ impl SealedFrames {
         folder: &Path,
         piece: &SealedPiece,
         from: LogPlace,
-        with_events: bool,
+        wanted: &Wanted,
     ) -> Result<Option<SealedFrames>, LogError> {
         let path = folder.join(&piece.frames.path);
         let Some(frames) = read_frames(folder, &piece.frames)? else { return Ok(None) };
@@ -65,19 +98,51 @@ impl SealedFrames {
             frames: frames.into(),
             dead: dead.into(),
             schemas,
+            files: Vec::new(),
+            loaded_to: from,
+            slice_bytes: SEAL_PIECE_BYTES,
             to: piece.to(),
         };
         sealed.go_to(from)?;
-        if with_events {
-            for file in &piece.events {
-                let Some(mut events) = Events::read(folder, file, &sealed.schemas)? else { return Ok(None) };
-                events.next = events.order.partition_point(|row| events.places[*row as usize] < from);
-                sealed.events[file.schema] = Some(events);
+        for file in &piece.events {
+            if piece.schemas.get(file.schema).is_some_and(|schema| wanted.is_of(&schema.source)) {
+                let Some(bytes) = read_whole(folder, &file.file)? else { return Ok(None) };
+                sealed.files.push((file.clone(), folder.join(&file.file.path), bytes));
             }
-        } else {
-            sealed.frames.iter_mut().for_each(|frame| frame.events = 0);
         }
+        let others = sealed.frames.iter_mut().filter(|frame| !wanted.is_of(&frame.source));
+        others.for_each(|frame| frame.events = 0);
         Ok(Some(sealed))
+    }
+
+    /// Has fewer events in memory at once.
+    #[cfg(test)]
+    pub(in crate::log) fn with_slices_of(self, slice_bytes: u64) -> Self {
+        SealedFrames { slice_bytes, ..self }
+    }
+
+    /// Reads the events of the next frames.
+    fn load(&mut self) -> Result<(), LogError> {
+        let from = self.frames.front().map_or(self.to, |frame| frame.place);
+        let (mut bytes, mut until) = (0, self.to);
+        for frame in &self.frames {
+            if bytes >= self.slice_bytes {
+                until = frame.place;
+                break;
+            }
+            bytes += frame.end.saturating_sub(frame.place.offset);
+        }
+        self.loaded_to = until;
+        for (file, path, bytes) in &self.files {
+            self.events[file.schema] = None;
+            let fields = self.schemas.get(file.schema).map_or(0, |schema| schema.fields.len());
+            let events = Events::read(bytes.clone(), fields, from..until).map_err(|what| damaged(path, what))?;
+            self.events[file.schema] = Some(events);
+        }
+        if until == self.to {
+            self.files.clear();
+        }
+        Ok(())
     }
 
     /// Where the next piece begins.
@@ -105,6 +170,9 @@ impl SealedFrames {
 
     /// The next frame; None at the end of the piece.
     pub(in crate::log) fn next_frame(&mut self) -> Result<Option<ReadFrame>, LogError> {
+        if self.frames.front().is_some_and(|frame| frame.events > 0 && frame.place >= self.loaded_to) {
+            self.load()?;
+        }
         let Some(row) = self.frames.pop_front() else { return Ok(None) };
         let broken = |what: &str| damaged(&self.path, what);
         let schema = self.schemas.get(row.schema as usize).ok_or_else(|| broken("a frame has no columns"))?;
@@ -138,32 +206,39 @@ impl SealedFrames {
 }
 
 impl Events {
-    fn read(folder: &Path, file: &EventsFile, schemas: &[SourceSchema]) -> Result<Option<Events>, LogError> {
-        let path = folder.join(&file.file.path);
-        let Some(bytes) = read_whole(folder, &file.file)? else { return Ok(None) };
-        let fields = schemas.get(file.schema).map_or(0, |schema| schema.fields.len());
+    /// The events of a file whose frames are in a range of the log. The first `fields` columns are the source's.
+    fn read(bytes: Bytes, fields: usize, range: Range<LogPlace>) -> Result<Events, String> {
         let request = TableRequest { columns: None, within: None, batch_rows: SEALED_GROUP_ROWS };
-        let read = || {
-            let table = ParquetTable::in_memory(bytes, &request)?;
-            let names = table.names();
-            let mut columns = table.rest()?;
-            let at = |name: &str| names.iter().position(|own| own == name).ok_or(format!("it has no `{name}`"));
-            let integers = |name: &str| -> Result<Vec<u64>, String> {
-                let array =
-                    columns[at(name)?].as_primitive_opt::<Int64Type>().ok_or(format!("`{name}` is no number"))?;
-                Ok(array.values().iter().map(|value| *value as u64).collect())
+        let mut table = ParquetTable::in_memory(bytes, &request)?;
+        let names = table.names();
+        let at = |name: &str| names.iter().position(|own| own == name).ok_or(format!("it has no `{name}`"));
+        let [segment, position, offset] = [at(SEGMENT)?, at(POSITION)?, at(OFFSET)?];
+        let arrival = at(ARRIVAL_TIME)?;
+        let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::new(); fields];
+        let (mut offsets, mut arrivals, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(batch) = table.next_batch()? {
+            let integers = |at: usize| {
+                let array = batch.column(at).as_primitive_opt::<Int64Type>();
+                array.map(|array| array.values()).ok_or(format!("`{}` is no number", names[at]))
             };
-            let (segments, positions, offsets) = (integers(SEGMENT)?, integers(POSITION)?, integers(OFFSET)?);
-            let arrivals = columns[at(ARRIVAL_TIME)?].as_primitive_opt::<TimestampMicrosecondType>();
-            let arrivals = arrivals.ok_or("its arrivals are no times")?.values().to_vec();
-            let place = |(segment, offset): (u64, u64)| LogPlace { segment, offset };
-            let places: Vec<LogPlace> = segments.into_iter().zip(positions).map(place).collect();
-            let mut order: Vec<u32> = (0..offsets.len() as u32).collect();
-            order.sort_unstable_by_key(|row| (places[*row as usize], offsets[*row as usize]));
-            columns.truncate(fields);
-            Ok(Events { columns, offsets, arrivals, places, order, next: 0 })
-        };
-        read().map(Some).map_err(|what: String| damaged(&path, what))
+            let (segments, positions, of_batch) = (integers(segment)?, integers(position)?, integers(offset)?);
+            let known = batch.column(arrival).as_primitive_opt::<TimestampMicrosecondType>();
+            let known = known.ok_or("its arrivals are no times")?.values();
+            let place = |row: usize| LogPlace { segment: segments[row] as u64, offset: positions[row] as u64 };
+            let rows: Vec<u32> =
+                (0..batch.num_rows()).filter(|row| range.contains(&place(*row))).map(|row| row as u32).collect();
+            for (at, part) in parts.iter_mut().enumerate() {
+                let array = batch.columns().get(at).ok_or("it has too few columns")?;
+                part.push(if rows.len() == batch.num_rows() { array.clone() } else { picked(array, &rows)? });
+            }
+            places.extend(rows.iter().map(|row| place(*row as usize)));
+            offsets.extend(rows.iter().map(|row| of_batch[*row as usize] as u64));
+            arrivals.extend(rows.iter().map(|row| known[*row as usize]));
+        }
+        let mut order: Vec<u32> = (0..offsets.len() as u32).collect();
+        order.sort_unstable_by_key(|row| (places[*row as usize], offsets[*row as usize]));
+        let columns = if order.is_empty() { Ok(Vec::new()) } else { parts.iter().map(|part| joined(part)).collect() };
+        Ok(Events { columns: columns?, offsets, arrivals, places, order, next: 0 })
     }
 
     /// The next events of the frame at a place.

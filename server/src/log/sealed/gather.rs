@@ -83,6 +83,9 @@ impl<'k> Gathered<'k> {
         let stem = format!("{:020}-{:012}", self.from.segment, self.from.offset);
         let frames = write_frames(folder, format!("frames/{stem}.parquet"), &self.frames)?;
         let mut piece = SealedPiece::new(self.from, self.from, frames);
+        piece.log_bytes = self.frames.iter().map(|frame| frame.end - frame.place.offset).sum();
+        let accepted = || self.frames.iter().map(|frame| frame.accepted_at);
+        piece.accepted = accepted().min().zip(accepted().max());
         if !self.dead.is_empty() {
             piece.dead = Some(write_dead(folder, format!("dead/{stem}.parquet"), &self.dead)?);
         }

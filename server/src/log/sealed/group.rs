@@ -167,8 +167,8 @@ impl Group {
         }
         let (order, buckets) = self.sorted();
         let sorted_by = self.schema.fields.len();
-        let mut writer =
-            TableWriter::new(NewFile::create(folder, name)?, self.fields(), Some(sorted_by)).map_err(failed)?;
+        let mut writer = TableWriter::new(NewFile::create(folder, name)?, file_fields(&self.schema), Some(sorted_by))
+            .map_err(failed)?;
         let mut rest = order.as_slice();
         while !rest.is_empty() {
             if !go_on() {
@@ -185,14 +185,6 @@ impl Group {
         let times = || self.rows.iter().map(|row| row.time);
         let times = (times().min().unwrap_or(0), times().max().unwrap_or(0));
         Ok(Some(EventsFile { schema: 0, key, times, file }))
-    }
-
-    fn fields(&self) -> Vec<Field> {
-        let field = |(name, field): &(String, FieldType)| Field::new(name, arrow_type(&field.data_type), true);
-        let mut fields: Vec<Field> = self.schema.fields.iter().map(field).collect();
-        fields.extend([BUCKET, PARTITION, OFFSET, SEGMENT, POSITION].map(number));
-        fields.push(moment(ARRIVAL_TIME));
-        fields
     }
 
     /// The columns of a row group.
@@ -212,9 +204,18 @@ impl Group {
     }
 }
 
+/// The columns of a file: those of the source, then ours.
+pub(super) fn file_fields(schema: &SourceSchema) -> Vec<Field> {
+    let field = |(name, field): &(String, FieldType)| Field::new(name, arrow_type(&field.data_type), true);
+    let mut fields: Vec<Field> = schema.fields.iter().map(field).collect();
+    fields.extend([BUCKET, PARTITION, OFFSET, SEGMENT, POSITION].map(number));
+    fields.push(moment(ARRIVAL_TIME));
+    fields
+}
+
 /// How many rows the next row group has: it ends with the last bucket that it has all of, where that leaves half a group at
 /// least; smaller ones cost more than they save.
-fn group_length(rest: &[u32], bucket: impl Fn(&u32) -> u8) -> usize {
+pub(super) fn group_length<T>(rest: &[T], bucket: impl Fn(&T) -> u8) -> usize {
     if rest.len() <= SEALED_GROUP_ROWS {
         return rest.len();
     }

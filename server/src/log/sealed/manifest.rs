@@ -1,8 +1,9 @@
 //! The manifest: which files are the sealed part of the log. The only commit point: a file that it does not name does not
 //! count, and a segment is removed only after it names the files that replace it.
 //!
-//! One line of JSON for each piece of the log, from the front on without a gap, then one line with the format, the number of
-//! pieces and the checksum of all lines before. It is written anew each time, under a temporary name.
+//! One line of JSON with what was cut, if anything was; one for each piece of the log, from the front on without a gap; then one
+//! line with the format, the number of pieces and the checksum of all lines before. It is written anew each time, under a
+//! temporary name.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,16 +12,18 @@ use serde::{Deserialize, Serialize};
 use tidemill_features::definitions::parse_type;
 
 use super::disk::{NewFile, damaged, io_error};
-use crate::log::{LogError, LogPlace, SourceSchema};
+use crate::log::{Cut, LogError, LogPlace, SourceSchema};
 
 /// Name of the file in the folder of the log.
 pub(super) const MANIFEST: &str = "manifest.ndjson";
-/// Version of the format.
-const FORMAT: u32 = 1;
+/// Version of the format. The first one had no cut, and pieces without `log_bytes` and `accepted`.
+const FORMAT: u32 = 2;
 
 /// The sealed part of the log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::log) struct Manifest {
+    /// what is gone; the pieces begin where it ends
+    pub cut: Cut,
     /// ascending, each beginning where the one before ends
     pub pieces: Vec<SealedPiece>,
 }
@@ -43,6 +46,12 @@ pub(in crate::log) struct SealedPiece {
     pub events: Vec<EventsFile>,
     /// which offsets the frames hold
     pub positions: Vec<PositionRange>,
+    /// bytes that the frames have in a segment; 0: not known
+    #[serde(default)]
+    pub log_bytes: u64,
+    /// the server's clock when the first and the last frame were taken in
+    #[serde(default)]
+    pub accepted: Option<(i64, i64)>,
 }
 
 /// A file of the sealed log.
@@ -92,6 +101,13 @@ pub(in crate::log) struct PositionRange {
     pub to: u64,
 }
 
+/// The first line, where something was cut.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Front {
+    cut: Cut,
+}
+
 /// The last line.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,7 +120,17 @@ struct End {
 impl SealedPiece {
     pub fn new(from: LogPlace, to: LogPlace, frames: SealedFile) -> Self {
         let (from, to) = ((from.segment, from.offset), (to.segment, to.offset));
-        SealedPiece { from, to, frames, schemas: Vec::new(), dead: None, events: Vec::new(), positions: Vec::new() }
+        SealedPiece {
+            from,
+            to,
+            frames,
+            schemas: Vec::new(),
+            dead: None,
+            events: Vec::new(),
+            positions: Vec::new(),
+            log_bytes: 0,
+            accepted: None,
+        }
     }
 
     /// Its first frame.
@@ -162,14 +188,20 @@ impl Manifest {
         let body = text.strip_suffix('\n').ok_or_else(broken)?;
         let start = body.rfind('\n').map_or(0, |at| at + 1);
         let end: End = serde_json::from_str(&body[start..]).map_err(|_| broken())?;
-        if end.format != FORMAT {
-            return Err(damaged(path, format!("this version reads format {FORMAT}, not {}", end.format)));
+        if !(1..=FORMAT).contains(&end.format) {
+            return Err(damaged(path, format!("this version reads formats 1 to {FORMAT}, not {}", end.format)));
         }
         if crc32fast::hash(&bytes[..start]) != end.checksum {
             return Err(broken());
         }
-        let pieces: Result<Vec<SealedPiece>, _> = text[..start].lines().map(serde_json::from_str).collect();
-        let pieces = pieces.map_err(|error| damaged(path, error.to_string()))?;
+        let unreadable = |error: serde_json::Error| damaged(path, error.to_string());
+        let mut lines = text[..start].lines().peekable();
+        let cut = match lines.next_if(|line| line.starts_with("{\"cut\":")) {
+            Some(line) => serde_json::from_str::<Front>(line).map_err(unreadable)?.cut,
+            None => Cut::default(),
+        };
+        let pieces: Result<Vec<SealedPiece>, _> = lines.map(serde_json::from_str).collect();
+        let pieces = pieces.map_err(unreadable)?;
         let gap = pieces.windows(2).find(|pair| pair[0].to != pair[1].from);
         if let Some([before, _]) = gap {
             return Err(damaged(
@@ -183,13 +215,21 @@ impl Manifest {
         if pieces.last().is_some_and(|piece| piece.to.1 != 0) {
             return Err(damaged(path, "its last segment is not whole"));
         }
-        Ok(Manifest { pieces })
+        if cut.is_any() && pieces.first().map_or(cut.to().offset != 0, |piece| piece.from() != cut.to()) {
+            return Err(damaged(path, "it does not begin where the log was cut"));
+        }
+        Ok(Manifest { cut, pieces })
     }
 
     /// Makes this the manifest. When it returns, it is; when it fails, the old one still is or this one is.
     pub fn store(&self, folder: &Path) -> Result<(), LogError> {
         let path: PathBuf = folder.join(MANIFEST);
         let mut lines = Vec::new();
+        if self.cut.is_any() {
+            let front = Front { cut: self.cut.clone() };
+            serde_json::to_writer(&mut lines, &front).map_err(|e| io_error(&path)(e.into()))?;
+            lines.push(b'\n');
+        }
         for piece in &self.pieces {
             serde_json::to_writer(&mut lines, piece).map_err(|e| io_error(&path)(e.into()))?;
             lines.push(b'\n');
@@ -203,14 +243,14 @@ impl Manifest {
         Ok(())
     }
 
-    /// Where the sealed part begins, if there is one.
-    pub fn front(&self) -> Option<LogPlace> {
-        self.pieces.first().map(SealedPiece::from)
+    /// Where the log begins.
+    pub fn front(&self) -> LogPlace {
+        self.pieces.first().map_or(self.cut.to(), SealedPiece::from)
     }
 
     /// The number of the first segment that is not sealed.
     pub fn end_segment(&self) -> u64 {
-        self.pieces.last().map_or(0, |piece| piece.to().segment)
+        self.pieces.last().map_or(self.cut.to(), SealedPiece::to).segment
     }
 
     /// The piece that a place is in.

@@ -2,14 +2,18 @@
 //!
 //! `manifest` says which files count; `disk` writes and checks files. `gather` takes frames in, `group` sorts events into files,
 //! `frame_rows` are those that hold what the frames said of themselves, `frames` puts the frames together again. `sealer` turns
-//! one segment into a piece, proves that it comes back, and only then removes it.
+//! one segment into a piece, proves that it comes back, and only then removes it. `compact` makes one piece of several, whose
+//! events `merge` brings into one file; `front` cuts pieces off.
 
+mod compact;
 mod disk;
 mod frame_rows;
 mod frames;
+mod front;
 mod gather;
 mod group;
 mod manifest;
+mod merge;
 mod sealer;
 #[cfg(test)]
 mod tests;
@@ -17,8 +21,8 @@ mod tests;
 pub use self::gather::KeyColumns;
 pub use self::sealer::{Sealer, remove_leftovers};
 
-pub(super) use self::disk::{damaged, open_checked};
-pub(super) use self::frames::SealedFrames;
+pub(super) use self::disk::{damaged, open_checked, remove_sealed};
+pub(super) use self::frames::{SealedFrames, Wanted};
 pub(super) use self::group::bucket_of;
 pub(super) use self::manifest::{EventsFile, Manifest, SealedPiece};
 

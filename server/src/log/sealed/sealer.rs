@@ -4,10 +4,11 @@
 //! has, and after the manifest names these files. Whatever ends the process in between leaves one of both forms whole;
 //! the next start removes the other.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::disk::{TEMPORARY, damaged, io_error};
-use super::frames::SealedFrames;
+use super::disk::{TEMPORARY, damaged, io_error, remove_sealed};
+use super::frames::{SealedFrames, Wanted};
 use super::gather::{Gathered, KeyColumns};
 use super::manifest::{Manifest, SealedPiece};
 use crate::limits::{BATCH_ROWS, SEAL_PIECE_BYTES};
@@ -19,19 +20,21 @@ use crate::log::{Frame, LogError, LogPlace};
 /// Folders of sealed files below that of the log.
 const FOLDERS: [&str; 3] = ["events", "frames", "dead"];
 /// Frames between two looks at whether to go on.
-const FRAMES_AT_ONCE: usize = 64;
+pub(super) const FRAMES_AT_ONCE: usize = 64;
 
-/// Seals the segments of a log.
+/// Seals the segments of a log, makes larger pieces of small ones, and cuts its front off.
 pub struct Sealer {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     key_columns: KeyColumns,
     piece_bytes: u64,
+    /// pieces (by their first frame) that could not be compacted, because something is damaged
+    pub(super) left_alone: HashSet<LogPlace>,
 }
 
 impl Sealer {
     /// For the log in a folder. The key columns decide how events are sorted.
     pub fn new(folder: PathBuf, key_columns: KeyColumns) -> Self {
-        Sealer { folder, key_columns, piece_bytes: SEAL_PIECE_BYTES }
+        Sealer { folder, key_columns, piece_bytes: SEAL_PIECE_BYTES, left_alone: HashSet::new() }
     }
 
     /// Sorts fewer bytes of the log at once.
@@ -116,7 +119,7 @@ impl Sealer {
         let mut raw = Frames::open(&self.folder, segment)?;
         let mut encoded = Vec::new();
         for piece in pieces {
-            let sealed = SealedFrames::open(&self.folder, piece, piece.from(), true)?;
+            let sealed = SealedFrames::open(&self.folder, piece, piece.from(), &Wanted::All)?;
             let mut sealed = sealed.ok_or_else(|| differs(piece.from()))?;
             let mut count = 0;
             while let Some(read) = sealed.next_frame()? {
@@ -175,7 +178,7 @@ pub fn remove_leftovers(folder: &Path) -> Result<(), LogError> {
         let path = segment_path(folder, segment);
         std::fs::remove_file(&path).map_err(io_error(&path))?;
     }
-    let named: std::collections::HashSet<PathBuf> =
+    let named: HashSet<PathBuf> =
         manifest.pieces.iter().flat_map(SealedPiece::files).map(|file| folder.join(&file.path)).collect();
     let mut files = Vec::new();
     for kind in FOLDERS {
@@ -187,7 +190,8 @@ pub fn remove_leftovers(folder: &Path) -> Result<(), LogError> {
         // Anything else is not ours to remove.
         let ours = path.extension().is_some_and(|ending| ending == "parquet" || ending == TEMPORARY);
         if ours {
-            std::fs::remove_file(&path).map_err(io_error(&path))?;
+            let name = path.strip_prefix(folder).unwrap_or(&path);
+            remove_sealed(folder, &name.display().to_string())?;
         }
     }
     if folder.is_dir() { sync_folder(folder).map_err(io_error(folder)) } else { Ok(()) }

@@ -12,14 +12,14 @@ use super::{seal_all, write_log};
 use crate::log::{Frame, LogPlace, LogReader, ScanRequest, SealedLog, Sealer, SourceSchema};
 
 /// An event: place, partition, offset, arrival, time, values of the columns asked for.
-type Event = (LogPlace, u32, u64, i64, i64, String);
+pub(super) type Event = (LogPlace, u32, u64, i64, i64, String);
 
 fn shown(values: impl Iterator<Item = Value<'static>>) -> String {
     values.map(|value| format!("{value:?};")).collect()
 }
 
 /// Walks over all frames that are sealed.
-fn naive(folder: &Path, request: &ScanRequest) -> Vec<Event> {
+pub(super) fn naive(folder: &Path, request: &ScanRequest) -> Vec<Event> {
     let end = SealedLog::open(folder).unwrap().end();
     let mut reader = LogReader::open(folder, LogPlace::default()).unwrap();
     let mut events = Vec::new();
@@ -50,7 +50,7 @@ fn naive(folder: &Path, request: &ScanRequest) -> Vec<Event> {
 }
 
 /// What the scan gives, in log order; and how many rows it read.
-fn scanned(folder: &Path, request: &ScanRequest) -> (Vec<Event>, usize) {
+pub(super) fn scanned(folder: &Path, request: &ScanRequest) -> (Vec<Event>, usize) {
     let mut scan = SealedLog::open(folder).unwrap().scan(request.clone());
     let mut events = Vec::new();
     while let Some(scanned) = scan.next_events().unwrap() {
@@ -69,7 +69,14 @@ fn scanned(folder: &Path, request: &ScanRequest) -> (Vec<Event>, usize) {
 }
 
 /// A request that fits one of the frames: its columns, a key out of them, some positions.
-fn request(frames: &[Frame], pick: usize, cut: u64, buckets: (u8, u8), some: bool, other_key: bool) -> ScanRequest {
+pub(super) fn request(
+    frames: &[Frame],
+    pick: usize,
+    cut: u64,
+    buckets: (u8, u8),
+    some: bool,
+    other_key: bool,
+) -> ScanRequest {
     let frame = &frames[pick % frames.len()];
     let schema: SourceSchema = frame.schema.clone();
     let place = |name: &str| schema.fields.iter().position(|(own, _)| own == name);

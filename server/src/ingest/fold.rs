@@ -139,7 +139,7 @@ fn fold_view(
 }
 
 fn route<'b>(prepared: Prepared<'b>, batch: &EventBatch) -> Routed<'b> {
-    let mut rows: Vec<Vec<(u64, u32)>> = vec![Vec::with_capacity(batch.len() / PARTS + 8); PARTS];
+    let mut rows: Vec<Vec<(u64, u32)>> = vec![Vec::new(); PARTS];
     let mut keyless = ViewLedger::default();
     for row in 0..batch.len() {
         match prepared.key(row) {

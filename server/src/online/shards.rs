@@ -16,19 +16,21 @@ pub struct ViewState {
     pub ledger: ViewLedger,
 }
 
+type Chunks = HashMap<NodeId, Arc<[u8]>>;
+
 /// The records of one shard.
 #[derive(Default)]
 pub struct Shard {
     records: HashMap<Box<[u8]>, Box<[u8]>>,
     /// by key: beside the record
-    chunks: HashMap<Box<[u8]>, HashMap<NodeId, Arc<[u8]>>>,
+    chunks: HashMap<Box<[u8]>, Chunks>,
     bytes: u64,
 }
 
 /// The chunks of one record.
 #[derive(Clone, Copy)]
 pub struct RecordChunks<'s> {
-    chunks: Option<&'s HashMap<NodeId, Arc<[u8]>>>,
+    chunks: Option<&'s Chunks>,
 }
 
 impl Default for ViewState {

@@ -11,11 +11,13 @@ use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::ingest::{FileFeed, Ingest, IngestThreads, feed, recover, start};
 use crate::limits::{JOBS_MAX, SEGMENT_BYTES};
+use crate::log::Archiving;
+use crate::objects::{ObjectUrl, Objects};
 use crate::online::Memory;
 use crate::serving::get::Reader;
 use crate::serving::past::Past;
 use crate::serving::sample::Sampler;
-use crate::settings::Settings;
+use crate::settings::{S3Settings, Settings};
 
 /// A running engine: what the doors (gRPC, HTTP) stand on.
 pub struct Server {
@@ -33,6 +35,8 @@ pub struct Server {
     pub keys: Vec<Arc<Vec<Vec<usize>>>>,
     /// where the log is
     pub log_folder: PathBuf,
+    /// files by URL
+    pub objects: Arc<Objects>,
     /// set when the server stops
     pub stopping: Arc<AtomicBool>,
     /// places for exports and snapshots
@@ -56,24 +60,33 @@ pub fn load_project(folder: &Path) -> Result<Registry, Failure> {
 }
 
 /// How an engine runs, besides its clock and its folder.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// share of all keys whose answers are kept for verification
     pub verify_share: f64,
     /// bytes after which the event log starts a new segment
     pub segment_bytes: u64,
+    /// where the sealed files of the event log are kept besides, and how many bytes of them stay here
+    pub archive: Option<(ObjectUrl, u64)>,
+    /// object stores
+    pub s3: S3Settings,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { verify_share: 0.0, segment_bytes: SEGMENT_BYTES }
+        Options { verify_share: 0.0, segment_bytes: SEGMENT_BYTES, archive: None, s3: S3Settings::default() }
     }
 }
 
 impl Options {
     /// As the settings have them.
     pub fn of(settings: &Settings) -> Self {
-        Options { verify_share: settings.verify_share, segment_bytes: settings.segment_bytes }
+        Options {
+            verify_share: settings.verify_share,
+            segment_bytes: settings.segment_bytes,
+            archive: settings.archive.clone().map(|url| (url, settings.archive_cache_bytes)),
+            s3: settings.s3.clone(),
+        }
     }
 }
 
@@ -95,8 +108,13 @@ impl Server {
         let registry = Arc::new(registry);
         let memory = Arc::new(Memory::new(registry.sources.len(), registry.views.len()));
         let clock = Arc::new(clock);
-        let recovered = recover(data_dir, &registry, &memory, &clock)?.with_segments_of(options.segment_bytes);
+        let objects = Arc::new(Objects::new(options.s3));
         let log_folder = data_dir.join("log");
+        let archiving = |(url, cache_bytes)| {
+            Archiving { objects: objects.clone(), url, cache_bytes, beside: data_dir.join("files") }
+        };
+        let archiving = options.archive.map(archiving);
+        let recovered = recover(data_dir, &registry, &memory, &clock, archiving.as_ref())?.with_segments_of(options.segment_bytes);
         remove_temporary(&data_dir.join("tmp"));
         let past = Past::new(registry.clone(), log_folder.clone());
         let (ingest, threads) = start(registry.clone(), clock.clone(), memory.clone(), recovered);
@@ -113,6 +131,7 @@ impl Server {
             reader,
             keys,
             log_folder,
+            objects,
             stopping,
             jobs: Arc::new(tokio::sync::Semaphore::new(JOBS_MAX)),
             closing,

@@ -12,7 +12,7 @@ use tidemill_features::definitions::Registry;
 use super::apply::{apply_batch, fitted};
 use crate::clock::Clock;
 use crate::failure::Failure;
-use crate::log::{CommitLog, LogPlace, LogReader, LogWriter, read_commits, remove_leftovers};
+use crate::log::{Archiving, CommitLog, LogPlace, LogReader, LogWriter, attach_archive, read_commits, remove_leftovers};
 use crate::online::{ChunkKey, Embedded, Flush, Memory, Meta, RecordKey, SourceLedger, StoreError, Updates, ViewMeta};
 
 /// What ingest starts from.
@@ -34,7 +34,13 @@ impl Recovered {
 }
 
 /// Brings everything that the data directory holds into memory.
-pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Clock) -> Result<Recovered, Failure> {
+pub fn recover(
+    data_dir: &Path,
+    registry: &Registry,
+    memory: &Memory,
+    clock: &Clock,
+    archiving: Option<&Archiving>,
+) -> Result<Recovered, Failure> {
     let (store, mut meta) = match open_store(data_dir, registry, memory) {
         Err(StoreError::Damaged(what)) => {
             let aside = set_aside(data_dir)
@@ -52,6 +58,7 @@ pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Cl
     })?;
     clock.advance(meta.clock);
     // The store is locked: no other process seals this log.
+    attach_archive(&data_dir.join("log"), archiving.cloned()).map_err(|e| e.failure("E1018"))?;
     remove_leftovers(&data_dir.join("log")).map_err(|e| Failure::internal("E1018", e.to_string()))?;
     let replayed = match replay(data_dir, registry, memory, clock, &mut meta, &store) {
         Err(failure) if failure.code == "E1016" => {
@@ -59,7 +66,7 @@ pub fn recover(data_dir: &Path, registry: &Registry, memory: &Memory, clock: &Cl
             let _ = std::fs::write(data_dir.join(REBUILD_MARK), &failure.message);
             drop(store);
             memory.clear();
-            return recover(data_dir, registry, memory, clock);
+            return recover(data_dir, registry, memory, clock, archiving);
         }
         other => other,
     };
@@ -154,7 +161,7 @@ fn replay(
     meta: &mut Meta,
     store: &Embedded,
 ) -> Result<LogPlace, Failure> {
-    let broken = |e: crate::log::LogError| Failure::internal("E1018", e.to_string());
+    let broken = |e: crate::log::LogError| e.failure("E1018");
     let applied_to: Vec<LogPlace> = registry
         .views
         .iter()

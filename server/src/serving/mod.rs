@@ -2,13 +2,14 @@
 //!
 //! `get` reads what a request names at one `moment`; `tables` finds the table rows that events see; `past` answers from the
 //! event log what records no longer hold; `explain` shows how one value came about. `training` runs jobs over
-//! the whole log, which `offline` is the door of. `wire` converts between values and
+//! the whole log, which `offline` is the door of; `destination` is where their files go. `wire` converts between values and
 //! messages, `grpc` and `http` are the two doors, `status` is the one place where errors become codes.
 
 pub mod answer;
 pub mod api;
 pub mod arrow;
 pub mod connection;
+mod destination;
 pub mod door;
 pub mod explain;
 pub mod get;

@@ -123,7 +123,7 @@ impl Past {
         positions: &Positions,
         visit: &mut dyn FnMut(usize, &EventBatch) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
+        let broken = |e: crate::log::LogError| e.failure("E2021");
         let mut reader = LogReader::open(&self.folder, LogPlace::default()).map_err(broken)?;
         while let Some(read) = reader.next_frame().map_err(broken)? {
             let mut frame = read.frame;
@@ -157,7 +157,7 @@ impl Past {
         positions: &Positions,
         visit: &mut dyn FnMut(&EventBatch),
     ) -> Result<(), Failure> {
-        let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
+        let broken = |e: crate::log::LogError| e.failure("E2021");
         let mut cache = self.cache.lock();
         cache.batches.iter().filter(|(of, _)| *of == source).for_each(|(_, batch)| visit(batch));
         let mut reader = LogReader::open(&self.folder, cache.through).map_err(broken)?;

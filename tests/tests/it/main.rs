@@ -1,6 +1,7 @@
 //! The one test binary: every end-to-end, parity and crash test of the project, and the house rules.
 
 mod across;
+mod archived;
 mod crash;
 mod engine;
 mod exports;
@@ -8,6 +9,7 @@ mod flights;
 mod golden;
 mod hard_cases;
 mod metamorphic;
+mod objects;
 mod parity;
 mod readme;
 mod replay;

@@ -1,12 +1,13 @@
 //! Turns closed segments into pieces, one at a time.
 //!
 //! A segment is removed only after its frames have been read back from the new files and encoded to the very bytes that it
-//! has, and after the manifest names these files. Whatever ends the process in between leaves one of both forms whole;
+//! has, and after the manifest names these files, in the archive too if there is one. Whatever ends the process in between leaves one of both forms whole;
 //! the next start removes the other.
 
 use std::path::{Path, PathBuf};
 
-use super::disk::{TEMPORARY, damaged, io_error};
+use super::archive;
+use super::disk::{TEMPORARY, damaged, io_error, remove_sealed};
 use super::frames::SealedFrames;
 use super::gather::{Gathered, KeyColumns};
 use super::manifest::{Manifest, SealedPiece};
@@ -17,7 +18,7 @@ use crate::log::writer::sync_folder;
 use crate::log::{Frame, LogError, LogPlace};
 
 /// Folders of sealed files below that of the log.
-const FOLDERS: [&str; 3] = ["events", "frames", "dead"];
+pub(super) const FOLDERS: [&str; 3] = ["events", "frames", "dead"];
 /// Frames between two looks at whether to go on.
 const FRAMES_AT_ONCE: usize = 64;
 
@@ -44,6 +45,10 @@ impl Sealer {
     pub fn seal_next(&self, go_on: &mut dyn FnMut() -> bool) -> Result<Option<u64>, LogError> {
         let mut manifest = Manifest::load(&self.folder)?;
         let segment = manifest.end_segment();
+        if !archive::settle(&self.folder, &manifest, go_on)? {
+            return Ok(None);
+        }
+        remove_before(&self.folder, segment)?;
         let numbers = segments(&self.folder)?;
         // The last segment is still being written.
         if numbers.last().is_none_or(|last| *last <= segment) {
@@ -52,6 +57,9 @@ impl Sealer {
         if !numbers.contains(&segment) {
             return Err(damaged(&segment_path(&self.folder, segment), "it is missing"));
         }
+        let archive = archive::of(&self.folder);
+        // Where it cannot be reached, nothing needs to be sorted.
+        archive.as_ref().map_or(Ok(()), |archive| archive.check(&manifest))?;
         let Some(mut pieces) = self.write_pieces(segment, go_on)? else { return Ok(None) };
         let next = LogPlace { segment: segment + 1, offset: 0 };
         if let Some(last) = pieces.last_mut() {
@@ -60,11 +68,15 @@ impl Sealer {
         if !self.comes_back(segment, &pieces, go_on)? {
             return Ok(None);
         }
+        if let Some(archive) = &archive
+            && !archive.put(pieces.iter().flat_map(SealedPiece::files), go_on)?
+        {
+            return Ok(None);
+        }
         manifest.pieces.extend(pieces);
         manifest.store(&self.folder)?;
         if go_on() {
-            let path = segment_path(&self.folder, segment);
-            std::fs::remove_file(&path).map_err(io_error(&path))?;
+            remove_before(&self.folder, segment + 1)?;
         }
         Ok(Some(segment))
     }
@@ -167,13 +179,23 @@ impl Frames {
     }
 }
 
+/// Removes segments before one, which are all sealed.
+fn remove_before(folder: &Path, end: u64) -> Result<(), LogError> {
+    for segment in segments(folder)?.into_iter().filter(|segment| *segment < end) {
+        let path = segment_path(folder, segment);
+        std::fs::remove_file(&path).map_err(io_error(&path))?;
+    }
+    Ok(())
+}
+
 /// Removes what a crash has left: segments that are sealed, and files that the manifest does not name. Only for the process
 /// that owns the log, before it seals.
 pub fn remove_leftovers(folder: &Path) -> Result<(), LogError> {
     let manifest = Manifest::load(folder)?;
-    for segment in segments(folder)?.into_iter().filter(|segment| *segment < manifest.end_segment()) {
-        let path = segment_path(folder, segment);
-        std::fs::remove_file(&path).map_err(io_error(&path))?;
+    // Segments that the archive does not have yet wait until it does.
+    let behind = archive::of(folder).map_or(Ok(false), |archive| archive.is_behind(&manifest))?;
+    if !behind {
+        remove_before(folder, manifest.end_segment())?;
     }
     let named: std::collections::HashSet<PathBuf> =
         manifest.pieces.iter().flat_map(SealedPiece::files).map(|file| folder.join(&file.path)).collect();
@@ -187,7 +209,8 @@ pub fn remove_leftovers(folder: &Path) -> Result<(), LogError> {
         // Anything else is not ours to remove.
         let ours = path.extension().is_some_and(|ending| ending == "parquet" || ending == TEMPORARY);
         if ours {
-            std::fs::remove_file(&path).map_err(io_error(&path))?;
+            let name = path.strip_prefix(folder).unwrap_or(&path);
+            remove_sealed(folder, &name.display().to_string())?;
         }
     }
     if folder.is_dir() { sync_folder(folder).map_err(io_error(folder)) } else { Ok(()) }

@@ -110,11 +110,15 @@ impl Server {
         let clock = Arc::new(clock);
         let objects = Arc::new(Objects::new(options.s3));
         let log_folder = data_dir.join("log");
-        let archiving = |(url, cache_bytes)| {
-            Archiving { objects: objects.clone(), url, cache_bytes, beside: data_dir.join("files") }
+        let archiving = |(url, cache_bytes)| Archiving {
+            objects: objects.clone(),
+            url,
+            cache_bytes,
+            beside: data_dir.join("files"),
         };
         let archiving = options.archive.map(archiving);
-        let recovered = recover(data_dir, &registry, &memory, &clock, archiving.as_ref())?.with_segments_of(options.segment_bytes);
+        let recovered =
+            recover(data_dir, &registry, &memory, &clock, archiving.as_ref())?.with_segments_of(options.segment_bytes);
         remove_temporary(&data_dir.join("tmp"));
         let past = Past::new(registry.clone(), log_folder.clone());
         let (ingest, threads) = start(registry.clone(), clock.clone(), memory.clone(), recovered);

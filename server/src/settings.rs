@@ -132,9 +132,11 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
     let data_dir = project.join(text("data_dir"));
     let (segment_bytes, archive, archive_cache_bytes) = log_section(&text, &wrong)?;
     let s3 = s3::section(&text).map_err(|(key, expected)| wrong(key, expected))?;
-    values.iter_mut().filter(|(key, (value, _))| s3::is_secret(key) && !value.is_empty()).for_each(|(_, (value, _))| {
-        *value = s3::SHOWN.to_string();
-    });
+    values.iter_mut().filter(|(key, (value, _))| s3::is_secret(key) && !value.is_empty()).for_each(
+        |(_, (value, _))| {
+            *value = s3::SHOWN.to_string();
+        },
+    );
     Ok(Settings {
         data_dir,
         listen,
@@ -192,7 +194,8 @@ fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
     for (key, value) in table.iter().flat_map(nested) {
         let plain = matches!(&value, Value::String(text) if !text.is_empty() && !text.starts_with("${"));
         if s3::is_secret(&key) && plain {
-            let message = format!("{shown}: `{key}` stands there in plain text: name it as ${{env:NAME}} or ${{file:PATH}}");
+            let message =
+                format!("{shown}: `{key}` stands there in plain text: name it as ${{env:NAME}} or ${{file:PATH}}");
             return Err(Failure::invalid("E5030", message));
         }
         let value = match &value {
@@ -273,8 +276,11 @@ mod tests {
         let file = folder.path().join("secret");
         std::fs::write(&file, "canary-of-a-secret\n").unwrap();
         let text = |key: &str| {
-            format!("[log]\narchive = \"s3://lake/log\"\n[s3]\nendpoint = \"https://s3.example.com\"\n\
-                access_key_id = \"${{file:{0}}}\"\n{key} = \"${{file:{0}}}\"\n", file.display())
+            format!(
+                "[log]\narchive = \"s3://lake/log\"\n[s3]\nendpoint = \"https://s3.example.com\"\n\
+                access_key_id = \"${{file:{0}}}\"\n{key} = \"${{file:{0}}}\"\n",
+                file.display()
+            )
         };
         let settings = load_text(&text("secret_access_key")).unwrap();
         assert_eq!(settings.s3.secret_access_key.as_ref().unwrap().reveal(), "canary-of-a-secret");

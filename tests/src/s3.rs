@@ -6,8 +6,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tidemill::objects::{ObjectUrl, Objects};
@@ -55,7 +55,10 @@ impl S3 {
         command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
         command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(Stdio::null());
         let missing = |what: String| -> ! {
-            panic!("object stores are tested against moto, and Python with its package `moto[server]` is not there ({}: {what}). {MISSING}", python.display())
+            panic!(
+                "object stores are tested against moto, and Python with its package `moto[server]` is not there ({}: {what}). {MISSING}",
+                python.display()
+            )
         };
         let mut process = command.spawn().unwrap_or_else(|e| missing(e.to_string()));
         for _ in 0..600 {

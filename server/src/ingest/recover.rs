@@ -12,7 +12,9 @@ use tidemill_features::definitions::Registry;
 use super::apply::{apply_batch, fitted};
 use crate::clock::Clock;
 use crate::failure::Failure;
-use crate::log::{Archiving, CommitLog, LogPlace, LogReader, LogWriter, attach_archive, read_commits, remove_leftovers};
+use crate::log::{
+    Archiving, CommitLog, LogPlace, LogReader, LogWriter, attach_archive, read_commits, remove_leftovers,
+};
 use crate::online::{ChunkKey, Embedded, Flush, Memory, Meta, RecordKey, SourceLedger, StoreError, Updates, ViewMeta};
 
 /// What ingest starts from.

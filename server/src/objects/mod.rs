@@ -8,10 +8,10 @@ mod error;
 mod local;
 #[cfg(feature = "s3")]
 mod s3;
-mod url;
 #[cfg(not(feature = "s3"))]
 #[path = "without_s3.rs"]
 mod s3;
+mod url;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -35,6 +35,9 @@ pub struct Object {
 /// Tells one content of an object from another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark(String);
+
+/// All bytes of an object, and the mark of this content.
+pub type Content = (Vec<u8>, Option<Mark>);
 
 /// What may be replaced by what is put.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +142,7 @@ impl Objects {
     }
 
     /// All bytes of an object, of which there may be so many. None: there is none.
-    pub fn read(&self, from: &ObjectUrl, bytes_max: u64) -> Result<Option<(Vec<u8>, Option<Mark>)>, ObjectError> {
+    pub fn read(&self, from: &ObjectUrl, bytes_max: u64) -> Result<Option<Content>, ObjectError> {
         let mut bytes = Vec::new();
         match self.copy(from, &mut bytes, bytes_max) {
             Ok((_, mark)) => Ok(Some((bytes, mark))),

@@ -60,15 +60,23 @@ impl Bucket {
             max_retries: OBJECT_RETRIES,
             retry_timeout: OBJECT_RETRY_TIME,
         };
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let endpoints = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+        let endpoint = settings.endpoint.clone().or_else(|| endpoints.iter().find_map(|name| variable(name)));
+        let open = endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let allow_http = settings.allow_http || variable("AWS_ALLOW_HTTP").is_some_and(|flag| flag == "true");
         let options = ClientOptions::new()
             .with_connect_timeout(OBJECT_CONNECT_TIMEOUT)
             .with_timeout(OBJECT_REQUEST_TIMEOUT)
-            .with_allow_http(settings.allow_http || std::env::var("AWS_ALLOW_HTTP").is_ok_and(|flag| flag == "true"));
+            .with_allow_http(allow_http)
+            // Where TLS is not spoken, a machine without root certificates will do.
+            .with_no_system_certificates(open);
         let mut builder =
             AmazonS3Builder::from_env().with_bucket_name(name).with_retry(retry).with_client_options(options);
-        if let Some(endpoint) = &settings.endpoint {
-            if endpoint.starts_with("http://") && !settings.allow_http {
-                let what = format!("the endpoint {endpoint} is not encrypted; if that is meant, set s3.allow_http = true");
+        if let Some(endpoint) = endpoint {
+            if open && !allow_http {
+                let what =
+                    format!("the endpoint {endpoint} is not encrypted; if that is meant, set s3.allow_http = true");
                 return Err(wrong(what));
             }
             builder = builder.with_endpoint(endpoint);
@@ -82,14 +90,16 @@ impl Bucket {
             builder = builder.with_access_key_id(id.reveal()).with_secret_access_key(secret.reveal());
         }
         let known = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
-        secrets.extend(known.iter().filter_map(|name| std::env::var(name).ok()).filter(|value| !value.is_empty()));
-        let somebody = settings.access_key_id.is_some() || CREDENTIALS.iter().any(|name| std::env::var_os(name).is_some());
+        secrets.extend(known.iter().filter_map(|name| variable(name)));
+        let somebody =
+            settings.access_key_id.is_some() || CREDENTIALS.iter().any(|name| std::env::var_os(name).is_some());
         let hint = if somebody {
             "see [s3] in tidemill.toml, or the AWS_* variables"
         } else {
             "no credentials are set: neither [s3] in tidemill.toml nor AWS_ACCESS_KEY_ID"
         };
-        let store = builder.build().map_err(|error| wrong(error.to_string()))?;
+        let store =
+            builder.build().map_err(|error| wrong(format!("no client can be made for it: {}", chain(&error))))?;
         Ok(Bucket { name: name.to_string(), store: Arc::new(store), secrets, hint })
     }
 
@@ -208,7 +218,8 @@ impl Bucket {
     ) -> Result<(), ObjectError> {
         let mut put = 0;
         loop {
-            let part = next_part(source).map_err(|error| ObjectError::Disk { path: self.url(key).to_string(), error })?;
+            let part =
+                next_part(source).map_err(|error| ObjectError::Disk { path: self.url(key).to_string(), error })?;
             if part.is_empty() && put == length {
                 return Ok(());
             }
@@ -267,6 +278,9 @@ impl Bucket {
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
                 refused(format!("{reason}; {}", self.hint))
             }
+            _ if text.contains("status code: 401") || text.contains("status code: 403") => {
+                refused(format!("{reason}; {}", self.hint))
+            }
             // Whatever is wrong with the request stays wrong.
             _ if text.contains("status code: 4") || text.contains("incorrectly configured region") => refused(reason),
             _ if self.hint.starts_with("no") => {
@@ -308,9 +322,9 @@ fn readable(text: &str) -> String {
         let start = text.find(&format!("<{tag}>"))? + tag.len() + 2;
         Some(&text[start..start + text[start..].find('<')?])
     };
-    let begins = text.find("Error performing").unwrap_or(0);
     let ends = text.find("<?xml").or_else(|| text.find("<Error")).unwrap_or(text.len());
-    let said = text.get(begins..ends).unwrap_or(text).trim().trim_end_matches([':', '-', ' ']);
+    let begins = text[..ends].rfind("Error performing").unwrap_or(0);
+    let said = text[begins..ends].trim().trim_end_matches([':', '-', ' ']);
     match (inside("Code"), inside("Message")) {
         (Some(code), Some(message)) => format!("{said}: {code}: {message}"),
         (Some(code), None) => format!("{said}: {code}"),
@@ -351,8 +365,15 @@ mod tests {
         assert!(matches!(error, ObjectError::Unavailable { .. }), "{said}");
         assert!(said.contains("s3://lake/a/b.parquet cannot be read") && said.contains("retries"), "{said}");
         assert!(!said.contains("canary-of-a-secret") && !said.contains("AKIACANARY"), "{said}");
-        let open = S3Settings { allow_http: false, ..settings };
+        let open = S3Settings { allow_http: false, ..settings.clone() };
         let error = Bucket::open("lake", &open).err().unwrap().to_string();
         assert!(error.contains("s3.allow_http"), "{error}");
+        // With TLS it is the same, or the machine has no root certificates; then that is said.
+        let settings = S3Settings { endpoint: Some(format!("https://127.0.0.1:{port}")), ..settings };
+        let said = match Bucket::open("lake", &settings) {
+            Ok(bucket) => bucket.head("x").unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(said.contains("s3://lake/x cannot be read") || said.contains("certificate"), "{said}");
     }
 }

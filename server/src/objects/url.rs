@@ -41,7 +41,11 @@ impl ObjectUrl {
         let wrong = |what: &str| ObjectError::Invalid(format!("`{}`: {what}", shortened(text)));
         let Some((scheme, rest)) = text.split_once("://") else {
             let path = PathBuf::from(text);
-            return if path.is_absolute() { Ok(ObjectUrl::Local(path)) } else { Err(wrong("this path is not absolute")) };
+            return if path.is_absolute() {
+                Ok(ObjectUrl::Local(path))
+            } else {
+                Err(wrong("this path is not absolute"))
+            };
         };
         match scheme {
             "file" if rest.starts_with('/') => Ok(ObjectUrl::Local(PathBuf::from(rest))),

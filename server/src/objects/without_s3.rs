@@ -11,7 +11,8 @@ pub(super) enum Bucket {}
 
 impl Bucket {
     pub(super) fn open(name: &str, _settings: &S3Settings) -> Result<Bucket, ObjectError> {
-        let message = format!("s3://{name}: this program was built without object stores; build it with the feature `s3`");
+        let message =
+            format!("s3://{name}: this program was built without object stores; build it with the feature `s3`");
         Err(ObjectError::Invalid(message))
     }
 

@@ -95,12 +95,17 @@ impl Destination<'_> {
 
     /// A small file in it. None: there is none.
     pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Failure> {
-        let (objects, url) = match self {
-            Destination::Folder(folder) => (&Objects::new(Default::default()), ObjectUrl::Local(folder.join(name))),
-            Destination::Prefix(objects, url, _) => (*objects, url.join(name)),
-        };
-        let read = objects.read(&url, MANIFEST_OBJECT_BYTES_MAX).map_err(|error| error.failure("E3048"))?;
-        Ok(read.map(|(bytes, _)| bytes))
+        match self {
+            Destination::Folder(folder) => match std::fs::read(folder.join(name)) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(Failure::invalid("E3048", format!("{}: {error}", self.shown(name)))),
+            },
+            Destination::Prefix(objects, url, _) => {
+                let read = objects.read(&url.join(name), MANIFEST_OBJECT_BYTES_MAX).map_err(failed)?;
+                Ok(read.map(|(bytes, _)| bytes))
+            }
+        }
     }
 
     /// Names of what is in a folder of it.
@@ -121,11 +126,7 @@ impl Destination<'_> {
 
     /// Puts a training set where it belongs: its files, then its manifest. `go_on` is asked between them. Whatever stops it,
     /// nothing is left.
-    pub(super) fn put(
-        &self,
-        written: &Written,
-        go_on: &mut dyn FnMut() -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    pub(super) fn put(&self, written: &Written, go_on: &mut dyn FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
         let Destination::Prefix(objects, url, _) = self else { return Ok(()) };
         let mut done = Vec::new();
         let mut put = || {
@@ -141,7 +142,9 @@ impl Destination<'_> {
                 Err(ObjectError::Taken { url }) => {
                     // What was put may have taken the place of what somebody else has put: it is not ours to remove.
                     done.clear();
-                    let message = format!("{url} was written by somebody else meanwhile; remove what is there, for it is of both");
+                    let message = format!(
+                        "{url} was written by somebody else meanwhile; remove what is there, for it is of both"
+                    );
                     Err(Failure::invalid("E3010", message))
                 }
                 other => other.map(drop).map_err(failed),

@@ -48,8 +48,7 @@ impl Job<'_> {
     ) -> Result<v1::JobResult, Failure> {
         let out = self.destination(&request.out)?;
         let root = out.local("");
-        std::fs::create_dir_all(&root)
-            .map_err(|e| Failure::invalid("E3045", format!("{}: {e}", root.display())))?;
+        std::fs::create_dir_all(&root).map_err(|e| Failure::invalid("E3045", format!("{}: {e}", root.display())))?;
         let parts = self.parts(request)?;
         let last = last_manifest(&self.server.registry, &out)?;
         let rows_total = parts.iter().map(|part| part.keys.len() as u64).sum();
@@ -215,7 +214,8 @@ fn decoded(view: &View, keys: &[Box<[u8]>]) -> Result<Vec<Column>, Damaged> {
 /// The manifest of the snapshot before, if there is one.
 fn last_manifest(registry: &Registry, out: &Destination<'_>) -> Result<Map<String, Json>, Failure> {
     if let Some(bytes) = out.read(MANIFEST)? {
-        let wrong = |e| Failure::invalid("E3048", format!("{} is not the manifest of a snapshot: {e}", out.shown(MANIFEST)));
+        let wrong =
+            |e| Failure::invalid("E3048", format!("{} is not the manifest of a snapshot: {e}", out.shown(MANIFEST)));
         return serde_json::from_slice(&bytes).map_err(wrong);
     }
     // Folders of views are what a snapshot leaves that was stopped.

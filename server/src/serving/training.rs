@@ -60,7 +60,9 @@ impl Job<'_> {
         }
         // What was fetched is known by its URL.
         let renamed = |failure: Failure| match &fetched {
-            Some(_) => Failure { message: failure.message.replace(&path.display().to_string(), &request.spine), ..failure },
+            Some(_) => {
+                Failure { message: failure.message.replace(&path.display().to_string(), &request.spine), ..failure }
+            }
             None => failure,
         };
         self.export_rows(request, &reading, (&path, time), progress).map_err(renamed)

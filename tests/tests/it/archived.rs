@@ -24,7 +24,8 @@ fn raw(folder: &Path) -> Vec<PathBuf> {
 
 /// Sealed files on a machine.
 fn sealed(folder: &Path) -> Vec<PathBuf> {
-    let below = tidemill::objects::Objects::new(Default::default()).below(&ObjectUrl::Local(folder.join("data/log"))).unwrap();
+    let below =
+        tidemill::objects::Objects::new(Default::default()).below(&ObjectUrl::Local(folder.join("data/log"))).unwrap();
     let path = |object: tidemill::objects::Object| match object.url {
         ObjectUrl::Local(path) => Some(path).filter(|path| path.extension().is_some_and(|ending| ending == "parquet")),
         ObjectUrl::S3 { .. } => None,
@@ -70,7 +71,7 @@ fn another(s3: &S3) -> tempfile::TempDir {
 }
 
 async fn consumed(client: &Client) -> u64 {
-    client.status().await.unwrap().sources.iter().map(|source| source.consumed).sum()
+    client.status().await.unwrap().sources.values().map(|source| source.consumed).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,7 +126,7 @@ async fn an_archive_goes_away_and_comes_back() {
     let past = |key: &str| v1::GetRequest {
         service: "all".into(),
         keys: [("key".to_string(), tidemill_client::texts(&[key.to_string()]))].into(),
-        as_of: Some(crate::sealing::START),
+        as_of: Some(crate::sealing::START + 1_500_000_000),
         ..v1::GetRequest::default()
     };
     let now = v1::GetRequest { as_of: None, ..past("k1") };

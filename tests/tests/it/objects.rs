@@ -95,12 +95,15 @@ async fn training_sets_and_snapshots_are_the_same_in_an_object_store() {
     let (spine, spine_url) = (spine.display().to_string(), spine_url.to_string());
     let export = |spine: &str, out: &ObjectUrl| {
         let out = out.to_string();
-        let fixed = ["export", "all", "--time", "at", "--visibility", "event_time", "--split", "train=0.5,test="];
+        let fixed = ["export", "all", "--time", "at", "--visibility", "event_time", "--split", "train=0.5,test=0.5"];
         done(&server, &[&fixed[..], &["--hive", "date", "--spine", spine, "--out", &out]].concat())
     };
     let local = export(&spine, &here("set"));
     let there = export(&spine_url, &s3.url("sets/one"));
-    assert_eq!((&there["rows"], there["manifest"].as_str()), (&local["rows"], Some("s3://lake/sets/one/_manifest.json")));
+    assert_eq!(
+        (&there["rows"], there["manifest"].as_str()),
+        (&local["rows"], Some("s3://lake/sets/one/_manifest.json"))
+    );
     same_set(&all(&store, &here("set")), &all(&store, &s3.url("sets/one")));
     for file in there["files"].as_array().unwrap() {
         assert!(store.head(&ObjectUrl::parse(file.as_str().unwrap()).unwrap()).unwrap().is_some(), "{file}");
@@ -110,7 +113,16 @@ async fn training_sets_and_snapshots_are_the_same_in_an_object_store() {
     // The URL of a file of this machine, too.
     let file = done(
         &server,
-        &["export", "all", "--spine", &format!("file://{spine}"), "--time", "at", "--out", &format!("file://{}", here("url"))],
+        &[
+            "export",
+            "all",
+            "--spine",
+            &format!("file://{spine}"),
+            "--time",
+            "at",
+            "--out",
+            &format!("file://{}", here("url")),
+        ],
     );
     assert_eq!(file["rows"], 500);
 
@@ -128,10 +140,8 @@ async fn training_sets_and_snapshots_are_the_same_in_an_object_store() {
         snapshot(&s3.url("snapshot"));
         same_set(&all(&store, &here("snapshot")), &all(&store, &s3.url("snapshot")));
     }
-    let folders: std::collections::BTreeSet<String> = all(&store, &s3.url("snapshot/v"))
-        .keys()
-        .map(|name| name.split('/').next().unwrap().to_string())
-        .collect();
+    let folders: std::collections::BTreeSet<String> =
+        all(&store, &s3.url("snapshot/v")).keys().map(|name| name.split('/').next().unwrap().to_string()).collect();
     assert_eq!(folders.len(), 2, "{folders:?}");
     assert_eq!(left_over(folder.path()), Vec::<std::path::PathBuf>::new());
     errors_are_clear(&s3, &server, folder.path(), &spine);

@@ -251,7 +251,9 @@ impl Archive {
         };
         let theirs = Manifest::parse(Path::new(&url.to_string()), &bytes)?;
         let hash = hash_bytes(&bytes);
-        let own = is_untouched(&self.folder, local)? || bytes == local.lines()? || Marker::load(&self.folder)?.knows(&self.archiving.url, hash);
+        let own = is_untouched(&self.folder, local)?
+            || bytes == local.lines()?
+            || Marker::load(&self.folder)?.knows(&self.archiving.url, hash);
         if !own {
             return Err(self.foreign("holds what this log has not written"));
         }

@@ -56,10 +56,14 @@ impl Companions {
             }
             put.known = true;
         }
-        for path in files_of(&self.folder)?.into_iter().filter(|path| path.extension().is_some_and(|e| e == NOTES_ENDING)) {
+        for path in
+            files_of(&self.folder)?.into_iter().filter(|path| path.extension().is_some_and(|e| e == NOTES_ENDING))
+        {
             self.put_notes(&mut put, &path)?;
         }
-        for path in files_of(&self.archiving.beside)?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json")) {
+        for path in
+            files_of(&self.archiving.beside)?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json"))
+        {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let bytes = std::fs::read(&path).map_err(io_error(&path))?;
             let hash = hash_bytes(&bytes);
@@ -80,10 +84,7 @@ impl Companions {
         file.seek(SeekFrom::Start(*done)).map_err(io_error(path))?;
         loop {
             let mut bytes = Vec::new();
-            Read::by_ref(&mut file)
-                .take(OBJECT_PART_BYTES as u64)
-                .read_to_end(&mut bytes)
-                .map_err(io_error(path))?;
+            Read::by_ref(&mut file).take(OBJECT_PART_BYTES as u64).read_to_end(&mut bytes).map_err(io_error(path))?;
             if bytes.is_empty() {
                 return Ok(());
             }
@@ -121,7 +122,10 @@ impl Companions {
                 }
             };
             if start != *end {
-                return Err(damaged(Path::new(&url.to_string()), format!("notes from byte {end} on are missing before it")));
+                return Err(damaged(
+                    Path::new(&url.to_string()),
+                    format!("notes from byte {end} on are missing before it"),
+                ));
             }
             let read = self.archiving.objects.read(&url, bytes).map_err(away)?;
             let (read, _) = read.ok_or_else(|| away(ObjectError::Missing { url: url.clone() }))?;

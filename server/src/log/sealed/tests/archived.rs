@@ -102,7 +102,7 @@ fn whole_after_kill(left: Machine, frames: &[Seen]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_kill_between_any_two_steps_loses_nothing(frames in frames(), per_segment in 1usize..5) {
@@ -116,7 +116,7 @@ proptest! {
         };
         while sealer.seal_next(&mut go_on).unwrap().is_some() {}
         // Some of the steps, the first and the last ones among them.
-        let step = (copies.len() / 16).max(1);
+        let step = (copies.len() / 12).max(1);
         for left in copies.into_iter().step_by(step).chain([machine]) {
             whole_after_kill(left, &frames);
         }
@@ -239,7 +239,11 @@ fn strangers_are_kept_out() {
     let sealer = Sealer::new(overtaken.log(), key_columns());
     let said = sealer.seal_next(&mut || true).unwrap_err().to_string();
     assert!(said.contains("E1041"), "{said}");
-    assert_eq!(files(machine.store.path()).len(), files(overtaken.store.path()).len(), "nothing was written or removed");
+    assert_eq!(
+        files(machine.store.path()).len(),
+        files(overtaken.store.path()).len(),
+        "nothing was written or removed"
+    );
     let said = attach(&machine.log(), None).unwrap_err().to_string();
     assert!(said.contains("E1042") && said.contains(&machine.store.path().display().to_string()), "{said}");
     machine.start(0).unwrap();

@@ -11,11 +11,13 @@ use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::ingest::{Feed, HistoryFeed, Ingest, IngestThreads, OldestAnswer, feed, recover, start};
 use crate::limits::{JOBS_MAX, SEGMENT_BYTES};
+use crate::log::Archiving;
+use crate::objects::{ObjectUrl, Objects};
 use crate::online::Memory;
 use crate::serving::get::Reader;
 use crate::serving::past::Past;
 use crate::serving::sample::{Sampler, oldest};
-use crate::settings::{Keeping, Settings};
+use crate::settings::{Keeping, S3Settings, Settings};
 
 /// A running engine: what the doors (gRPC, HTTP) stand on.
 pub struct Server {
@@ -33,6 +35,8 @@ pub struct Server {
     pub keys: Vec<Arc<Vec<Vec<usize>>>>,
     /// where the log is
     pub log_folder: PathBuf,
+    /// files by URL
+    pub objects: Arc<Objects>,
     /// set when the server stops
     pub stopping: Arc<AtomicBool>,
     /// places for exports and snapshots
@@ -56,7 +60,7 @@ pub fn load_project(folder: &Path) -> Result<Registry, Failure> {
 }
 
 /// How an engine runs, besides its clock and its folder.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// share of all keys whose answers are kept for verification
     pub verify_share: f64,
@@ -64,11 +68,21 @@ pub struct Options {
     pub segment_bytes: u64,
     /// how much of the event log is kept
     pub keeping: Keeping,
+    /// where the sealed files of the event log are kept besides, and how many bytes of them stay here
+    pub archive: Option<(ObjectUrl, u64)>,
+    /// object stores
+    pub s3: S3Settings,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { verify_share: 0.0, segment_bytes: SEGMENT_BYTES, keeping: Keeping::default() }
+        Options {
+            verify_share: 0.0,
+            segment_bytes: SEGMENT_BYTES,
+            keeping: Keeping::default(),
+            archive: None,
+            s3: S3Settings::default(),
+        }
     }
 }
 
@@ -79,6 +93,8 @@ impl Options {
             verify_share: settings.verify_share,
             segment_bytes: settings.segment_bytes,
             keeping: settings.keeping,
+            archive: settings.archive.clone().map(|url| (url, settings.archive_cache_bytes)),
+            s3: settings.s3.clone(),
         }
     }
 }
@@ -101,9 +117,18 @@ impl Server {
         let registry = Arc::new(registry);
         let memory = Arc::new(Memory::new(registry.sources.len(), registry.views.len()));
         let clock = Arc::new(clock);
-        let keeping = options.keeping;
-        let recovered = recover(data_dir, (&registry, &memory, &clock), options.segment_bytes, keeping.force)?;
+        let objects = Arc::new(Objects::new(options.s3));
         let log_folder = data_dir.join("log");
+        let archiving = |(url, cache_bytes)| Archiving {
+            objects: objects.clone(),
+            url,
+            cache_bytes,
+            beside: data_dir.join("files"),
+        };
+        let archiving = options.archive.map(archiving);
+        let keeping = options.keeping;
+        let sizes = (options.segment_bytes, keeping.force);
+        let recovered = recover(data_dir, (&registry, &memory, &clock), sizes, archiving.as_ref())?;
         remove_temporary(&data_dir.join("tmp"));
         let past = Past::new(registry.clone(), memory.clone(), recovered.begun.clone(), log_folder.clone());
         let answers = data_dir.join("answers");
@@ -123,6 +148,7 @@ impl Server {
             reader,
             keys,
             log_folder,
+            objects,
             stopping,
             jobs: Arc::new(tokio::sync::Semaphore::new(JOBS_MAX)),
             closing,

@@ -2,7 +2,8 @@
 //!
 //! The data path, in the order in which an event takes it: `source` (bytes to typed rows), `log` (made durable), `ingest`
 //! (folded into records), `online` (kept and published), `serving` (read). Beside it `offline` (files of rows in, training
-//! sets out), `catalog` (what is declared), `cli` (the verbs), and below all of them `clock`, `limits`, `settings`.
+//! sets out), `catalog` (what is declared), `cli` (the verbs), and below all of them `clock`, `limits`, `settings`,
+//! `objects` (files by URL, `s3://` too).
 //! `components` alone puts the parts together.
 
 pub mod catalog;
@@ -16,6 +17,7 @@ pub mod json;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+pub mod objects;
 pub mod offline;
 pub mod online;
 pub mod place;

@@ -147,3 +147,27 @@ pub const BUILDS_WAITING: usize = 16;
 /// Versions of a view that are kept besides the one in force: a rollback goes back one, seldom two, and each costs the disk as much
 /// as the view.
 pub const VERSIONS_KEPT: usize = 2;
+/// How long a connection to an object store may take to come about.
+pub const OBJECT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one request to an object store may take, its bytes included: a part at a quarter of a megabyte a second.
+pub const OBJECT_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a request to an object store is tried again, with pauses that double from a tenth of a second on.
+pub const OBJECT_RETRIES: usize = 4;
+/// Longest pause between two tries.
+pub const OBJECT_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// No request is tried again after this long: whoever waits should hear of it.
+pub const OBJECT_RETRY_TIME: Duration = Duration::from_secs(30);
+/// Bytes of an object that one request carries; longer objects go in parts. S3 takes parts from 5 MiB on, and at most 10,000.
+pub const OBJECT_PART_BYTES: usize = 16 << 20;
+/// Objects that one list may have: their names are in memory together.
+pub const OBJECTS_LISTED_MAX: usize = 1_000_000;
+/// Bytes of a spine in an object store. It is fetched whole into the data directory before it is read, beside the event log.
+pub const SPINE_OBJECT_BYTES_MAX: u64 = 32 << 30;
+/// Bytes of a manifest in an object store: that of a log of a hundred terabytes, some kilobyte for each 64 MB.
+pub const MANIFEST_OBJECT_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of archived files of the event log that stay on this machine: a disk's worth of reads without the network.
+pub const ARCHIVE_CACHE_BYTES: u64 = 10 << 30;
+/// Bytes of a file beside the log in its archive: the names of the files of a source.
+pub const COMPANION_BYTES_MAX: u64 = 256 << 20;
+/// How often a sealed file is fetched for one reader, where others keep evicting it.
+pub const ARCHIVE_TRIES: usize = 10;

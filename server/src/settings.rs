@@ -9,6 +9,11 @@ use tidemill_features::time::parse_duration;
 use toml::{Table, Value};
 
 use crate::failure::Failure;
+use crate::objects::ObjectUrl;
+
+mod s3;
+
+pub use self::s3::{S3Settings, Secret};
 
 /// How a server runs.
 #[derive(Clone, Debug)]
@@ -29,6 +34,12 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// how much of the event log is kept
     pub keeping: Keeping,
+    /// where the sealed files of the event log are kept; None: on this machine alone
+    pub archive: Option<ObjectUrl>,
+    /// bytes of archived files that stay on this machine
+    pub archive_cache_bytes: u64,
+    /// object stores
+    pub s3: S3Settings,
     /// where each value came from, by key
     pub origins: BTreeMap<&'static str, (String, Origin)>,
 }
@@ -78,7 +89,7 @@ impl std::fmt::Display for Origin {
 }
 
 /// Known keys: name, default, what it is.
-pub const KEYS: [(&str, &str, &str); 11] = [
+pub const KEYS: [(&str, &str, &str); 18] = [
     ("data_dir", "data", "where the event log and the state live, relative to the project"),
     ("listen", "127.0.0.1:6566", "address of gRPC and HTTP"),
     ("metrics_listen", "127.0.0.1:9566", "address of Prometheus metrics; empty: none"),
@@ -94,12 +105,21 @@ pub const KEYS: [(&str, &str, &str); 11] = [
     ("log.keep_mb", "", "size in MiB above which the oldest events leave the event log; empty: none"),
     ("log.training_horizon", "", "how far back training sets go, such as 90d: retention leaves what their rows need"),
     ("log.force", "false", "whether retention also cuts what views need; values that may depend on it become ERROR"),
+    ("log.archive", "", "where full segments are kept, such as s3://bucket/prefix; empty: in data_dir alone"),
+    ("log.cache_mb", "10240", "size in MiB of archived files that stay in data_dir, those that were read last"),
+    ("s3.endpoint", "", "URL of an object store that is not Amazon's"),
+    ("s3.region", "", "region of the buckets; else AWS_REGION, or us-east-1"),
+    ("s3.access_key_id", "", "as ${env:NAME} or ${file:PATH}; else AWS_ACCESS_KEY_ID"),
+    ("s3.secret_access_key", "", "as ${env:NAME} or ${file:PATH}; else AWS_SECRET_ACCESS_KEY"),
+    ("s3.allow_http", "false", "allows an endpoint without TLS"),
 ];
 
 /// Sections whose keys are known.
-const OWN_SECTIONS: [&str; 1] = ["log"];
+const OWN_SECTIONS: [&str; 2] = ["log", "s3"];
 /// Sizes of a segment: below, a file holds a handful of events; above, too much of the log is not sealed.
 const SEGMENT_MB: std::ops::RangeInclusive<f64> = 0.001..=1024.0;
+/// Sizes of the cache of archived files; one file stays whatever its size.
+const CACHE_MB: std::ops::RangeInclusive<f64> = 0.0..=1e9;
 
 /// A petabyte: no disk has more.
 const KEEP_MB_MAX: f64 = (1u64 << 30) as f64;
@@ -119,10 +139,7 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
         }
     }
     let text = |key: &str| values.get(key).map_or(String::new(), |(value, _)| value.clone());
-    let wrong = |key: &str, expected: &str| {
-        let (value, origin) = values.get(key).cloned().unwrap_or((String::new(), Origin::Default));
-        Failure::invalid("E5002", format!("`{key}` = \"{value}\" (from {origin}): expected {expected}"))
-    };
+    let wrong = |key: &str, expected: &str| wrong_value(&values, key, expected);
     let address = "an address such as 127.0.0.1:6566";
     let listen: SocketAddr = text("listen").parse().map_err(|_| wrong("listen", address))?;
     let metrics_listen = match text("metrics_listen").as_str() {
@@ -147,11 +164,14 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
         }
     }
     let data_dir = project.join(text("data_dir"));
-    let size: Option<f64> = text("log.segment_mb").parse().ok();
-    let size = size.filter(|size| SEGMENT_MB.contains(size));
-    let expected = format!("a number of MiB from {} to {}", SEGMENT_MB.start(), SEGMENT_MB.end());
     let keeping = keeping(&text, &wrong)?;
-    let segment_bytes = (size.ok_or_else(|| wrong("log.segment_mb", &expected))? * f64::from(1 << 20)) as u64;
+    let (segment_bytes, archive, archive_cache_bytes) = log_section(&text, &wrong)?;
+    let s3 = s3::section(&text).map_err(|(key, expected)| wrong(key, expected))?;
+    values.iter_mut().filter(|(key, (value, _))| s3::is_secret(key) && !value.is_empty()).for_each(
+        |(_, (value, _))| {
+            *value = s3::SHOWN.to_string();
+        },
+    );
     Ok(Settings {
         data_dir,
         listen,
@@ -161,6 +181,9 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
         verify_share,
         segment_bytes,
         keeping,
+        archive,
+        archive_cache_bytes,
+        s3,
         origins: values,
     })
 }
@@ -190,6 +213,31 @@ fn keeping(text: &dyn Fn(&str) -> String, wrong: &dyn Fn(&str, &str) -> Failure)
     })
 }
 
+/// A value that cannot be, without showing it where it is a secret.
+fn wrong_value(values: &BTreeMap<&'static str, (String, Origin)>, key: &str, expected: &str) -> Failure {
+    let (value, origin) = values.get(key).cloned().unwrap_or((String::new(), Origin::Default));
+    let shown = if s3::is_secret(key) { String::new() } else { format!(" = \"{value}\"") };
+    Failure::invalid("E5002", format!("`{key}`{shown} (from {origin}): expected {expected}"))
+}
+
+/// Bytes of a segment, where segments are archived, and how much of that stays here.
+fn log_section(
+    text: &dyn Fn(&str) -> String,
+    wrong: &dyn Fn(&str, &str) -> Failure,
+) -> Result<(u64, Option<ObjectUrl>, u64), Failure> {
+    let bytes = |key: &str, range: &std::ops::RangeInclusive<f64>| {
+        let size: Option<f64> = text(key).parse().ok();
+        let expected = format!("a number of MiB from {} to {}", range.start(), range.end());
+        let size = size.filter(|size| range.contains(size)).ok_or_else(|| wrong(key, &expected))?;
+        Ok::<u64, Failure>((size * f64::from(1 << 20)) as u64)
+    };
+    let archive = match text("log.archive").as_str() {
+        "" => None,
+        url => Some(ObjectUrl::parse(url).map_err(|error| wrong("log.archive", &format!("a URL ({error})")))?),
+    };
+    Ok((bytes("log.segment_mb", &SEGMENT_MB)?, archive, bytes("log.cache_mb", &CACHE_MB)?))
+}
+
 fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>) -> Result<(), Failure> {
     let shown = path.display().to_string();
     let text = match std::fs::read_to_string(path) {
@@ -205,6 +253,12 @@ fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
         _ => vec![(key.clone(), value.clone())],
     };
     for (key, value) in table.iter().flat_map(nested) {
+        let plain = matches!(&value, Value::String(text) if !text.is_empty() && !text.starts_with("${"));
+        if s3::is_secret(&key) && plain {
+            let message =
+                format!("{shown}: `{key}` stands there in plain text: name it as ${{env:NAME}} or ${{file:PATH}}");
+            return Err(Failure::invalid("E5030", message));
+        }
         let value = match &value {
             Value::String(text) => {
                 substituted(text).map_err(|what| Failure::invalid("E5005", format!("{shown}: `{key}`: {what}")))?
@@ -274,6 +328,31 @@ fn substituted(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::ARCHIVE_CACHE_BYTES;
+
+    /// Secrets come by reference, and nothing that is printed has them.
+    #[test]
+    fn secrets_are_never_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "canary-of-a-secret\n").unwrap();
+        let text = |key: &str| {
+            format!(
+                "[log]\narchive = \"s3://lake/log\"\n[s3]\nendpoint = \"https://s3.example.com\"\n\
+                access_key_id = \"${{file:{0}}}\"\n{key} = \"${{file:{0}}}\"\n",
+                file.display()
+            )
+        };
+        let settings = load_text(&text("secret_access_key")).unwrap();
+        assert_eq!(settings.s3.secret_access_key.as_ref().unwrap().reveal(), "canary-of-a-secret");
+        assert_eq!(settings.archive, Some(ObjectUrl::S3 { bucket: "lake".into(), key: "log".into() }));
+        assert_eq!(settings.archive_cache_bytes, ARCHIVE_CACHE_BYTES);
+        assert!(!format!("{settings:?}").contains("canary"), "{settings:?}");
+        let half = load_text(&text("region")).unwrap_err();
+        assert!(half.code == "E5002" && half.message.contains("s3.secret_access_key"), "{half}");
+        let plain = load_text("[s3]\naccess_key_id = \"canary-of-a-secret\"").unwrap_err();
+        assert!(plain.code == "E5030" && !plain.message.contains("canary"), "{plain}");
+    }
 
     fn load_text(text: &str) -> Result<Settings, Failure> {
         let folder = tempfile::tempdir().unwrap();
@@ -297,6 +376,9 @@ mod tests {
         for wrong in ["keep = \"2 months\"", "keep = \"0s\"", "keep_mb = -1", "training_horizon = 7", "force = 1"] {
             assert_eq!(load_text(&format!("[log]\n{wrong}")).unwrap_err().code, "E5002", "{wrong}");
         }
+        assert_eq!(load_text("[log]\ncache_mb = -1").unwrap_err().code, "E5002");
+        let error = load_text("[log]\narchive = \"gs://lake/log\"").unwrap_err();
+        assert!(error.code == "E5002" && error.message.contains("gs://"), "{error}");
         let folder = tempfile::tempdir().unwrap();
         let settings = load(folder.path(), &[("listen", Some("127.0.0.1:7".into()))]).unwrap();
         assert_eq!(settings.origins["listen"].1, Origin::Flag("--listen".into()));

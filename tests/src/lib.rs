@@ -1,6 +1,9 @@
-//! What the tests stand on: the independent oracle, the bridge from its words to the engine's, and real server processes.
+//! What the tests stand on: the independent oracle, the bridge from its words to the engine's, real server processes, and an
+//! object store.
 
 pub mod bridge;
 #[allow(missing_docs, clippy::unwrap_used)]
 pub mod oracle;
+pub mod python;
+pub mod s3;
 pub mod server;

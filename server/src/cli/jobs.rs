@@ -15,13 +15,14 @@ use super::output::{cell_json, cell_text, status};
 use super::progress::Progress;
 use super::{Ended, Style};
 use crate::failure::Failure;
+use crate::objects::ObjectUrl;
 
 /// Options of `export`.
 #[derive(Args)]
 pub struct ExportArguments {
     /// a feature service, or VIEW:FEATURE, or VIEW:*
     service: String,
-    /// the rows for which features are wanted: parquet, csv or ndjson; their columns pass through
+    /// the rows for which features are wanted: parquet, csv or ndjson; their columns pass through. A path, or s3://BUCKET/KEY
     #[arg(long, conflicts_with = "spine_from")]
     spine: Option<PathBuf>,
     /// takes the events of a source as rows
@@ -33,7 +34,7 @@ pub struct ExportArguments {
     /// the spine's column with the time of each row; with --spine-from the event time by default
     #[arg(long, default_value = "")]
     time: String,
-    /// a new folder for the training set
+    /// a new folder for the training set, or s3://BUCKET/PREFIX
     #[arg(long)]
     out: PathBuf,
     /// which events a row sees
@@ -68,7 +69,7 @@ pub struct SnapshotArguments {
     /// the moment (RFC 3339); now by default
     #[arg(long)]
     at: Option<String>,
-    /// a folder for the snapshot
+    /// a folder for the snapshot, or s3://BUCKET/PREFIX
     #[arg(long)]
     out: PathBuf,
 }
@@ -226,8 +227,11 @@ async fn print_difference(client: &Client, difference: &v1::VerifyDifference) {
     }
 }
 
-/// A path as the server, in another folder, understands it.
+/// A path as the server, in another folder, understands it. URLs are understood everywhere.
 fn whole(path: &Path) -> Result<String, Failure> {
+    if let Some(url) = path.to_str().filter(|text| ObjectUrl::is_url(text)) {
+        return Ok(url.to_string());
+    }
     let absolute = std::path::absolute(path);
     let absolute = absolute.map_err(|e| Failure::invalid("E3042", format!("{}: {e}", path.display())))?;
     absolute

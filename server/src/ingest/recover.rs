@@ -17,7 +17,10 @@ use super::versions::settle;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::limits::BUILD_AT_START_SHARE;
-use crate::log::{CommitLog, Cut, LogPlace, LogWriter, bytes_behind, cut_of, read_commits, remove_leftovers};
+use crate::log::{
+    Archiving, CommitLog, Cut, LogError, LogPlace, LogWriter, attach_archive, bytes_behind, cut_of, read_commits,
+    remove_leftovers,
+};
 use crate::online::{Embedded, Memory, Meta, SourceLedger, Sources, StoreError, ViewMeta, ViewState};
 
 /// What ingest starts from.
@@ -41,18 +44,17 @@ pub struct Recovered {
 pub fn recover(
     data_dir: &Path,
     (registry, memory, clock): (&Registry, &Memory, &Clock),
-    segment_bytes: u64,
-    force: bool,
+    (segment_bytes, force): (u64, bool),
+    archiving: Option<&Archiving>,
 ) -> Result<Recovered, Failure> {
     let folder = data_dir.join("log");
-    let broken = |e: crate::log::LogError| Failure::internal("E1018", e.to_string());
-    let cut = cut_of(&folder).map_err(broken)?;
-    let Opened { store, mut meta, mut states } = match open_store(data_dir, registry, &cut) {
+    let broken = |e: LogError| e.failure("E1018");
+    let Opened { store, mut meta, mut states } = match open_store(data_dir, registry) {
         Err(StoreError::Damaged(what)) => {
             let aside = set_aside(data_dir)
                 .map_err(|e| Failure::internal("E1017", format!("the damaged state cannot be moved: {e}")))?;
             tracing::warn!(what, aside, "the state store is damaged: deriving the state anew from the event log");
-            open_store(data_dir, registry, &cut)
+            open_store(data_dir, registry)
         }
         other => other,
     }
@@ -62,7 +64,10 @@ pub fn recover(
     })?;
     clock.advance(meta.clock);
     // The store is locked: no other process seals this log.
+    attach_archive(&folder, archiving.cloned()).map_err(broken)?;
     remove_leftovers(&folder).map_err(broken)?;
+    let cut = cut_of(&folder).map_err(broken)?;
+    count_cut(&mut meta, &cut);
     let mut begun = Begun::load(data_dir)?;
     begun.begin(registry, &meta, &cut, (clock.now(), force))?;
     let (now, later) = divided(registry, &mut meta, &mut states, |view, from| {
@@ -77,7 +82,7 @@ pub fn recover(
             // A record that passed its checksum is broken inside: mark the state, so that the next start begins anew.
             let _ = std::fs::write(data_dir.join(REBUILD_MARK), &failure.message);
             drop(store);
-            return recover(data_dir, (registry, memory, clock), segment_bytes, force);
+            return recover(data_dir, (registry, memory, clock), (segment_bytes, force), archiving);
         }
         other => other?,
     };
@@ -203,13 +208,12 @@ struct Opened {
     states: BTreeMap<u32, ViewState>,
 }
 
-fn open_store(data_dir: &Path, registry: &Registry, cut: &Cut) -> Result<Opened, StoreError> {
+fn open_store(data_dir: &Path, registry: &Registry) -> Result<Opened, StoreError> {
     if let Ok(why) = std::fs::read_to_string(data_dir.join(REBUILD_MARK)) {
         return Err(StoreError::Damaged(why));
     }
     let store = Embedded::open(&data_dir.join("state"))?;
     let mut meta = store.meta()?;
-    count_cut(&mut meta, cut);
     settle(registry, &mut meta);
     let declared = registry.views.iter().filter(|view| view.stream.is_some()).map(|view| view.plan.hash);
     let versions = |hash: u64| [meta.views.get(&hash), meta.rebuilds.get(&hash)].into_iter().flatten();

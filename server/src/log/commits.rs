@@ -14,6 +14,8 @@ use super::LogError;
 
 /// Partition, next offset, time, checksum.
 const NOTE: usize = 4 + 8 + 8 + 4;
+/// Ending of the files of notes.
+pub(super) const NOTES_ENDING: &str = "commits";
 
 /// By partition: next offsets, ascending, and when the events before them could be read.
 pub type Notes = BTreeMap<u32, Vec<(u64, i64)>>;
@@ -27,7 +29,7 @@ pub struct CommitLog {
 }
 
 fn path_of(folder: &Path, source: &str) -> PathBuf {
-    folder.join(format!("{source}.commits"))
+    folder.join(format!("{source}.{NOTES_ENDING}"))
 }
 
 /// All notes of a source. What stands behind a broken note is left out: it was never whole.

@@ -138,7 +138,7 @@ pub fn dead_letters(server: &Server, request: &v1::DeadLettersRequest) -> Result
         return Err(Failure::field("E1009", "limit", format!("at most {LETTERS_MAX} letters at once")));
     }
     let limit = if request.limit == 0 { 100 } else { request.limit as usize };
-    let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
+    let broken = |e: crate::log::LogError| e.failure("E2021");
     let mut reader = LogReader::open(&server.log_folder, LogPlace::default()).map_err(broken)?.without_events();
     let mut letters = Vec::new();
     while let Some(read) = reader.next_frame().map_err(broken)? {

@@ -2,7 +2,8 @@
 //!
 //! `get` reads what a request names at one `moment`; `tables` finds the table rows that events see; `past` answers from the
 //! event log what records no longer hold; `explain` shows how one value came about. `training` runs jobs over
-//! the whole log (`logged_events`), which `offline` is the door of; `backfill` has a view built anew. `wire` converts between values and
+//! the whole log (`logged_events`), which `offline` is the door of, and whose files go to a `destination`; `backfill` has a view
+//! built anew, `cut` tells what retention has taken. `wire` converts between values and
 //! messages, `grpc` and `http` are the two doors, `status` is the one place where errors become codes.
 
 pub mod answer;
@@ -11,6 +12,7 @@ pub mod arrow;
 mod backfill;
 pub mod connection;
 mod cut;
+mod destination;
 pub mod door;
 pub mod explain;
 pub mod get;

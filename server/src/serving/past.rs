@@ -167,7 +167,7 @@ impl Past {
         positions: &Positions,
         visit: &mut dyn FnMut(usize, EventBatch, LogPlace) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
+        let broken = |e: LogError| e.failure("E2021");
         let names: Vec<&str> = sources.iter().map(|at| self.registry.sources[*at].name.as_str()).collect();
         // A damaged file of another source does not matter.
         let mut reader = LogReader::open(&self.folder, from).map_err(broken)?.of_sources(&names);
@@ -207,7 +207,7 @@ impl Past {
         positions: &Positions,
         visit: &mut dyn FnMut(&EventBatch),
     ) -> Result<(), Failure> {
-        let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
+        let broken = |e: LogError| e.failure("E2021");
         let mut caches = self.caches.lock();
         let mut total: usize = caches.values().map(|cache| cache.bytes).sum();
         let cache = caches.entry(source).or_default();

@@ -4,7 +4,6 @@
 //! replaced in one step, when all of them are there. So a snapshot can be read while the next one is being written; the
 //! folders of the one before the last are removed. What cannot have changed since the last snapshot is not written again.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -20,8 +19,9 @@ use tidemill_features::time::rfc3339;
 use tidemill_features::value::{DataType, Value};
 use tidemill_proto::v1;
 
+use super::destination::Destination;
 use super::get::Positions;
-use super::training::{Job, Progress, absolute, count_unanswered, rows_at_once};
+use super::training::{Job, Progress, count_unanswered, rows_at_once};
 use crate::columnar::{array, arrow_type};
 use crate::failure::Failure;
 use crate::offline::training_set::{FeatureColumn, Layout, TrainingSet};
@@ -46,9 +46,9 @@ impl Job<'_> {
         request: &v1::SnapshotRequest,
         progress: &mut Progress<'_>,
     ) -> Result<v1::JobResult, Failure> {
-        let out = absolute("out", &request.out)?;
-        let named = |e: std::io::Error| Failure::invalid("E3045", format!("{}: {e}", out.display()));
-        std::fs::create_dir_all(&out).map_err(named)?;
+        let out = self.destination(&request.out)?;
+        let root = out.local("");
+        std::fs::create_dir_all(&root).map_err(|e| Failure::invalid("E3045", format!("{}: {e}", root.display())))?;
         let parts = self.parts(request)?;
         let last = last_manifest(&self.server.registry, &out)?;
         let mut notes = Vec::new();
@@ -65,7 +65,7 @@ impl Job<'_> {
             progress(looked_at, rows_total);
             rows += entry["rows"].as_u64().unwrap_or(0);
             let named = entry["files"].as_array().into_iter().flatten().filter_map(Json::as_str);
-            files.extend(named.map(|file| out.join(file).display().to_string()));
+            files.extend(named.map(|file| out.shown(file)));
             notes.extend(entry["notes"].as_array().into_iter().flatten().filter_map(Json::as_str).map(str::to_string));
             entries.insert(part.view.name.clone(), entry);
         }
@@ -74,9 +74,9 @@ impl Job<'_> {
             "at": parts.first().map(|part| rfc3339(part.time)),
             "views": entries,
         });
-        commit(&out, &manifest).map_err(named)?;
+        out.replace(MANIFEST, format!("{manifest:#}\n"))?;
         remove_older(&out, &[&manifest, &Json::Object(last)]);
-        Ok(v1::JobResult { rows, files, manifest: out.join(MANIFEST).display().to_string(), notes })
+        Ok(v1::JobResult { rows, files, manifest: out.shown(MANIFEST), notes })
     }
 
     /// The views of a snapshot with the keys that they have, all of one moment.
@@ -129,7 +129,7 @@ impl Job<'_> {
 
     fn write(
         &self,
-        out: &Path,
+        out: &Destination<'_>,
         part: &Part<'_>,
         identity: Json,
         progress: &mut dyn FnMut(u64),
@@ -138,16 +138,16 @@ impl Job<'_> {
             part.plan.columns.iter().map(|(name, of)| (name.replace(':', "__"), of.clone())).collect();
         let key_field = |(name, of): &(String, DataType)| Field::new(name, arrow_type(of), false);
         let schema: SchemaRef = Arc::new(Schema::new(part.view.keys.iter().map(key_field).collect::<Vec<_>>()));
-        let of_view = out.join(&part.view.name);
+        let of_view = out.local(&part.view.name);
         std::fs::create_dir_all(&of_view)
             .map_err(|e| Failure::invalid("E3045", format!("{}: {e}", of_view.display())))?;
-        let folder = new_folder(&of_view);
+        let folder = new_folder(out, &part.view.name)?;
         let layout = Layout {
             service: part.view.name.clone(),
             definition_hash: format!("{:016x}", self.server.registry.hash),
             ..Layout::default()
         };
-        let mut set = TrainingSet::create(&folder, schema.clone(), &columns, layout)?;
+        let mut set = TrainingSet::create(&out.local(&folder), schema.clone(), &columns, layout)?;
         let (mut first, mut unanswered) = (0, vec![0; columns.len()]);
         for encoded in part.keys.chunks(rows_at_once(&part.plan)) {
             let keys = decoded(part.view, encoded)
@@ -171,11 +171,11 @@ impl Job<'_> {
         let made_from = head["made_from"].clone();
         let notes = self.notes(&part.plan, &unanswered, &mut head)?;
         let written = set.finish(head)?;
-        let relative = |path: &PathBuf| path.strip_prefix(out).unwrap_or(path).display().to_string();
+        out.put(&written, &mut || self.go_on())?;
         Ok(json!({
             "rows": written.rows,
-            "folder": relative(&folder),
-            "files": written.files.iter().map(relative).collect::<Vec<_>>(),
+            "folder": folder,
+            "files": written.files.iter().map(|file| out.name(file)).collect::<Vec<_>>(),
             "made_from": made_from,
             "notes": notes,
         }))
@@ -221,51 +221,37 @@ fn decoded(view: &View, keys: &[Box<[u8]>]) -> Result<Vec<Column>, Damaged> {
 }
 
 /// The manifest of the snapshot before, if there is one.
-fn last_manifest(registry: &Registry, out: &Path) -> Result<Map<String, Json>, Failure> {
-    let path = out.join(MANIFEST);
-    match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
-            Failure::invalid("E3048", format!("{} is not the manifest of a snapshot: {e}", path.display()))
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // Folders of views are what a snapshot leaves that was stopped.
-            let of_view = |name: &std::ffi::OsStr| registry.views.iter().any(|view| *view.name == *name);
-            let mut entries = std::fs::read_dir(out).into_iter().flatten().flatten();
-            if entries.any(|entry| !of_view(&entry.file_name())) {
-                let message = format!("{} holds something that is no snapshot; name an empty folder", out.display());
-                return Err(Failure::invalid("E3048", message));
-            }
-            Ok(Map::new())
-        }
-        Err(error) => Err(Failure::invalid("E3048", format!("{}: {error}", path.display()))),
+fn last_manifest(registry: &Registry, out: &Destination<'_>) -> Result<Map<String, Json>, Failure> {
+    if let Some(bytes) = out.read(MANIFEST)? {
+        let wrong =
+            |e| Failure::invalid("E3048", format!("{} is not the manifest of a snapshot: {e}", out.shown(MANIFEST)));
+        return serde_json::from_slice(&bytes).map_err(wrong);
     }
+    // Folders of views are what a snapshot leaves that was stopped.
+    let of_view = |name: &String| registry.views.iter().any(|view| view.name == *name);
+    if let Some(other) = out.names("")?.iter().find(|name| !of_view(name)) {
+        let message = format!("{} holds `{other}`, which is no snapshot; name an empty folder", out.shown(""));
+        return Err(Failure::invalid("E3048", message));
+    }
+    Ok(Map::new())
 }
 
 /// A folder of a view that does not exist yet.
-fn new_folder(of_view: &Path) -> PathBuf {
-    let folder = |number: u64| of_view.join(format!("{number:06}"));
-    (0..).map(folder).find(|folder| !folder.exists()).unwrap_or_else(|| folder(u64::MAX))
-}
-
-/// Replaces the manifest in one step.
-fn commit(out: &Path, manifest: &Json) -> std::io::Result<()> {
-    let temporary = out.join(format!("{MANIFEST}.tmp"));
-    std::fs::write(&temporary, format!("{manifest:#}\n"))?;
-    std::fs::File::open(&temporary)?.sync_all()?;
-    std::fs::rename(&temporary, out.join(MANIFEST))?;
-    std::fs::File::open(out)?.sync_all()
+fn new_folder(out: &Destination<'_>, view: &str) -> Result<String, Failure> {
+    let taken = out.names(view)?;
+    let free = (0u64..).map(|number| format!("{number:06}")).find(|name| !taken.contains(name));
+    Ok(format!("{view}/{}", free.unwrap_or_default()))
 }
 
 /// Removes folders of views that neither this snapshot nor the one before names.
-fn remove_older(out: &Path, manifests: &[&Json]) {
+fn remove_older(out: &Destination<'_>, manifests: &[&Json]) {
     let entries = || manifests.iter().filter_map(|manifest| manifest["views"].as_object()).flatten();
-    let kept: Vec<PathBuf> = entries().filter_map(|(_, entry)| Some(out.join(entry["folder"].as_str()?))).collect();
+    let kept: Vec<&str> = entries().filter_map(|(_, entry)| entry["folder"].as_str()).collect();
     for (view, _) in entries() {
-        for folder in std::fs::read_dir(out.join(view)).into_iter().flatten().flatten() {
-            if !kept.contains(&folder.path())
-                && let Err(error) = std::fs::remove_dir_all(folder.path())
-            {
-                tracing::warn!(%error, "an old snapshot cannot be removed: {}", folder.path().display());
+        for name in out.names(view).into_iter().flatten() {
+            let folder = format!("{view}/{name}");
+            if !kept.contains(&folder.as_str()) {
+                out.remove(&folder);
             }
         }
     }

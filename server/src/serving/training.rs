@@ -43,33 +43,55 @@ impl Job<'_> {
     /// Offline.Export
     pub fn export(&self, request: &v1::ExportRequest, progress: &mut Progress<'_>) -> Result<v1::JobResult, Failure> {
         let reading = self.reading(&request.service, &request.features, request.visibility(), request.assumed_delay)?;
-        let names: Vec<(String, tidemill_features::value::DataType)> =
-            reading.plan.columns.iter().map(|(name, data_type)| (name.replace(':', "__"), data_type.clone())).collect();
         let events = match request.spine_source.as_str() {
             "" => None,
             source => Some(self.spine_of_events(source, &request.r#where, &reading.positions)?),
         };
-        let (path, event_time) = match &events {
-            Some((file, event_time)) => (file.path().to_path_buf(), event_time.as_str()),
-            None => (absolute("spine", &request.spine)?, ""),
+        let (path, fetched, event_time) = match &events {
+            Some((file, event_time)) => (file.path().to_path_buf(), None, event_time.as_str()),
+            None => {
+                let (path, fetched) = self.spine_file(&request.spine)?;
+                (path, fetched, "")
+            }
         };
         let time = Some(request.time_column.as_str()).filter(|time| !time.is_empty()).unwrap_or(event_time);
         if time.is_empty() {
             return Err(Failure::field("E3040", "time_column", "name the spine's column with the time of each row"));
         }
+        // What was fetched is known by its URL.
+        let renamed = |failure: Failure| match &fetched {
+            Some(_) => {
+                Failure { message: failure.message.replace(&path.display().to_string(), &request.spine), ..failure }
+            }
+            None => failure,
+        };
+        self.export_rows(request, &reading, (&path, time), progress).map_err(renamed)
+    }
+
+    /// Exports the rows of a file.
+    fn export_rows(
+        &self,
+        request: &v1::ExportRequest,
+        reading: &Reading,
+        (path, time): (&Path, &str),
+        progress: &mut Progress<'_>,
+    ) -> Result<v1::JobResult, Failure> {
+        let names: Vec<(String, tidemill_features::value::DataType)> =
+            reading.plan.columns.iter().map(|(name, data_type)| (name.replace(':', "__"), data_type.clone())).collect();
         let wanted =
             Wanted { time: time.to_string(), keys: reading.plan.keys.clone(), request: reading.plan.request.clone() };
-        let out = absolute("out", &request.out)?;
-        let layout = self.layout(request, &path, time)?;
-        let mut spine = Spine::open(&path, &wanted)?;
-        let mut set = TrainingSet::create(&out, spine.schema(), &names, layout)?;
+        let out = self.destination(&request.out)?;
+        out.refuse_used()?;
+        let layout = self.layout(request, path, time)?;
+        let mut spine = Spine::open(path, &wanted)?;
+        let mut set = TrainingSet::create(&out.local(""), spine.schema(), &names, layout)?;
         let (mut done, mut unanswered) = (0, vec![0; names.len()]);
         loop {
             let parts = next_parts(&mut spine, rows_at_once(&reading.plan))?;
             if parts.is_empty() {
                 break;
             }
-            let columns = self.read(&reading, &parts)?;
+            let columns = self.read(reading, &parts)?;
             count_unanswered(&columns, &mut unanswered);
             let mut from = 0;
             for rows in &parts {
@@ -87,13 +109,14 @@ impl Job<'_> {
             done += from as u64;
             progress(done, 0);
         }
-        let mut head = self.manifest(&reading, request);
+        let mut head = self.manifest(reading, request);
         let notes = self.notes(&reading.plan, &unanswered, &mut head)?;
         let written = set.finish(head)?;
+        out.put(&written, &mut || self.go_on())?;
         Ok(v1::JobResult {
             rows: written.rows,
-            files: written.files.iter().map(|file| file.display().to_string()).collect(),
-            manifest: written.manifest.display().to_string(),
+            files: written.files.iter().map(|file| out.shown(&out.name(file))).collect(),
+            manifest: out.shown(&out.name(&written.manifest)),
             notes,
         })
     }

@@ -1,6 +1,7 @@
 //! The one test binary: every end-to-end, parity and crash test of the project, and the house rules.
 
 mod across;
+mod archived;
 mod building;
 mod crash;
 mod engine;
@@ -10,6 +11,7 @@ mod golden;
 mod hard_cases;
 mod history;
 mod metamorphic;
+mod objects;
 mod parity;
 mod readme;
 mod replay;

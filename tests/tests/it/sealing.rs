@@ -17,7 +17,7 @@ use tidemill_tests::server::{Server, ndjson, project};
 
 use crate::sql::python;
 
-const DEFINITIONS: &str = r#"
+pub(crate) const DEFINITIONS: &str = r#"
 [source.s]
 connector = "push"
 event_time = "at"
@@ -41,11 +41,11 @@ three = { agg = "last_k(x, 3)", window = "lifetime" }
 features = ["v:*"]
 "#;
 
-const START: i64 = 1_700_000_000_000_000;
-const KEYS: usize = 23;
+pub(crate) const START: i64 = 1_700_000_000_000_000;
+pub(crate) const KEYS: usize = 23;
 
 /// A batch of events; one of them has no time.
-fn lines(first: i64, count: i64) -> String {
+pub(crate) fn lines(first: i64, count: i64) -> String {
     let line = |id: i64| {
         let at = if id % 97 == 5 { "null".to_string() } else { (START + (id * 7919) % 3_000_000_000).to_string() };
         let key = (id * 31) % KEYS as i64;
@@ -59,7 +59,7 @@ fn lines(first: i64, count: i64) -> String {
 }
 
 /// Values of all keys now and at several times of the past, which records no longer hold.
-async fn answers(client: &Client) -> Vec<Vec<v1::Column>> {
+pub(crate) async fn answers(client: &Client) -> Vec<Vec<v1::Column>> {
     let keys: Vec<String> = (0..KEYS).map(|key| format!("k{key}")).collect();
     let mut answers = Vec::new();
     for after in [3_600_000_000i64, 100_000_000, 1_500_000_000, 2_999_000_000] {
@@ -74,7 +74,7 @@ async fn answers(client: &Client) -> Vec<Vec<v1::Column>> {
     answers
 }
 
-async fn dead_letters(client: &Client) -> BTreeSet<String> {
+pub(crate) async fn dead_letters(client: &Client) -> BTreeSet<String> {
     let request = v1::DeadLettersRequest { source: "s".into(), limit: 1000, ..v1::DeadLettersRequest::default() };
     let letters = client.dead_letters(request).await.unwrap().letters;
     letters.iter().map(|letter| format!("{} {} {:?}", letter.code, letter.reason, letter.payload)).collect()
@@ -90,7 +90,7 @@ fn sealed_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Pushes all batches; kills the server again and again, and sends what was not acknowledged once more.
-async fn load_with_kills(folder: &Path, batches: &[(i64, i64)], seed: u64) {
+pub(crate) async fn load_with_kills(folder: &Path, batches: &[(i64, i64)], seed: u64) {
     let mut at = 0;
     let mut random = seed;
     let mut kills = 0;

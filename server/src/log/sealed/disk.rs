@@ -10,7 +10,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::archive;
 use super::manifest::SealedFile;
+use crate::limits::ARCHIVE_TRIES;
 use crate::log::LogError;
 use crate::log::writer::sync_folder;
 
@@ -84,26 +86,53 @@ impl NewFile {
     }
 }
 
-/// Removes a sealed file. One that is gone already is no error.
+/// Removes a sealed file that no manifest names, here and in the archive. One that is gone already is no error.
 pub(in crate::log) fn remove_sealed(folder: &Path, name: &str) -> Result<(), LogError> {
     let path = folder.join(name);
     if let Some(checked) = CHECKED.lock().as_mut() {
         checked.remove(&path);
     }
     match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error(&path)(error)),
-        _ => Ok(()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(&path)(error)),
+        _ => archive::removed(folder, name),
     }
+    Ok(())
+}
+
+/// Opens a file, which may have to be fetched first. None: nobody has it.
+fn open_here(folder: &Path, file: &SealedFile) -> Result<Option<File>, LogError> {
+    let path = folder.join(&file.path);
+    for _ in 0..ARCHIVE_TRIES {
+        match File::open(&path) {
+            Ok(opened) => {
+                archive::used(folder, file);
+                return Ok(Some(opened));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if !archive::fetch(folder, file)? {
+                    return Ok(None);
+                }
+            }
+            Err(error) => return Err(io_error(&path)(error)),
+        }
+    }
+    let what = "it was evicted as often as it was fetched; set log.cache_mb to more";
+    Err(io_error(&path)(std::io::Error::other(what)))
 }
 
 /// All bytes of a file, if they are what the manifest says. None: there is no such file.
 pub(super) fn read_whole(folder: &Path, file: &SealedFile) -> Result<Option<Bytes>, LogError> {
+    match read_here(folder, file) {
+        Err(LogError::DamagedFile { .. }) if archive::drop_damaged(folder, file) => read_here(folder, file),
+        read => read,
+    }
+}
+
+fn read_here(folder: &Path, file: &SealedFile) -> Result<Option<Bytes>, LogError> {
     let path = folder.join(&file.path);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error(&path)(error)),
-    };
+    let Some(mut opened) = open_here(folder, file)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    opened.read_to_end(&mut bytes).map_err(io_error(&path))?;
     if bytes.len() as u64 != file.bytes {
         return Err(damaged(&path, format!("it has {} bytes, not {}", bytes.len(), file.bytes)));
     }
@@ -123,12 +152,15 @@ static CHECKED: Mutex<Option<HashMap<PathBuf, Known>>> = Mutex::new(None);
 /// A file to be read in pieces. Its checksum is checked when it is opened for the first time since the start, or since it
 /// changed. None: there is no such file.
 pub(in crate::log) fn open_checked(folder: &Path, file: &SealedFile) -> Result<Option<File>, LogError> {
+    match check_here(folder, file) {
+        Err(LogError::DamagedFile { .. }) if archive::drop_damaged(folder, file) => check_here(folder, file),
+        opened => opened,
+    }
+}
+
+fn check_here(folder: &Path, file: &SealedFile) -> Result<Option<File>, LogError> {
     let path = folder.join(&file.path);
-    let mut opened = match File::open(&path) {
-        Ok(opened) => opened,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error(&path)(error)),
-    };
+    let Some(mut opened) = open_here(folder, file)? else { return Ok(None) };
     let metadata = opened.metadata().map_err(io_error(&path))?;
     if metadata.len() != file.bytes {
         return Err(damaged(&path, format!("it has {} bytes, not {}", metadata.len(), file.bytes)));

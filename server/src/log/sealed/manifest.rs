@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tidemill_features::definitions::parse_type;
 
+use super::archive;
 use super::disk::{NewFile, damaged, io_error};
 use crate::log::{Cut, LogError, LogPlace, SourceSchema};
 
@@ -182,7 +183,7 @@ impl Manifest {
         }
     }
 
-    fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest, LogError> {
+    pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest, LogError> {
         let broken = || damaged(path, "its checksum does not fit");
         let text = std::str::from_utf8(bytes).map_err(|_| broken())?;
         let body = text.strip_suffix('\n').ok_or_else(broken)?;
@@ -221,9 +222,25 @@ impl Manifest {
         Ok(Manifest { cut, pieces })
     }
 
-    /// Makes this the manifest. When it returns, it is; when it fails, the old one still is or this one is.
+    /// Makes this the manifest, here and then in the archive. When it returns, it is; when it fails, the old one still is or
+    /// this one is.
     pub fn store(&self, folder: &Path) -> Result<(), LogError> {
+        self.store_here(folder)?;
+        archive::settle(folder, self, &mut || true).map(drop)
+    }
+
+    /// Makes this the manifest on this machine.
+    pub(super) fn store_here(&self, folder: &Path) -> Result<(), LogError> {
         let path: PathBuf = folder.join(MANIFEST);
+        let mut file = NewFile::create(folder, MANIFEST.to_string())?;
+        file.write_all(&self.lines()?).map_err(io_error(&path))?;
+        file.finish(self.pieces.len() as u64)?;
+        Ok(())
+    }
+
+    /// The bytes of the file.
+    pub(super) fn lines(&self) -> Result<Vec<u8>, LogError> {
+        let path = Path::new(MANIFEST);
         let mut lines = Vec::new();
         if self.cut.is_any() {
             let front = Front { cut: self.cut.clone() };
@@ -231,16 +248,13 @@ impl Manifest {
             lines.push(b'\n');
         }
         for piece in &self.pieces {
-            serde_json::to_writer(&mut lines, piece).map_err(|e| io_error(&path)(e.into()))?;
+            serde_json::to_writer(&mut lines, piece).map_err(|e| io_error(path)(e.into()))?;
             lines.push(b'\n');
         }
         let end = End { format: FORMAT, pieces: self.pieces.len(), checksum: crc32fast::hash(&lines) };
-        serde_json::to_writer(&mut lines, &end).map_err(|e| io_error(&path)(e.into()))?;
+        serde_json::to_writer(&mut lines, &end).map_err(|e| io_error(path)(e.into()))?;
         lines.push(b'\n');
-        let mut file = NewFile::create(folder, MANIFEST.to_string())?;
-        file.write_all(&lines).map_err(io_error(&path))?;
-        file.finish(self.pieces.len() as u64)?;
-        Ok(())
+        Ok(lines)
     }
 
     /// Where the log begins.

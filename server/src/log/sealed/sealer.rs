@@ -1,12 +1,13 @@
 //! Turns closed segments into pieces, one at a time.
 //!
 //! A segment is removed only after its frames have been read back from the new files and encoded to the very bytes that it
-//! has, and after the manifest names these files. Whatever ends the process in between leaves one of both forms whole;
-//! the next start removes the other.
+//! has, and after the manifest names these files, in the archive too if there is one. Whatever ends the process in between
+//! leaves one of both forms whole; the next start removes the other.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use super::archive;
 use super::disk::{TEMPORARY, damaged, io_error, remove_sealed};
 use super::frames::{SealedFrames, Wanted};
 use super::gather::{Gathered, KeyColumns};
@@ -18,7 +19,7 @@ use crate::log::writer::sync_folder;
 use crate::log::{Frame, LogError, LogPlace};
 
 /// Folders of sealed files below that of the log.
-const FOLDERS: [&str; 3] = ["events", "frames", "dead"];
+pub(super) const FOLDERS: [&str; 3] = ["events", "frames", "dead"];
 /// Frames between two looks at whether to go on.
 pub(super) const FRAMES_AT_ONCE: usize = 64;
 
@@ -47,6 +48,10 @@ impl Sealer {
     pub fn seal_next(&self, go_on: &mut dyn FnMut() -> bool) -> Result<Option<u64>, LogError> {
         let mut manifest = Manifest::load(&self.folder)?;
         let segment = manifest.end_segment();
+        if !archive::settle(&self.folder, &manifest, go_on)? {
+            return Ok(None);
+        }
+        remove_before(&self.folder, segment)?;
         let numbers = segments(&self.folder)?;
         // The last segment is still being written.
         if numbers.last().is_none_or(|last| *last <= segment) {
@@ -55,6 +60,9 @@ impl Sealer {
         if !numbers.contains(&segment) {
             return Err(damaged(&segment_path(&self.folder, segment), "it is missing"));
         }
+        let archive = archive::of(&self.folder);
+        // Where it cannot be reached, nothing needs to be sorted.
+        archive.as_ref().map_or(Ok(()), |archive| archive.check(&manifest))?;
         let Some(mut pieces) = self.write_pieces(segment, go_on)? else { return Ok(None) };
         let next = LogPlace { segment: segment + 1, offset: 0 };
         if let Some(last) = pieces.last_mut() {
@@ -63,11 +71,15 @@ impl Sealer {
         if !self.comes_back(segment, &pieces, go_on)? {
             return Ok(None);
         }
+        if let Some(archive) = &archive
+            && !archive.put(pieces.iter().flat_map(SealedPiece::files), go_on)?
+        {
+            return Ok(None);
+        }
         manifest.pieces.extend(pieces);
         manifest.store(&self.folder)?;
         if go_on() {
-            let path = segment_path(&self.folder, segment);
-            std::fs::remove_file(&path).map_err(io_error(&path))?;
+            remove_before(&self.folder, segment + 1)?;
         }
         Ok(Some(segment))
     }
@@ -170,13 +182,23 @@ impl Frames {
     }
 }
 
+/// Removes segments before one, which are all sealed.
+fn remove_before(folder: &Path, end: u64) -> Result<(), LogError> {
+    for segment in segments(folder)?.into_iter().filter(|segment| *segment < end) {
+        let path = segment_path(folder, segment);
+        std::fs::remove_file(&path).map_err(io_error(&path))?;
+    }
+    Ok(())
+}
+
 /// Removes what a crash has left: segments that are sealed, and files that the manifest does not name. Only for the process
 /// that owns the log, before it seals.
 pub fn remove_leftovers(folder: &Path) -> Result<(), LogError> {
     let manifest = Manifest::load(folder)?;
-    for segment in segments(folder)?.into_iter().filter(|segment| *segment < manifest.end_segment()) {
-        let path = segment_path(folder, segment);
-        std::fs::remove_file(&path).map_err(io_error(&path))?;
+    // Segments that the archive does not have yet wait until it does.
+    let behind = archive::of(folder).map_or(Ok(false), |archive| archive.is_behind(&manifest))?;
+    if !behind {
+        remove_before(folder, manifest.end_segment())?;
     }
     let named: HashSet<PathBuf> =
         manifest.pieces.iter().flat_map(SealedPiece::files).map(|file| folder.join(&file.path)).collect();

@@ -1,5 +1,6 @@
 //! Random frames sealed and read again: the same frames, whatever is killed, and no damage that goes unnoticed.
 
+mod archived;
 mod compaction;
 mod crashes;
 mod generate;

@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 pub use tidemill_proto::v1;
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use v1::catalog_client::CatalogClient;
@@ -25,6 +25,10 @@ use v1::serving_client::ServingClient;
 
 /// Answers larger than this are refused.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// Bytes of a spine in one message: a fraction of what a server takes.
+const PIECE_BYTES: usize = 1 << 20;
+/// Such messages that wait for a slow server.
+const PIECES_WAITING: usize = 4;
 /// How often a read is tried.
 const READ_TRIES: u32 = 3;
 
@@ -147,6 +151,34 @@ impl Client {
     /// stream is dropped.
     pub async fn export(&self, message: v1::ExportRequest) -> Answer<tonic::Streaming<v1::JobProgress>> {
         Ok(self.offline().export(Request::new(message)).await?.into_inner())
+    }
+
+    /// Features for the rows of an Arrow IPC stream, each as of its own time; the answer is one, too, in pieces. The spine comes
+    /// in pieces of any size. Without a deadline, as `export`.
+    pub async fn history(
+        &self,
+        start: v1::HistoryStart,
+        spine: impl Stream<Item = Vec<u8>> + Send + 'static,
+    ) -> Answer<tonic::Streaming<v1::HistoryResponse>> {
+        use v1::history_request::Part;
+        let (parts, messages) = tokio::sync::mpsc::channel(PIECES_WAITING);
+        tokio::spawn(async move {
+            tokio::pin!(spine);
+            if parts.send(Part::Start(start)).await.is_err() {
+                return;
+            }
+            while let Some(bytes) = spine.next().await {
+                for piece in bytes.chunks(PIECE_BYTES) {
+                    // Once the server has said no, nobody takes the rest.
+                    if parts.send(Part::Arrow(piece.to_vec().into())).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
+        let messages = messages.map(|part| v1::HistoryRequest { part: Some(part) });
+        Ok(self.offline().history(messages).await?.into_inner())
     }
 
     /// Writes all values at one time, on the server's machine, as `export` does.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::raw::{Payload, RawSegment, segment_path, segments};
-use super::sealed::{Manifest, SealedFrames, damaged};
+use super::sealed::{EventsOf, Manifest, SealedFrames, damaged};
 use super::{Frame, LogError, LogPlace};
 use crate::limits::BATCH_ROWS;
 
@@ -23,7 +23,7 @@ pub struct LogReader {
     place: LogPlace,
     part: Part,
     manifest: Manifest,
-    with_events: bool,
+    events_of: EventsOf,
     /// in the last segment a torn tail ends the log; anywhere else it is damage
     last_segment: u64,
     /// whether there was a segment at all
@@ -67,7 +67,7 @@ impl LogReader {
             place: from.max(manifest.front().unwrap_or_default()),
             part: Part::None,
             manifest,
-            with_events: true,
+            events_of: EventsOf::All,
             last_segment,
             any,
         })
@@ -75,7 +75,12 @@ impl LogReader {
 
     /// For those who look for bad events only: sealed frames come without their events.
     pub fn without_events(self) -> LogReader {
-        LogReader { with_events: false, ..self }
+        LogReader { events_of: EventsOf::None, ..self }
+    }
+
+    /// For those who look for events of some sources: sealed ones of the others are not even read, so damage of theirs is none.
+    pub fn of_sources(self, sources: Vec<String>) -> LogReader {
+        LogReader { events_of: EventsOf::Sources(sources), ..self }
     }
 
     /// Where the next frame would stand: behind the last one, once `next` has given None.
@@ -129,7 +134,7 @@ impl LogReader {
         }
         loop {
             if let Some(piece) = self.manifest.piece_at(self.place) {
-                if let Some(sealed) = SealedFrames::open(&self.folder, piece, self.place, self.with_events)? {
+                if let Some(sealed) = SealedFrames::open(&self.folder, piece, self.place, &self.events_of)? {
                     self.part = Part::Sealed(Box::new(sealed));
                     return Ok(true);
                 }

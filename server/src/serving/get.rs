@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 use tidemill_features::definitions::Registry;
 use tidemill_features::read::Answer;
 use tidemill_features::service::{Keys, ReadPlan, encode_keys};
 
-use super::moment::Moment;
+use super::moment::{Moment, Times};
 use super::past::Past;
 use super::sample::Sampler;
 use super::tables::{TablePlaces, table_places};
@@ -44,14 +45,34 @@ pub struct Answers {
     pub plan: Arc<ReadPlan>,
     /// by output, then row
     pub columns: Vec<Vec<Answer>>,
-    /// T
+    /// T; where each row has its own, the latest of them
     pub read_time: i64,
+    /// T of each row, where it has its own
+    pub times: Option<Vec<i64>>,
     /// the log prefix that the answer saw
     pub positions: Positions,
     /// sources (names) that are behind
     pub stale: Vec<String>,
     /// expressions that could not be computed
     pub row_errors: u64,
+}
+
+/// The moment of a read.
+#[derive(Clone, Copy, Debug)]
+pub enum At<'t> {
+    /// now
+    Now,
+    /// one T for all rows
+    Time(i64),
+    /// a T for each row
+    Times(&'t [i64]),
+}
+
+impl Answers {
+    /// T of a row.
+    pub fn time_of(&self, row: usize) -> i64 {
+        self.times.as_ref().and_then(|times| times.get(row)).copied().unwrap_or(self.read_time)
+    }
 }
 
 impl Reader {
@@ -98,15 +119,34 @@ impl Reader {
 
     /// Reads a plan for keys at T; now, where T is not given.
     pub fn get(&self, plan: Arc<ReadPlan>, keys: &Keys, as_of: Option<i64>) -> Result<Answers, Failure> {
+        self.read(plan, keys, as_of.map_or(At::Now, At::Time), &AtomicBool::new(false))
+    }
+
+    /// Reads a plan for keys. Once `stop` is set nobody waits any more: what takes long is not finished.
+    pub fn read(
+        &self,
+        plan: Arc<ReadPlan>,
+        keys: &Keys,
+        at: At<'_>,
+        stop: &AtomicBool,
+    ) -> Result<Answers, Failure> {
         check_size(&plan, keys)?;
         let encoded =
             encode_keys(&plan, keys).map_err(|refused| Failure { field: Some("keys".into()), ..refused.into() })?;
         // T is taken with the gate open, so that no event published before this read is dated behind it by accident.
         let state = self.memory.read();
-        let read_time = as_of.unwrap_or_else(|| self.clock.now());
+        let (read_time, times) = match at {
+            At::Now => (self.clock.now(), None),
+            At::Time(time) => (time, None),
+            At::Times(times) if times.len() != keys.rows => {
+                let message = format!("{} times for {} keys", times.len(), keys.rows);
+                return Err(Failure::field("E2007", "times", message));
+            }
+            At::Times(times) => (times.iter().max().copied().unwrap_or_else(|| self.clock.now()), Some(times)),
+        };
         let positions = state.positions.clone();
-        let stale = if as_of.is_none() { self.stale(&plan, read_time) } else { Vec::new() };
-        let moment = Moment::new(self, read_time, &positions);
+        let stale = if matches!(at, At::Now) { self.stale(&plan, read_time) } else { Vec::new() };
+        let moment = Moment::new(self, times.map_or(Times::One(read_time), Times::Rows), &positions, stop);
         let mut slots: Vec<Vec<Answer>> = (0..plan.slots).map(|_| Vec::with_capacity(keys.rows)).collect();
         let beyond = moment.read_records(&state, &plan, keys, &encoded, &mut slots)?;
         // Lookups read the same state once the keys are known; other answers do not make the writer wait.
@@ -115,7 +155,8 @@ impl Reader {
         moment.derive_all(state.as_deref(), &plan, keys, &mut slots)?;
         let columns = pick(&plan.outputs, slots);
         let row_errors = moment.row_errors();
-        let answers = Answers { plan, columns, read_time, positions, stale, row_errors };
+        let times = times.map(<[i64]>::to_vec);
+        let answers = Answers { plan, columns, read_time, times, positions, stale, row_errors };
         self.sampler.keep(&self.registry, &answers, keys, &encoded);
         Ok(answers)
     }

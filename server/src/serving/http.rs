@@ -292,6 +292,10 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
             "newest_event": time(view.newest_event), "bytes": view.bytes }),
         );
     }
+    let verify = status.verify.as_ref().map(|verify| {
+        json!({ "answers": verify.answers, "differences": verify.differences, "outdated": verify.outdated,
+                "newest": time(verify.newest), "state": verify.state })
+    });
     json!({ "ready": status.ready, "sources": sources, "views": views, "definition_hash": status.definition_hash,
-            "version": status.version, "row_errors": status.row_errors })
+            "version": status.version, "row_errors": status.row_errors, "verify": verify })
 }

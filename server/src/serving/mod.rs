@@ -2,7 +2,7 @@
 //!
 //! `get` reads what a request names at one `moment`; `tables` finds the table rows that events see; `past` answers from the
 //! event log what records no longer hold; `explain` shows how one value came about. `training` runs jobs over
-//! the whole log, which `offline` is the door of. `wire` converts between values and
+//! the whole log, which `offline` is the door of; `trickle` recomputes what was served, all the time. `wire` converts between values and
 //! messages, `grpc` and `http` are the two doors, `status` is the one place where errors become codes.
 
 pub mod answer;
@@ -13,6 +13,7 @@ pub mod door;
 pub mod explain;
 pub mod get;
 pub mod grpc;
+mod history;
 pub mod http;
 pub mod json_columns;
 mod moment;
@@ -24,5 +25,6 @@ pub mod snapshot;
 pub mod status;
 mod tables;
 pub mod training;
+pub mod trickle;
 pub mod verify;
 pub mod wire;

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use tidemill_features::codec::Cursor;
@@ -13,6 +14,7 @@ use tidemill_features::definitions::Registry;
 use tidemill_features::expression::Column;
 use tidemill_features::read::{Answer, Context, History, ReadError, TableRows};
 use tidemill_features::record::Fate;
+use tidemill_features::service::{Keys, ReadPlan};
 use tidemill_features::stream::{EventBatch, Prepared};
 use tidemill_features::value::Value;
 
@@ -22,12 +24,15 @@ use crate::failure::Failure;
 use crate::ingest::fitted;
 use crate::limits::HISTORY_CACHE_BYTES;
 use crate::log::{LogPlace, LogReader};
+use crate::offline::{Replay, Visibility};
 
 /// Reads of the past.
 pub struct Past {
     registry: Arc<Registry>,
     folder: PathBuf,
     cache: Mutex<Cache>,
+    /// held by the one replay at a time: each takes memory and all cores
+    replays: Mutex<()>,
 }
 
 /// Decoded batches from the front of the log on, in order.
@@ -41,7 +46,7 @@ struct Cache {
 impl Past {
     /// Of the log in this folder.
     pub fn new(registry: Arc<Registry>, folder: PathBuf) -> Self {
-        Past { registry, folder, cache: Mutex::default() }
+        Past { registry, folder, cache: Mutex::default(), replays: Mutex::default() }
     }
 
     /// Features of one entity at T, from its events before the positions.
@@ -58,6 +63,43 @@ impl Past {
         let tables = LoggedTables::new(self, positions);
         let context = Context { tables: &tables, request };
         self.with_history(view, &batches, |history, _, _| history.read(&context, features, time))
+    }
+
+    /// A plan for many rows, each at its own T, from all events before the positions: one walk over the log for all of them.
+    pub(super) fn replay(
+        &self,
+        plan: &ReadPlan,
+        (keys, times): (&Keys, &[i64]),
+        positions: &Positions,
+        stop: &AtomicBool,
+    ) -> Result<Vec<Vec<Answer>>, Failure> {
+        let _alone = self.replays.lock();
+        self.replay_as(plan, (keys, times), &Visibility::EventTime, positions, stop)
+    }
+
+    /// The same for rows that see what a visibility lets them see, beside other replays.
+    pub(super) fn replay_as(
+        &self,
+        plan: &ReadPlan,
+        (keys, times): (&Keys, &[i64]),
+        visibility: &Visibility,
+        positions: &Positions,
+        stop: &AtomicBool,
+    ) -> Result<Vec<Vec<Answer>>, Failure> {
+        let temporary = self.temporary()?;
+        let walk = |sources: &[usize], visit: &mut dyn FnMut(usize, &EventBatch) -> Result<(), Failure>| {
+            self.walk(sources, positions, visit)
+        };
+        let replay = Replay { registry: &self.registry, walk: &walk, folder: &temporary, stop };
+        replay.read(plan, keys, times, visibility)
+    }
+
+    /// The folder of temporary files.
+    pub(super) fn temporary(&self) -> Result<PathBuf, Failure> {
+        let folder = self.folder.with_file_name("tmp");
+        std::fs::create_dir_all(&folder)
+            .map_err(|e| Failure::internal("E3020", format!("{}: {e}", folder.display())))?;
+        Ok(folder)
     }
 
     /// The view that keeps the rows of a joined table.
@@ -124,7 +166,8 @@ impl Past {
         visit: &mut dyn FnMut(usize, &EventBatch) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let broken = |e: crate::log::LogError| Failure::internal("E2021", e.to_string());
-        let mut reader = LogReader::open(&self.folder, LogPlace::default()).map_err(broken)?;
+        let names = sources.iter().map(|of| self.registry.sources[*of].name.clone()).collect();
+        let mut reader = LogReader::open(&self.folder, LogPlace::default()).map_err(broken)?.of_sources(names);
         while let Some(read) = reader.next_frame().map_err(broken)? {
             let mut frame = read.frame;
             let Some(of) = self.registry.source(&frame.source) else { continue };
@@ -149,8 +192,8 @@ impl Past {
         Ok(())
     }
 
-    /// Visits all batches of a source that are within the positions. Frames are applied in the order of the log, so the first
-    /// one beyond its position ends the walk; what stands there may not even be durable.
+    /// Visits all batches of a source that have events within the positions. Frames are applied in the order of the log, so the
+    /// first one that goes beyond its position ends the walk; what stands behind may not even be durable.
     fn each_batch(
         &self,
         source: usize,
@@ -166,11 +209,13 @@ impl Past {
             let mut frame = read.frame;
             if let Some(of) = self.registry.source(&frame.source) {
                 let applied = positions.get(&(of as u32, frame.partition)).copied().unwrap_or(0);
-                if frame.first_offset + frame.consumed > applied {
+                // Large frames are applied part by part.
+                let whole = frame.first_offset + frame.consumed <= applied;
+                if !whole && frame.first_offset >= applied {
                     break;
                 }
                 fitted(&mut frame, &self.registry.sources[of]);
-                keep &= cache.bytes < HISTORY_CACHE_BYTES;
+                keep &= whole && cache.bytes < HISTORY_CACHE_BYTES;
                 for batch in frame.batches {
                     if of == source {
                         visit(&batch);
@@ -179,6 +224,9 @@ impl Past {
                         cache.bytes += batch.columns.iter().map(Column::bytes).sum::<usize>() + batch.len() * 24;
                         cache.batches.push_back((of, Arc::new(batch)));
                     }
+                }
+                if !whole {
+                    break;
                 }
             }
             if keep {

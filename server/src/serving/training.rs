@@ -11,15 +11,15 @@ use serde_json::{Map, Value as Json, json};
 use tidemill_features::expression::Column;
 use tidemill_features::read::Answer;
 use tidemill_features::service::{Keys, ReadPlan};
-use tidemill_features::stream::EventBatch;
+use tidemill_features::value::DataType;
 use tidemill_proto::v1;
 
 use super::get::Positions;
 use crate::components::Server;
 use crate::failure::{Failure, Remedy};
-use crate::limits::{REPLAY_CELLS, REPLAY_ROWS_MAX, SPINE_ROWS_MAX};
+use crate::limits::{REPLAY_CELLS, REPLAY_KEY_BYTES, REPLAY_ROWS_MAX, SPINE_ROWS_MAX};
 use crate::offline::training_set::{FeatureColumn, HiveKey, Layout, Split, TrainingSet};
-use crate::offline::{CommitTimes, Replay, Spine, SpineRows, Visibility, Wanted};
+use crate::offline::{CommitTimes, Spine, SpineRows, Visibility, Wanted};
 
 /// Told how many rows are done, and of how many (0: nobody knows).
 pub type Progress<'p> = dyn FnMut(u64, u64) + 'p;
@@ -33,8 +33,8 @@ pub struct Job<'j> {
 }
 
 /// How a training set is read.
-struct Reading {
-    plan: Arc<ReadPlan>,
+pub(super) struct Reading {
+    pub(super) plan: Arc<ReadPlan>,
     positions: Positions,
     visibility: Visibility,
 }
@@ -43,8 +43,7 @@ impl Job<'_> {
     /// Offline.Export
     pub fn export(&self, request: &v1::ExportRequest, progress: &mut Progress<'_>) -> Result<v1::JobResult, Failure> {
         let reading = self.reading(&request.service, &request.features, request.visibility(), request.assumed_delay)?;
-        let names: Vec<(String, tidemill_features::value::DataType)> =
-            reading.plan.columns.iter().map(|(name, data_type)| (name.replace(':', "__"), data_type.clone())).collect();
+        let names = feature_names(&reading.plan);
         let events = match request.spine_source.as_str() {
             "" => None,
             source => Some(self.spine_of_events(source, &request.r#where, &reading.positions)?),
@@ -57,19 +56,40 @@ impl Job<'_> {
         if time.is_empty() {
             return Err(Failure::field("E3040", "time_column", "name the spine's column with the time of each row"));
         }
-        let wanted =
-            Wanted { time: time.to_string(), keys: reading.plan.keys.clone(), request: reading.plan.request.clone() };
+        let wanted = wanted(&reading.plan, time);
         let out = absolute("out", &request.out)?;
         let layout = self.layout(request, &path, time)?;
         let mut spine = Spine::open(&path, &wanted)?;
         let mut set = TrainingSet::create(&out, spine.schema(), &names, layout)?;
         let mut done = 0;
+        self.each_part(&reading, &mut spine, &names, &mut |rows, features| {
+            set.write(rows, features)?;
+            done += rows.times.len() as u64;
+            progress(done, 0);
+            Ok(())
+        })?;
+        let written = set.finish(self.manifest(&reading, (&request.service, &request.spine, &request.time_column)))?;
+        Ok(v1::JobResult {
+            rows: written.rows,
+            files: written.files.iter().map(|file| file.display().to_string()).collect(),
+            manifest: written.manifest.display().to_string(),
+        })
+    }
+
+    /// Reads a spine from front to back; its rows come with their features, in the parts that the file has.
+    pub(super) fn each_part(
+        &self,
+        reading: &Reading,
+        spine: &mut Spine,
+        names: &[(String, DataType)],
+        take: &mut dyn FnMut(&SpineRows, &[FeatureColumn<'_>]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         loop {
-            let parts = next_parts(&mut spine, rows_at_once(&reading.plan))?;
+            let parts = next_parts(spine, rows_at_once(&reading.plan))?;
             if parts.is_empty() {
-                break;
+                return Ok(());
             }
-            let columns = self.read(&reading, &parts)?;
+            let columns = self.read(reading, &parts)?;
             let mut from = 0;
             for rows in &parts {
                 let to = from + rows.times.len();
@@ -80,21 +100,14 @@ impl Job<'_> {
                 };
                 let features: Vec<FeatureColumn<'_>> =
                     names.iter().map(|(a, b)| (a, b)).zip(&columns).map(of_rows).collect();
-                set.write(rows, &features)?;
+                self.go_on()?;
+                take(rows, &features)?;
                 from = to;
             }
-            done += from as u64;
-            progress(done, 0);
         }
-        let written = set.finish(self.manifest(&reading, request))?;
-        Ok(v1::JobResult {
-            rows: written.rows,
-            files: written.files.iter().map(|file| file.display().to_string()).collect(),
-            manifest: written.manifest.display().to_string(),
-        })
     }
 
-    fn reading(
+    pub(super) fn reading(
         &self,
         service: &str,
         features: &[String],
@@ -172,10 +185,7 @@ impl Job<'_> {
 
     /// The folder of temporary files.
     pub(super) fn temporary(&self) -> Result<PathBuf, Failure> {
-        let folder = self.server.log_folder.with_file_name("tmp");
-        std::fs::create_dir_all(&folder)
-            .map_err(|e| Failure::internal("E3020", format!("{}: {e}", folder.display())))?;
-        Ok(folder)
+        self.server.reader.past.temporary()
     }
 
     /// Reads a plan from all of the log.
@@ -197,15 +207,14 @@ impl Job<'_> {
         visibility: &Visibility,
         positions: &Positions,
     ) -> Result<Vec<Vec<Answer>>, Failure> {
-        let temporary = self.temporary()?;
-        let walk = |sources: &[usize], visit: &mut dyn FnMut(usize, &EventBatch) -> Result<(), Failure>| {
-            self.server.reader.past.walk(sources, positions, visit)
-        };
-        let replay = Replay { registry: &self.server.registry, walk: &walk, folder: &temporary, stop: self.stop };
-        replay.read(plan, keys, times, visibility)
+        self.server.reader.past.replay_as(plan, (keys, times), visibility, positions, self.stop)
     }
 
-    fn manifest(&self, reading: &Reading, request: &v1::ExportRequest) -> Map<String, Json> {
+    pub(super) fn manifest(
+        &self,
+        reading: &Reading,
+        (service, spine, time): (&str, &str, &str),
+    ) -> Map<String, Json> {
         let visibility = match &reading.visibility {
             Visibility::EventTime => "event_time".to_string(),
             Visibility::Served(_) => "served".to_string(),
@@ -213,13 +222,13 @@ impl Job<'_> {
             Visibility::Prefixes(_) => "log prefixes".to_string(),
         };
         let object = json!({
-            "service": request.service,
+            "service": service,
             "features": reading.plan.columns.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(),
             "definition_hash": format!("{:016x}", self.server.registry.hash),
             "functions_version": tidemill_features::expression::FUNCTIONS_VERSION,
             "visibility": visibility,
-            "spine": request.spine,
-            "time_column": request.time_column,
+            "spine": spine,
+            "time_column": time,
             "positions": self.log_ranges(&reading.plan, &reading.positions),
         });
         match object {
@@ -241,13 +250,25 @@ impl Job<'_> {
     }
 }
 
+/// What a plan needs of each row of a spine.
+pub(super) fn wanted(plan: &ReadPlan, time: &str) -> Wanted {
+    Wanted { time: time.to_string(), keys: plan.keys.clone(), request: plan.request.clone() }
+}
+
+/// Features as columns of files are named, and their types.
+pub(super) fn feature_names(plan: &ReadPlan) -> Vec<(String, DataType)> {
+    plan.columns.iter().map(|(name, data_type)| (name.replace(':', "__"), data_type.clone())).collect()
+}
+
 /// The next rows of a spine, in the parts that its file has.
 fn next_parts(spine: &mut Spine, rows_max: usize) -> Result<Vec<SpineRows>, Failure> {
-    let (mut parts, mut left) = (Vec::new(), rows_max);
+    let (mut parts, mut left, mut bytes) = (Vec::new(), rows_max, 0);
     while left > 0
+        && bytes < REPLAY_KEY_BYTES
         && let Some(rows) = spine.next_rows(left)?
     {
         left -= rows.times.len().min(left);
+        bytes += rows.keys.iter().chain(&rows.request).map(Column::bytes).sum::<usize>();
         parts.push(rows);
     }
     Ok(parts)

@@ -11,10 +11,11 @@ use tidemill_features::read::Answer;
 use tidemill_features::service::{Keys, ReadPlan};
 use tidemill_features::value::{DataType, Value};
 
+use super::explain::{Explanation, explain_kept};
 use super::sample::{Sampled, is_same, newest};
-use super::training::Job;
+use super::training::{Job, rows_at_once};
 use crate::failure::Failure;
-use crate::limits::VERIFY_DIFFERENCES_MAX;
+use crate::limits::{VERIFY_DIFFERENCES_MAX, VERIFY_EXPLAINED_MAX};
 use crate::offline::{Positions, Visibility};
 
 /// What came out.
@@ -28,6 +29,8 @@ pub struct Verified {
     pub differences: u64,
     /// the first of them
     pub shown: Vec<Difference>,
+    /// T of the newest answer that was looked at
+    pub newest: Option<i64>,
 }
 
 /// A value that was served and is not what the log gives.
@@ -47,6 +50,12 @@ pub struct Difference {
     pub recomputed: Answer,
     /// whether the definitions have changed since
     pub redefined: bool,
+    /// of the definitions that it was computed by
+    pub definition_hash: u64,
+    /// the log prefix that the answer named
+    pub positions: Positions,
+    /// how the log comes to its side; of the first few
+    pub explained: Option<Explanation>,
 }
 
 /// Answers to one list of features.
@@ -54,9 +63,15 @@ type Group = Vec<(Sampled, Vec<Value<'static>>)>;
 
 /// Recomputes the newest answers that were kept.
 pub fn verify(job: &Job<'_>, folder: &Path, count: usize) -> Result<Verified, Failure> {
-    let registry = &job.server.registry;
     let kept = newest(folder, count).map_err(|e| Failure::internal("E3030", format!("{}: {e}", folder.display())))?;
-    let mut verified = Verified { sampled: kept.len() as u64, ..Verified::default() };
+    recompute(job, kept)
+}
+
+/// Recomputes answers.
+pub(super) fn recompute(job: &Job<'_>, kept: Vec<Sampled>) -> Result<Verified, Failure> {
+    let registry = &job.server.registry;
+    let newest = kept.iter().map(|sampled| sampled.time).max();
+    let mut verified = Verified { sampled: kept.len() as u64, newest, ..Verified::default() };
     let mut groups: BTreeMap<Vec<(String, String)>, Vec<Sampled>> = BTreeMap::new();
     for sampled in kept {
         groups.entry(sampled.columns.clone()).or_default().push(sampled);
@@ -74,14 +89,26 @@ pub fn verify(job: &Job<'_>, folder: &Path, count: usize) -> Result<Verified, Fa
         let count = group.len() as u64;
         let group: Group = group.into_iter().filter_map(|s| s.row(&plan).ok().map(|row| (s, row))).collect();
         verified.outdated += count - group.len() as u64;
-        compare(job, &plan, &group, &mut verified)?;
+        for part in group.chunks(rows_at_once(&plan)) {
+            compare(job, &plan, part, &mut verified)?;
+        }
+    }
+    for difference in verified.shown.iter_mut().take(VERIFY_EXPLAINED_MAX) {
+        let Difference { feature, given, time, positions, recomputed, .. } = &*difference;
+        let explained = explain_kept(&job.server.reader, feature, given, (*time, positions.clone()), recomputed);
+        difference.explained = explained.ok();
     }
     metrics::counter!("tidemill_verified_answers_total").increment(verified.sampled - verified.outdated);
     metrics::counter!("tidemill_verify_differences_total").increment(verified.differences);
     Ok(verified)
 }
 
-fn compare(job: &Job<'_>, plan: &ReadPlan, group: &Group, verified: &mut Verified) -> Result<(), Failure> {
+fn compare(
+    job: &Job<'_>,
+    plan: &ReadPlan,
+    group: &[(Sampled, Vec<Value<'static>>)],
+    verified: &mut Verified,
+) -> Result<(), Failure> {
     let registry = &job.server.registry;
     let column = |at: usize| Column::Values(group.iter().map(|(_, row)| row[at].clone()).collect());
     let keys = Keys {
@@ -113,6 +140,9 @@ fn compare(job: &Job<'_>, plan: &ReadPlan, group: &Group, verified: &mut Verifie
                     served,
                     recomputed: column[row].clone(),
                     redefined: sampled.definition_hash != registry.hash,
+                    definition_hash: sampled.definition_hash,
+                    positions: positions(registry, sampled),
+                    explained: None,
                 });
             }
         }

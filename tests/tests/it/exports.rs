@@ -4,20 +4,24 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use rand::{Rng, SeedableRng};
 use serde_json::Value as Json;
-use tidemill::columnar::ParquetFile;
+use tidemill::columnar::columns;
+use tidemill_client::v1;
 use tidemill_features::expression::Column;
 use tidemill_features::time::rfc3339;
 use tidemill_features::value::Value;
 use tidemill_tests::bridge::value;
 use tidemill_tests::oracle::accept::Event;
-use tidemill_tests::oracle::model::{Datum, Row};
+use tidemill_tests::oracle::model::{Datum, Row, Source, View, Window};
 use tidemill_tests::oracle::read::{answer, events_of};
 use tidemill_tests::server::{Server, binary};
 
 use crate::flights::{loaded, sources, views};
+use crate::histories::{history, rows_of, stream};
 
 const ROWS: usize = 100_000;
 const HOUR: i64 = 3_600_000_000;
@@ -69,26 +73,147 @@ fn run(server: &Server, arguments: &[&str]) -> Output {
     Command::new(binary()).args(arguments).env("TIDEMILL_SERVER", &server.address).output().unwrap()
 }
 
-/// Exports and gives the columns by name.
-fn export(server: &Server, folder: &Path, name: &str, more: &[&str]) -> HashMap<String, Vec<Value<'static>>> {
+/// What an export wrote: its columns by name, and the same as one batch.
+struct Exported {
+    columns: HashMap<String, Vec<Value<'static>>>,
+    batch: RecordBatch,
+}
+
+fn export(server: &Server, folder: &Path, name: &str, more: &[&str]) -> Exported {
     let (spine, out) = (folder.join("spine.csv"), folder.join(name));
     let fixed = ["export", "late_arrival_v1", "--spine", spine.to_str().unwrap(), "--time", "at", "--json", "--out"];
     let output = run(server, &[&fixed[..], &[out.to_str().unwrap()], more].concat());
     let result: Json = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
     assert_eq!(result["rows"], ROWS);
-    let mut columns: HashMap<String, Vec<Value<'static>>> = HashMap::new();
-    for file in result["files"].as_array().unwrap() {
-        let mut file = ParquetFile::open(Path::new(file.as_str().unwrap()), 0).unwrap();
-        while let Some(next) = file.next_columns() {
-            let (batch, rows) = next.unwrap();
-            for (name, column) in &batch {
-                let values = columns.entry(name.clone()).or_default();
-                values.extend((0..rows).map(|row| Column::value(column, row).into_owned()));
+    let batch = rows_of(result["files"].as_array().unwrap());
+    let (named, rows) = columns(&batch);
+    let values = |column: Column| (0..rows).map(|row| column.value(row).into_owned()).collect();
+    Exported { columns: named.into_iter().map(|(name, column)| (name, values(column))).collect(), batch }
+}
+
+/// How many of the rows are compared with the oracle and with reads: TIDEMILL_ROWS, or a tenth.
+fn rows_checked() -> usize {
+    let wanted = std::env::var("TIDEMILL_ROWS").ok().and_then(|rows| rows.parse().ok());
+    wanted.unwrap_or(ROWS / 10).clamp(1, ROWS)
+}
+
+/// One feature with the events of every key that is asked for, in the oracle's words.
+struct Known<'k> {
+    /// the view, with this feature alone
+    view: View,
+    source: &'k Source,
+    name: String,
+    /// how far back the window looks, where it has a left edge
+    reach: Option<i64>,
+    events: &'k HashMap<Vec<String>, Vec<Event>>,
+}
+
+impl Known<'_> {
+    fn key(&self, row: &Wanted) -> Vec<String> {
+        self.view.entity_keys.iter().map(|name| row.keys[name.as_str()].clone()).collect()
+    }
+
+    /// The value at T over all events, and over those that were known. What lies outside of the window is not looked at.
+    fn values(&self, row: &Wanted) -> [Value<'static>; 2] {
+        let events: &[Event] = self.events.get(&self.key(row)).map_or(&[], Vec::as_slice);
+        let first = self.reach.map_or(0, |reach| events.partition_point(|event| event.event_time < row.at - reach));
+        let events = &events[first..events.partition_point(|event| event.event_time < row.at)];
+        let visible: Vec<Event> = events.iter().filter(|event| event.arrival <= row.at).cloned().collect();
+        [events, &visible].map(|events| self.value_over(events, row.at))
+    }
+
+    fn value_over(&self, events: &[Event], t: i64) -> Value<'static> {
+        value(&answer(&self.view, self.source, events, t, None)[0].1.value)
+    }
+}
+
+/// The events of the keys that some rows ask for, by view and key.
+fn histories(
+    sources: &HashMap<&'static str, (Source, Vec<Row>)>,
+    rows: &[&Wanted],
+) -> Vec<HashMap<Vec<String>, Vec<Event>>> {
+    let of_view = |view: &View| {
+        let (source, log) = &sources[view.source.as_str()];
+        let key_of = |row: &Wanted| -> Vec<String> {
+            view.entity_keys.iter().map(|name| row.keys[name.as_str()].clone()).collect()
+        };
+        let mut logs: HashMap<Vec<String>, Vec<Row>> = rows.iter().map(|row| (key_of(row), Vec::new())).collect();
+        let places: Vec<usize> = view.entity_keys.iter().map(|name| source.field_index(name).unwrap()).collect();
+        for row in log {
+            let text = |place: &usize| if let Datum::Text(text) = &row.columns[*place] { text.clone() } else { "".into() };
+            if let Some(of_key) = logs.get_mut(&places.iter().map(text).collect::<Vec<_>>()) {
+                of_key.push(row.clone());
             }
         }
+        let events = |(key, log): (Vec<String>, Vec<Row>)| {
+            let datums: Vec<Datum> = key.iter().cloned().map(Datum::Text).collect();
+            let events = events_of(view, source, &log, &datums);
+            (key, events)
+        };
+        logs.into_iter().map(events).collect()
+    };
+    views().iter().map(of_view).collect()
+}
+
+/// Every feature of some rows, under both kinds of visibility, on all cores. The result is how many values differ between them.
+fn compare_with_oracle(served: &Exported, known: &Exported, rows: &[Wanted], checked: &[usize]) -> usize {
+    let sources = sources();
+    let histories = histories(&sources, &checked.iter().map(|at| &rows[*at]).collect::<Vec<_>>());
+    let mut features: Vec<Known<'_>> = Vec::new();
+    for (view, events) in views().iter().zip(&histories) {
+        for feature in &view.features {
+            let reach = match &feature.window {
+                Window::Sliding { width, .. } | Window::Ttl(width) => Some(*width),
+                _ => None,
+            };
+            let name = format!("{}__{}", view.name, feature.name);
+            let view = View { features: vec![feature.clone()], ..view.clone() };
+            features.push(Known { source: &sources[view.source.as_str()].0, view, name, reach, events });
+        }
     }
-    columns
+    let compare = |part: &[usize]| {
+        let mut differing = 0;
+        for at in part {
+            let row = &rows[*at];
+            for feature in &features {
+                let expected = feature.values(row);
+                for (set, expected) in [known, served].into_iter().zip(&expected) {
+                    let found = &set.columns[&feature.name][*at];
+                    let of = (&feature.name, feature.key(row), row.at);
+                    assert!(found.same(expected), "{of:?}: {found:?}, not {expected:?}");
+                }
+                differing += usize::from(!expected[0].same(&expected[1]));
+                // The oracle itself, without the short cut.
+                let all = feature.events.get(&feature.key(row)).map_or(&[][..], Vec::as_slice);
+                if at % 997 == 0 {
+                    assert!(feature.value_over(all, row.at).same(&expected[0]), "{} of row {at}", feature.name);
+                }
+            }
+        }
+        differing
+    };
+    let (one, other) = checked.split_at(checked.len() / 2);
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(|| compare(one));
+        compare(other) + beside.join().unwrap()
+    })
+}
+
+/// The same rows as a caller sends them.
+fn arrow_spine(rows: &[Wanted]) -> Vec<u8> {
+    let texts = |name: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.keys[name]))) };
+    let at = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.at)).with_timezone("UTC");
+    let batch = RecordBatch::try_from_iter([
+        ("tailnum", texts("tailnum")),
+        ("at", Arc::new(at)),
+        ("origin", texts("origin")),
+        ("dest", texts("dest")),
+        ("carrier", texts("carrier")),
+        ("dep_delay", Arc::new(Int64Array::from(vec![7; rows.len()]))),
+    ])
+    .unwrap();
+    stream(&[batch])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,54 +222,54 @@ async fn exports_of_the_flights_are_what_the_oracle_says() {
     let seed = std::env::var("TIDEMILL_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
     println!("exports: TIDEMILL_SEED={seed}");
     let mut random = rand::rngs::StdRng::seed_from_u64(seed);
-    let sources = sources();
-    let rows = spine(&mut random, &sources["arrivals"].1);
+    let rows = spine(&mut random, &sources()["arrivals"].1);
     write_csv(&folder.path().join("spine.csv"), &rows);
+    let clock = tidemill::clock::Clock::default();
+    let began = clock.now();
+    let took = |what: &str| println!("{what}: {:.1} s after the begin", (clock.now() - began) as f64 / 1e6);
     let served = export(&server, folder.path(), "served", &[]);
     let known = export(&server, folder.path(), "event_time", &["--visibility", "event_time"]);
-    for columns in [&served, &known] {
+    took("two exports");
+    for set in [&served, &known] {
         for (at, row) in rows.iter().enumerate() {
-            let same = |name: &str, expected: &Value<'_>| columns[name][at].same(expected);
+            let same = |name: &str, expected: &Value<'_>| set.columns[name][at].same(expected);
             assert!(same("row", &Value::Int64(at as i64)) && same("at", &Value::Timestamp(row.at)), "row {at}");
             assert!(same("tailnum", &Value::text(&row.keys["tailnum"])) && same("label", &Value::Int64(row.label)));
         }
     }
-
-    let mut histories: HashMap<String, Vec<Event>> = HashMap::new();
-    let mut differing = 0;
-    for _ in 0..4_000 {
-        let at = random.random_range(0..rows.len());
-        let all = views();
-        let view = &all[random.random_range(0..all.len())];
-        let (source, log) = &sources[view.source.as_str()];
-        let key: Vec<Datum> =
-            view.entity_keys.iter().map(|name| Datum::Text(rows[at].keys[name.as_str()].clone())).collect();
-        let events = histories.entry(format!("{} {key:?}", view.name)).or_insert_with(|| {
-            let places: Vec<usize> = view.entity_keys.iter().map(|name| source.field_index(name).unwrap()).collect();
-            let of_key = |row: &&Row| places.iter().zip(&key).all(|(place, key)| row.columns[*place].same(key));
-            events_of(view, source, &log.iter().filter(of_key).cloned().collect::<Vec<_>>(), &key)
-        });
-        let t = rows[at].at;
-        let visible: Vec<Event> = events.iter().filter(|event| event.arrival <= t).cloned().collect();
-        for (columns, events) in [(&known, &*events), (&served, &visible)] {
-            for (name, expected) in answer(view, source, events, t, None) {
-                let found = &columns[&format!("{}__{name}", view.name)][at];
-                let wanted = value(&expected.value);
-                assert!(found.same(&wanted), "{}:{name} of {key:?} at {t}: {found:?}, not {wanted:?}", view.name);
-            }
+    let count = rows_checked();
+    // Rows that lie in all parts of the spine.
+    let checked: Vec<usize> = (0..count).map(|i| i * (ROWS / count)).collect();
+    assert!(compare_with_oracle(&served, &known, &rows, &checked) > 0, "late arrivals are in the flights");
+    took(&format!("{count} rows compared with the oracle"));
+    let client = server.client().await;
+    for (set, visibility) in [(&served, v1::Visibility::Served), (&known, v1::Visibility::EventTime)] {
+        let (service, time_column) = ("late_arrival_v1".into(), "at".into());
+        let start =
+            v1::HistoryStart { service, time_column, visibility: visibility as i32, ..Default::default() };
+        let (batch, _) = history(&client, start, arrow_spine(&rows)).await.unwrap();
+        for (at, field) in batch.schema().fields().iter().enumerate() {
+            assert_eq!(set.batch.column_by_name(field.name()), Some(batch.column(at)), "{}", field.name());
         }
-        let names = view.features.iter().map(|feature| format!("{}__{}", view.name, feature.name));
-        differing += names.filter(|name| !served[name][at].same(&known[name][at])).count();
+        if count < ROWS {
+            break;
+        }
     }
-    assert!(differing > 0, "late arrivals are in the flights");
-    compare_with_reads(&server, folder.path(), &rows, &known);
+    took("histories");
+    compare_with_reads(&server, folder.path(), &rows, &checked, &known.columns);
+    took(&format!("{count} rows compared with reads"));
 }
 
-/// Some rows again, as reads of the past; a model that is trained on the export gives them the same scores.
-fn compare_with_reads(server: &Server, folder: &Path, rows: &[Wanted], known: &HashMap<String, Vec<Value<'static>>>) {
-    let some: Vec<usize> = (0..150).map(|i| i * (rows.len() / 150)).collect();
+/// The rows again, as reads of the past; a model that is trained on the export gives them the same scores.
+fn compare_with_reads(
+    server: &Server,
+    folder: &Path,
+    rows: &[Wanted],
+    some: &[usize],
+    known: &HashMap<String, Vec<Value<'static>>>,
+) {
     let mut keys = String::from("tailnum,at,origin,dest,carrier,dep_delay\n");
-    for at in &some {
+    for at in some {
         let Wanted { keys: of, at, .. } = &rows[*at];
         keys += &format!("{},{},{},{},{},7\n", of["tailnum"], rfc3339(*at), of["origin"], of["dest"], of["carrier"]);
     }
@@ -156,14 +281,15 @@ fn compare_with_reads(server: &Server, folder: &Path, rows: &[Wanted], known: &H
     let lines: Vec<Json> =
         String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), some.len(), "{}", String::from_utf8_lossy(&output.stderr));
-    for (line, at) in lines.iter().zip(&some) {
+    for (line, at) in lines.iter().zip(some) {
+        assert_eq!(line["as_of"], rfc3339(rows[*at].at));
         for (name, read) in line["values"].as_object().unwrap() {
             let exported = &known[&name.replace(':', "__")][*at];
             assert_eq!(*read, tidemill::json::value(exported, None), "{name} of row {at}");
         }
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/train_model.py");
-    let step = (rows.len() / 150).to_string();
+    let step = (rows.len() / some.len()).to_string();
     let trained = Command::new(crate::sql::duckdb::python())
         .arg(script)
         .args([folder.join("event_time"), answers])

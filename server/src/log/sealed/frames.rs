@@ -1,6 +1,6 @@
 //! Frames of a sealed piece, put together again in the order of the log.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 
 use arrow_array::cast::AsArray;
@@ -16,6 +16,24 @@ use super::{ARRIVAL_TIME, OFFSET, POSITION, SEGMENT};
 use crate::columnar::{ParquetTable, TableRequest, column, picked};
 use crate::limits::{BATCH_ROWS, SEALED_GROUP_ROWS};
 use crate::log::{Frame, LogError, LogPlace, ReadFrame, SourceSchema};
+
+/// Whose events a walk over the log gives; frames of other sources come without theirs.
+#[derive(Clone, Debug)]
+pub(in crate::log) enum EventsOf {
+    All,
+    None,
+    Sources(Vec<String>),
+}
+
+impl EventsOf {
+    fn includes(&self, source: &str) -> bool {
+        match self {
+            EventsOf::All => true,
+            EventsOf::None => false,
+            EventsOf::Sources(sources) => sources.iter().any(|own| own == source),
+        }
+    }
+}
 
 /// A piece that is being read, from a place on.
 pub(in crate::log) struct SealedFrames {
@@ -48,7 +66,7 @@ impl SealedFrames {
         folder: &Path,
         piece: &SealedPiece,
         from: LogPlace,
-        with_events: bool,
+        events_of: &EventsOf,
     ) -> Result<Option<SealedFrames>, LogError> {
         let path = folder.join(&piece.frames.path);
         let Some(frames) = read_frames(folder, &piece.frames)? else { return Ok(None) };
@@ -68,14 +86,17 @@ impl SealedFrames {
             to: piece.to(),
         };
         sealed.go_to(from)?;
-        if with_events {
-            for file in &piece.events {
-                let Some(mut events) = Events::read(folder, file, &sealed.schemas)? else { return Ok(None) };
-                events.next = events.order.partition_point(|row| events.places[*row as usize] < from);
-                sealed.events[file.schema] = Some(events);
+        let mut wanted = HashSet::new();
+        for frame in &mut sealed.frames {
+            match events_of.includes(&frame.source) {
+                true => drop(wanted.insert(frame.schema as usize)),
+                false => frame.events = 0,
             }
-        } else {
-            sealed.frames.iter_mut().for_each(|frame| frame.events = 0);
+        }
+        for file in piece.events.iter().filter(|file| wanted.contains(&file.schema)) {
+            let Some(mut events) = Events::read(folder, file, &sealed.schemas)? else { return Ok(None) };
+            events.next = events.order.partition_point(|row| events.places[*row as usize] < from);
+            sealed.events[file.schema] = Some(events);
         }
         Ok(Some(sealed))
     }

@@ -18,7 +18,7 @@ pub use self::gather::KeyColumns;
 pub use self::sealer::{Sealer, remove_leftovers};
 
 pub(super) use self::disk::{damaged, open_checked};
-pub(super) use self::frames::SealedFrames;
+pub(super) use self::frames::{EventsOf, SealedFrames};
 pub(super) use self::group::bucket_of;
 pub(super) use self::manifest::{EventsFile, Manifest, SealedPiece};
 

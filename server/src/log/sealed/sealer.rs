@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use super::disk::{TEMPORARY, damaged, io_error};
-use super::frames::SealedFrames;
+use super::frames::{EventsOf, SealedFrames};
 use super::gather::{Gathered, KeyColumns};
 use super::manifest::{Manifest, SealedPiece};
 use crate::limits::{BATCH_ROWS, SEAL_PIECE_BYTES};
@@ -116,7 +116,7 @@ impl Sealer {
         let mut raw = Frames::open(&self.folder, segment)?;
         let mut encoded = Vec::new();
         for piece in pieces {
-            let sealed = SealedFrames::open(&self.folder, piece, piece.from(), true)?;
+            let sealed = SealedFrames::open(&self.folder, piece, piece.from(), &EventsOf::All)?;
             let mut sealed = sealed.ok_or_else(|| differs(piece.from()))?;
             let mut count = 0;
             while let Some(read) = sealed.next_frame()? {

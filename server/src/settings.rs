@@ -63,7 +63,11 @@ pub const KEYS: [(&str, &str, &str); 8] = [
     ("metrics_listen", "127.0.0.1:9566", "address of Prometheus metrics; empty: none"),
     ("reflection", "auto", "gRPC reflection: on, off, or auto (on at loopback)"),
     ("verify_share", "0.05", "share of all keys whose answers are kept to be recomputed by `tidemill verify`: 0 to 1"),
-    ("verify_trickle", "0.05", "share of one core at which kept answers are recomputed in the background: 0 (off) to 1"),
+    (
+        "verify_trickle",
+        "0.05",
+        "share of one core at which kept answers are recomputed in the background: 0 (off) to 1",
+    ),
     ("insecure", "false", "allows a listen address that others can reach, without TLS and auth"),
     ("log.segment_mb", "64", "size in MiB after which the event log starts a new segment; full ones become Parquet"),
 ];

@@ -10,6 +10,7 @@ import sys
 import duckdb
 import pandas
 import polars
+import pyarrow
 import pyarrow.parquet
 
 from read_rows import shown
@@ -23,17 +24,34 @@ table = pyarrow.parquet.ParquetDataset(files).read()
 table = table.sort_by(table.column_names[0])
 names = table.column_names
 assert table.num_rows == part["rows"], (table.num_rows, part)
-rows = [[shown(value) for value in row] for row in zip(*(table.column(name).to_pylist() for name in names))]
+maps = [pyarrow.types.is_map(field.type) for field in table.schema]
+
+
+def cells(row):
+    """Maps come as dicts, as lists of pairs, or as lists of keys and values."""
+    for value, is_map in zip(row, maps):
+        if is_map and isinstance(value, list):
+            value = dict((pair["key"], pair["value"]) if isinstance(pair, dict) else pair for pair in value)
+        yield shown(value)
+
+
+def check(engine, found):
+    for number, (row, expected) in enumerate(zip(found, rows)):
+        assert row == expected, f"{engine} reads {row} in row {number}, not {expected}"
+    assert len(found) == len(rows), f"{engine} reads {len(found)} rows, not {len(rows)}"
+
+
+rows = [list(cells(row)) for row in zip(*(table.column(name).to_pylist() for name in names))]
 
 connection = duckdb.connect()
 connection.execute("SET TimeZone = 'UTC'")
 of_duckdb = connection.execute(f'SELECT * FROM read_parquet({files!r}) ORDER BY "{names[0]}"')
 assert [column[0] for column in of_duckdb.description] == names
-assert [[shown(value) for value in row] for row in of_duckdb.fetchall()] == rows, "duckdb reads other values"
+check("duckdb", [list(cells(row)) for row in of_duckdb.fetchall()])
 
 frame = polars.concat([polars.read_parquet(file) for file in files]).sort(names[0])
 assert frame.columns == names
-assert [[shown(value) for value in row] for row in frame.rows()] == rows, "polars reads other values"
+check("polars", [list(cells(row)) for row in frame.rows()])
 
 frame = pandas.concat([pandas.read_parquet(file, dtype_backend="pyarrow") for file in files]).sort_values(names[0])
 assert list(frame.columns) == names
@@ -43,13 +61,13 @@ def of_pandas(value):
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, (list, dict)):
-        return shown(value)
+        return value
     if pandas.isna(value):
         return None
-    return shown(value.to_pydatetime() if isinstance(value, pandas.Timestamp) else value)
+    return value.to_pydatetime() if isinstance(value, pandas.Timestamp) else value
 
 
-assert [[of_pandas(value) for value in row] for row in frame.itertuples(index=False)] == rows, "pandas reads other values"
+check("pandas", [list(cells(map(of_pandas, row))) for row in frame.itertuples(index=False)])
 
 for row in rows:
     print(json.dumps(dict(zip(names, row))))

@@ -12,6 +12,8 @@
 //! # }
 //! ```
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 pub use tidemill_proto::v1;
@@ -159,10 +161,10 @@ impl Client {
         &self,
         start: v1::HistoryStart,
         spine: impl Stream<Item = Vec<u8>> + Send + 'static,
-    ) -> Answer<tonic::Streaming<v1::HistoryResponse>> {
+    ) -> Answer<History> {
         use v1::history_request::Part;
         let (parts, messages) = tokio::sync::mpsc::channel(PIECES_WAITING);
-        tokio::spawn(async move {
+        let sending = tokio::spawn(async move {
             tokio::pin!(spine);
             if parts.send(Part::Start(start)).await.is_err() {
                 return;
@@ -176,9 +178,11 @@ impl Client {
                 }
             }
         });
+        let sending = Sending(sending.abort_handle());
         let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
         let messages = messages.map(|part| v1::HistoryRequest { part: Some(part) });
-        Ok(self.offline().history(messages).await?.into_inner())
+        let answer = self.offline().history(messages).await?.into_inner();
+        Ok(History { answer, _sending: sending })
     }
 
     /// Writes all values at one time, on the server's machine, as `export` does.
@@ -236,6 +240,31 @@ impl Client {
     /// How the server is doing.
     pub async fn status(&self) -> Answer<v1::StatusResponse> {
         self.read(|| async { self.catalog().status(self.request(v1::StatusRequest {})).await }).await
+    }
+}
+
+/// The answer of a history. Dropped, it ends the sending of the spine, too: else the server would go on waiting for it.
+#[derive(Debug)]
+pub struct History {
+    answer: tonic::Streaming<v1::HistoryResponse>,
+    _sending: Sending,
+}
+
+impl Stream for History {
+    type Item = Result<v1::HistoryResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.answer).poll_next(context)
+    }
+}
+
+/// A spine that is being sent.
+#[derive(Debug)]
+struct Sending(tokio::task::AbortHandle);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

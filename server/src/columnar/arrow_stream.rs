@@ -98,14 +98,18 @@ impl ArrowStream {
                     return Ok(Some((batch, at_once)));
                 }
                 MessageHeader::DictionaryBatch => {
-                    let header = message.header_as_dictionary_batch().ok_or("the stream is damaged: an empty header")?;
+                    let header =
+                        message.header_as_dictionary_batch().ok_or("the stream is damaged: an empty header")?;
                     if header.isDelta() {
                         return Err("it extends a dictionary; send each dictionary whole".to_string());
                     }
                     check_compression(&header.data().ok_or("the stream is damaged: a dictionary without values")?)?;
                     self.dictionary_bytes.insert(header.id(), body.len());
                     if self.dictionary_bytes.values().sum::<usize>() > ARROW_DICTIONARY_BYTES_MAX {
-                        return Err(format!("its dictionaries are larger than {} MB", ARROW_DICTIONARY_BYTES_MAX >> 20));
+                        return Err(format!(
+                            "its dictionaries are larger than {} MB",
+                            ARROW_DICTIONARY_BYTES_MAX >> 20
+                        ));
                     }
                     let version = message.version();
                     read_dictionary(&body, header, &self.schema, &mut self.dictionaries, &version).map_err(damaged)?;
@@ -143,7 +147,9 @@ impl Messages {
         let length = usize::try_from(claimed).map_err(|_| "the stream is damaged: a body of negative length")?;
         if length > ARROW_BODY_BYTES_MAX {
             let most = ARROW_BODY_BYTES_MAX >> 20;
-            return Err(format!("a message of {length} bytes is more than {most} MB; send record batches of fewer rows"));
+            return Err(format!(
+                "a message of {length} bytes is more than {most} MB; send record batches of fewer rows"
+            ));
         }
         let body = self.bytes(length)?;
         Ok(Some((header, body)))
@@ -167,7 +173,8 @@ impl Messages {
 
 fn read_schema(first: Option<Message>) -> Result<Schema, String> {
     let (message, _) = first.ok_or("the stream is damaged: it ends before its schema")?;
-    let schema = message.as_ref().header_as_schema().ok_or("the stream is damaged: it does not begin with its schema")?;
+    let schema =
+        message.as_ref().header_as_schema().ok_or("the stream is damaged: it does not begin with its schema")?;
     if schema.endianness() != Endianness::Little {
         return Err("it is big-endian; send a little-endian stream".to_string());
     }

@@ -123,13 +123,7 @@ impl Reader {
     }
 
     /// Reads a plan for keys. Once `stop` is set nobody waits any more: what takes long is not finished.
-    pub fn read(
-        &self,
-        plan: Arc<ReadPlan>,
-        keys: &Keys,
-        at: At<'_>,
-        stop: &AtomicBool,
-    ) -> Result<Answers, Failure> {
+    pub fn read(&self, plan: Arc<ReadPlan>, keys: &Keys, at: At<'_>, stop: &AtomicBool) -> Result<Answers, Failure> {
         check_size(&plan, keys)?;
         let encoded =
             encode_keys(&plan, keys).map_err(|refused| Failure { field: Some("keys".into()), ..refused.into() })?;

@@ -210,11 +210,7 @@ impl Job<'_> {
         self.server.reader.past.replay_as(plan, (keys, times), visibility, positions, self.stop)
     }
 
-    pub(super) fn manifest(
-        &self,
-        reading: &Reading,
-        (service, spine, time): (&str, &str, &str),
-    ) -> Map<String, Json> {
+    pub(super) fn manifest(&self, reading: &Reading, (service, spine, time): (&str, &str, &str)) -> Map<String, Json> {
         let visibility = match &reading.visibility {
             Visibility::EventTime => "event_time".to_string(),
             Visibility::Served(_) => "served".to_string(),

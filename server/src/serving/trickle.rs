@@ -189,16 +189,13 @@ fn told(server: &Server, difference: &Difference) -> String {
 fn explanation(server: &Server, explained: &Explanation) -> String {
     let event = |event: &Explained| {
         let source = &server.registry.sources[event.source].name;
-        let value = event.value.as_ref().map(|value| {
-            format!(" value {}", crate::json::value(value, event.data_type.as_ref()))
-        });
+        let value =
+            event.value.as_ref().map(|value| format!(" value {}", crate::json::value(value, event.data_type.as_ref())));
         let why = if event.reason.is_empty() { String::new() } else { format!(" {}", event.reason) };
         let place = format!("{source}/{}/{}", event.partition, event.offset);
         format!("{place} of {}{}{why}", rfc3339(event.event_time), value.unwrap_or_default())
     };
-    let list = |events: &[Explained]| {
-        events.iter().rev().take(TOLD_EVENTS).map(event).collect::<Vec<_>>().join(", ")
-    };
+    let list = |events: &[Explained]| events.iter().rev().take(TOLD_EVENTS).map(event).collect::<Vec<_>>().join(", ");
     format!(
         "; {} over events from {} up to (not at) {}: counted {} [{}], left out {} [{}]",
         explained.arithmetic,

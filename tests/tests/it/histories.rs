@@ -129,9 +129,11 @@ async fn histories_are_what_exports_write() {
     std::fs::write(path("spine.ndjson"), lines.collect::<String>()).unwrap();
     std::fs::write(path("spine.arrows"), stream(&batches(&rows))).unwrap();
     let mut differing = 0;
-    for (name, visibility, delay) in
-        [("served", v1::Visibility::Served, None), ("event_time", v1::Visibility::EventTime, None), ("late", v1::Visibility::Served, Some(60_000_000))]
-    {
+    for (name, visibility, delay) in [
+        ("served", v1::Visibility::Served, None),
+        ("event_time", v1::Visibility::EventTime, None),
+        ("late", v1::Visibility::Served, Some(60_000_000)),
+    ] {
         let start = v1::HistoryStart { visibility: visibility as i32, assumed_delay: delay, ..start("all") };
         let (batch, result) = history(&client, start, stream(&batches(&rows))).await.unwrap();
         assert_eq!((batch.num_rows(), result.rows), (rows.len(), rows.len() as u64));

@@ -80,11 +80,10 @@ fn columns_pass_through_and_keys_are_fitted() {
     ]);
     let path = file(&folder, bytes(&[first.clone(), second.clone()]));
     let rows = read(&path, 2).unwrap();
-    assert_eq!(rows.iter().map(|r| (r.first, r.times.clone())).collect::<Vec<_>>(), [
-        (0, vec![5_000_000, -5_000_000]),
-        (2, vec![0]),
-        (3, vec![7_000_000, 8_000_000])
-    ]);
+    assert_eq!(
+        rows.iter().map(|r| (r.first, r.times.clone())).collect::<Vec<_>>(),
+        [(0, vec![5_000_000, -5_000_000]), (2, vec![0]), (3, vec![7_000_000, 8_000_000])]
+    );
     let keys: Vec<String> =
         rows.iter().flat_map(|r| (0..r.times.len()).map(|row| format!("{:?}", r.keys[0].value(row)))).collect();
     assert_eq!(keys.join(" "), "Text(\"a\") Text(\"b\") Text(\"a\") Text(\"c\") Text(\"a\")");

@@ -20,11 +20,7 @@ pub struct StreamedSet {
 
 impl StreamedSet {
     /// Begins a stream of a spine's columns and some features. Of the layout only what it was made from counts.
-    pub fn create(
-        spine: &SchemaRef,
-        features: &[(String, DataType)],
-        layout: &Layout,
-    ) -> Result<StreamedSet, Failure> {
+    pub fn create(spine: &SchemaRef, features: &[(String, DataType)], layout: &Layout) -> Result<StreamedSet, Failure> {
         check_names(spine, features, layout)?;
         let notes: HashMap<String, String> =
             layout.notes().into_iter().map(|(name, text)| (name.to_string(), text)).collect();

@@ -1,10 +1,16 @@
-//! Writes the part of the corpus that no editor can: Parquet files, stored records, gRPC messages. `scripts/fuzz seeds`
+//! Writes the part of the corpus that no editor can: Parquet files, Arrow streams, stored records, gRPC messages. `scripts/fuzz seeds`
 //! runs it.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::builder::{ListBuilder, StringBuilder};
+use arrow_array::types::{Float32Type, Int8Type};
+use arrow_array::{
+    ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, FixedSizeListArray, Float64Array, Int64Array, NullArray,
+    RecordBatch, StringArray, StringViewArray, TimestampMicrosecondArray,
+};
+use arrow_ipc::writer::StreamWriter;
 use libfuzzer_sys::arbitrary::Unstructured;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -22,6 +28,7 @@ fn write(target: &str, name: &str, bytes: impl AsRef<[u8]>) {
 
 fn main() {
     parquet_files();
+    arrow_streams();
     records();
     messages();
 }
@@ -58,6 +65,44 @@ fn parquet_files() {
             writer.close().expect("memory takes it");
             write("parquet", &format!("{name}_{part}"), bytes);
         }
+    }
+}
+
+/// Spines as `arrow_spine` takes them: a choice of wanted columns, then a stream.
+fn arrow_streams() {
+    let dictionary: DictionaryArray<Int8Type> = ["a", "b", "a"].into_iter().collect();
+    let tags = ["x", "y"].map(|tag| Some(vec![Some(tag), None]));
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    tags.into_iter().chain([None]).for_each(|list| lists.append_option(list));
+    let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+        [Some([0.5, 1.0]), None, Some([2.0, -1.0])].map(|list| list.map(|list| list.map(Some))),
+        2,
+    );
+    let at = TimestampMicrosecondArray::from(vec![NOW, 1, -1]).with_timezone("UTC");
+    let columns: Vec<(u8, &str, ArrayRef)> = vec![
+        (1, "key", Arc::new(StringArray::from(vec!["a", "", "c"]))),
+        (1, "amount", Arc::new(Float64Array::from(vec![Some(1.5), None, Some(f64::NAN)]))),
+        (2, "key", Arc::new(dictionary)),
+        (2, "other_key", Arc::new(Int64Array::from(vec![1, i64::MIN, 3]))),
+        (2, "foreign", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]))),
+        (2, "huge", Arc::new(Decimal128Array::from(vec![1, -1, 0]))),
+        (3, "key", Arc::new(StringViewArray::from(vec!["longer than what is inlined", "b", ""]))),
+        (3, "tags", Arc::new(lists.finish())),
+        (3, "vec", Arc::new(vectors)),
+        (3, "then", Arc::new(at.clone())),
+        (0, "nothing", Arc::new(NullArray::new(3))),
+    ];
+    for choice in 0..4u8 {
+        let own = columns.iter().filter(|(of, ..)| *of == choice).map(|(_, name, array)| (*name, array.clone(), true));
+        let at: ArrayRef = Arc::new(at.clone());
+        let rows = RecordBatch::try_from_iter_with_nullable(own.chain([("at", at, true)])).expect("equal lengths");
+        let mut bytes = vec![choice];
+        let mut writer = StreamWriter::try_new(&mut bytes, &rows.schema()).expect("the schema is fine");
+        writer.write(&rows).expect("memory takes it");
+        writer.write(&rows.slice(1, 2)).expect("memory takes it");
+        writer.finish().expect("memory takes it");
+        drop(writer);
+        write("arrow_spine", &format!("columns_{choice}"), bytes);
     }
 }
 

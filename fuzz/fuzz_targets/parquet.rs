@@ -12,22 +12,10 @@ use tempfile::NamedTempFile;
 use tidemill::columnar::ParquetFile;
 use tidemill::source::columns;
 use tidemill_fuzz::decoded::{decoder, verify};
-use tidemill_fuzz::memory_folder;
+use tidemill_fuzz::{memory_folder, watch_own_panics};
 
 static FILE: LazyLock<Mutex<NamedTempFile>> =
     LazyLock::new(|| Mutex::new(NamedTempFile::new_in(memory_folder()).expect("a temporary file")));
-
-/// Panics of other crates are passed over: they unwind up to where the server catches them.
-fn watch_own_panics() {
-    let find = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        let file = panic.location().map_or("", |location| location.file());
-        let foreign = file.contains("/registry/src/") || file.starts_with("/rustc/") || file.starts_with("library/");
-        if !foreign {
-            find(panic);
-        }
-    }));
-}
 
 fuzz_target!(init: watch_own_panics(), |data: &[u8]| {
     let mut file = FILE.lock().expect("one case at a time");

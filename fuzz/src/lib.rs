@@ -14,3 +14,15 @@ pub fn memory_folder() -> std::path::PathBuf {
     let memory = std::path::PathBuf::from("/dev/shm");
     if memory.is_dir() { memory } else { std::env::temp_dir() }
 }
+
+/// Panics of other crates are passed over: they unwind up to where the server catches them.
+pub fn watch_own_panics() {
+    let find = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let file = panic.location().map_or("", |location| location.file());
+        let foreign = file.contains("/registry/src/") || file.starts_with("/rustc/") || file.starts_with("library/");
+        if !foreign {
+            find(panic);
+        }
+    }));
+}

@@ -17,6 +17,7 @@ use crate::online::Memory;
 use crate::serving::get::Reader;
 use crate::serving::past::Past;
 use crate::serving::sample::{Sampler, oldest};
+use crate::serving::trickle::Verification;
 use crate::settings::{Keeping, S3Settings, Settings};
 
 /// A running engine: what the doors (gRPC, HTTP) stand on.
@@ -41,6 +42,8 @@ pub struct Server {
     pub stopping: Arc<AtomicBool>,
     /// places for exports and snapshots
     pub jobs: Arc<tokio::sync::Semaphore>,
+    /// how far the verification in the background is
+    pub verification: parking_lot::Mutex<Verification>,
     closing: tokio::sync::watch::Sender<bool>,
     /// by source: why it reads no more
     pub stopped: parking_lot::Mutex<std::collections::HashMap<usize, String>>,
@@ -151,6 +154,7 @@ impl Server {
             objects,
             stopping,
             jobs: Arc::new(tokio::sync::Semaphore::new(JOBS_MAX)),
+            verification: Default::default(),
             closing,
             stopped: Default::default(),
         };

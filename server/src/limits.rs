@@ -65,6 +65,9 @@ pub const FRAME_BYTES_MAX: usize = 1 << 30;
 pub const DEAD_LETTERS_BYTES_MAX: usize = 32 << 20;
 /// Bytes of decoded events that reads of the past keep in memory.
 pub const HISTORY_CACHE_BYTES: usize = 512 << 20;
+/// Reads of the log of one request that are made one by one, each over the decoded events that are in memory; more are made
+/// together, by one walk over the log.
+pub const LOG_READS_APART: usize = 8;
 /// Events of the log that one explanation lists; the totals say how many more there are.
 pub const EXPLAIN_EVENTS_MAX: usize = 1_000;
 /// How long state may wait for the disk; after a crash this much is replayed from the log.
@@ -110,6 +113,17 @@ pub const SAMPLE_SEGMENT_BYTES: usize = 16 << 20;
 pub const SAMPLE_SEGMENTS: usize = 4;
 /// Differences that one verification shows; the total says how many more there are.
 pub const VERIFY_DIFFERENCES_MAX: usize = 100;
+/// Differences of one verification that are explained: each takes a look at all events of its entity.
+pub const VERIFY_EXPLAINED_MAX: usize = 5;
+/// Answers that the verification in the background recomputes by one walk over the log. A walk costs about the same for one
+/// as for many, and what is gathered for so many stays well below a job's memory.
+pub const TRICKLE_ANSWERS: usize = 10_000;
+/// Least pause of the verification in the background: answers gather meanwhile, so that a short log is not walked all the time.
+pub const TRICKLE_PAUSE: Duration = Duration::from_secs(1);
+/// Pause before it is tried again after an error, such as damage of the log.
+pub const TRICKLE_RETRY: Duration = Duration::from_secs(60);
+/// Longest pause: a clock that jumped ahead must not stop it for good.
+pub const TRICKLE_PAUSE_MAX: Duration = Duration::from_secs(3_600);
 /// Rows of a spine that are read at once: enough for columns to pay off, few enough to stay in the processor's caches.
 pub const SPINE_ROWS_MAX: usize = 64 * 1024;
 /// Bytes of a spine that are read at once, about: wide rows come in smaller batches.
@@ -171,3 +185,17 @@ pub const ARCHIVE_CACHE_BYTES: u64 = 10 << 30;
 pub const COMPANION_BYTES_MAX: u64 = 256 << 20;
 /// How often a sealed file is fetched for one reader, where others keep evicting it.
 pub const ARCHIVE_TRIES: usize = 10;
+/// Bytes of a spine that is sent: it lies in a temporary file while its features are read.
+pub const HISTORY_SPINE_BYTES_MAX: u64 = 64 << 30;
+/// Bytes of one message of a history's answer: most clients take no more than 4 MB at once.
+pub const HISTORY_CHUNK_BYTES: usize = 1 << 20;
+/// How long a job waits for a caller who neither sends nor takes anything. It has one of few places.
+pub const CALLER_IDLE: Duration = Duration::from_secs(60);
+/// Bytes of the header of one message of an Arrow stream: 10,000 columns with long names take some 2 MB.
+pub const ARROW_HEADER_BYTES_MAX: usize = 16 << 20;
+/// Bytes of the body of one message of an Arrow stream: a record batch is in memory as a whole.
+pub const ARROW_BODY_BYTES_MAX: usize = 256 << 20;
+/// Bytes of all dictionaries of an Arrow stream, which stay in memory as long as it is read.
+pub const ARROW_DICTIONARY_BYTES_MAX: usize = 256 << 20;
+/// Bytes of keys and request values of the spine rows that are read at once. Dictionaries can make small files large.
+pub const REPLAY_KEY_BYTES: usize = 512 << 20;

@@ -30,6 +30,8 @@ pub struct Settings {
     pub insecure: bool,
     /// share of all keys whose answers are kept for `verify`
     pub verify_share: f64,
+    /// share of one core that recomputes kept answers in the background; 0: none
+    pub verify_trickle: f64,
     /// bytes after which the event log starts a new segment
     pub segment_bytes: u64,
     /// how much of the event log is kept
@@ -89,12 +91,17 @@ impl std::fmt::Display for Origin {
 }
 
 /// Known keys: name, default, what it is.
-pub const KEYS: [(&str, &str, &str); 18] = [
+pub const KEYS: [(&str, &str, &str); 19] = [
     ("data_dir", "data", "where the event log and the state live, relative to the project"),
     ("listen", "127.0.0.1:6566", "address of gRPC and HTTP"),
     ("metrics_listen", "127.0.0.1:9566", "address of Prometheus metrics; empty: none"),
     ("reflection", "auto", "gRPC reflection: on, off, or auto (on at loopback)"),
     ("verify_share", "0.05", "share of all keys whose answers are kept to be recomputed by `tidemill verify`: 0 to 1"),
+    (
+        "verify_trickle",
+        "0.05",
+        "share of one core at which kept answers are recomputed in the background: 0 (off) to 1",
+    ),
     ("insecure", "false", "allows a listen address that others can reach, without TLS and auth"),
     ("log.segment_mb", "64", "size in MiB after which the event log starts a new segment; full ones become Parquet"),
     (
@@ -147,8 +154,11 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
         other => Some(other.parse().map_err(|_| wrong("metrics_listen", address))?),
     };
     let insecure: bool = text("insecure").parse().map_err(|_| wrong("insecure", "true or false"))?;
-    let share = text("verify_share").parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    let verify_share: f64 = share.ok_or_else(|| wrong("verify_share", "a number from 0 to 1"))?;
+    let share = |key: &str| {
+        let share = text(key).parse().ok().filter(|share: &f64| (0.0..=1.0).contains(share));
+        share.ok_or_else(|| wrong(key, "a number from 0 to 1"))
+    };
+    let (verify_share, verify_trickle) = (share("verify_share")?, share("verify_trickle")?);
     let reflection = match text("reflection").as_str() {
         "auto" => listen.ip().is_loopback(),
         "on" | "true" => true,
@@ -179,6 +189,7 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
         reflection,
         insecure,
         verify_share,
+        verify_trickle,
         segment_bytes,
         keeping,
         archive,
@@ -368,6 +379,7 @@ mod tests {
         assert_eq!(load_text("listen = \"here\"").unwrap_err().code, "E5002");
         assert_eq!(load_text("listen = \"0.0.0.0:6566\"").unwrap_err().code, "E5003");
         assert!(load_text("listen = \"0.0.0.0:6566\"\ninsecure = true").is_ok());
+        assert_eq!(load_text("verify_trickle = 1.5").unwrap_err().code, "E5002");
         assert_eq!(load_text("data_dir = \"${env:TIDEMILL_NO_SUCH}\"").unwrap_err().code, "E5005");
         let kept = load_text("[log]\nkeep = \"400d\"\nkeep_mb = 1.5\nforce = true").unwrap().keeping;
         let age = Some(400 * tidemill_features::time::DAY);

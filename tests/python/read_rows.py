@@ -31,8 +31,13 @@ def shown(value):
     return value
 
 
-connection = duckdb.connect()
-rows = connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = true)", [sys.argv[1]])
-names = [column[0] for column in rows.description]
-for row in rows.fetchall():
-    print(json.dumps({name: shown(value) for name, value in zip(names, row)}))
+def main():
+    connection = duckdb.connect()
+    rows = connection.execute("SELECT * FROM read_parquet(?, hive_partitioning = true)", [sys.argv[1]])
+    names = [column[0] for column in rows.description]
+    for row in rows.fetchall():
+        print(json.dumps({name: shown(value) for name, value in zip(names, row)}))
+
+
+if __name__ == "__main__":
+    main()

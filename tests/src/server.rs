@@ -74,6 +74,16 @@ impl Server {
         let _ = self.child.wait();
     }
 
+    /// SIGTERM; what it has logged, once it has ended.
+    pub fn last_words(mut self) -> String {
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let mut words = String::new();
+        if let Some(mut log) = self.child.stderr.take() {
+            let _ = std::io::Read::read_to_string(&mut log, &mut words);
+        }
+        words
+    }
+
     /// SIGTERM, and waits for the end.
     pub fn terminate(mut self) -> Option<i32> {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();

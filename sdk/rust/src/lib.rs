@@ -12,10 +12,12 @@
 //! # }
 //! ```
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 pub use tidemill_proto::v1;
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use v1::catalog_client::CatalogClient;
@@ -25,6 +27,10 @@ use v1::serving_client::ServingClient;
 
 /// Answers larger than this are refused.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// Bytes of a spine in one message: a fraction of what a server takes.
+const PIECE_BYTES: usize = 1 << 20;
+/// Such messages that wait for a slow server.
+const PIECES_WAITING: usize = 4;
 /// How often a read is tried.
 const READ_TRIES: u32 = 3;
 
@@ -149,6 +155,36 @@ impl Client {
         Ok(self.offline().export(Request::new(message)).await?.into_inner())
     }
 
+    /// Features for the rows of an Arrow IPC stream, each as of its own time; the answer is one, too, in pieces. The spine comes
+    /// in pieces of any size. Without a deadline, as `export`.
+    pub async fn history(
+        &self,
+        start: v1::HistoryStart,
+        spine: impl Stream<Item = Vec<u8>> + Send + 'static,
+    ) -> Answer<History> {
+        use v1::history_request::Part;
+        let (parts, messages) = tokio::sync::mpsc::channel(PIECES_WAITING);
+        let sending = tokio::spawn(async move {
+            tokio::pin!(spine);
+            if parts.send(Part::Start(start)).await.is_err() {
+                return;
+            }
+            while let Some(bytes) = spine.next().await {
+                for piece in bytes.chunks(PIECE_BYTES) {
+                    // Once the server has said no, nobody takes the rest.
+                    if parts.send(Part::Arrow(piece.to_vec().into())).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        let sending = Sending(sending.abort_handle());
+        let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
+        let messages = messages.map(|part| v1::HistoryRequest { part: Some(part) });
+        let answer = self.offline().history(messages).await?.into_inner();
+        Ok(History { answer, _sending: sending })
+    }
+
     /// Writes all values at one time, on the server's machine, as `export` does.
     pub async fn snapshot(&self, message: v1::SnapshotRequest) -> Answer<tonic::Streaming<v1::JobProgress>> {
         Ok(self.offline().snapshot(Request::new(message)).await?.into_inner())
@@ -211,6 +247,31 @@ impl Client {
     /// How the server is doing.
     pub async fn status(&self) -> Answer<v1::StatusResponse> {
         self.read(|| async { self.catalog().status(self.request(v1::StatusRequest {})).await }).await
+    }
+}
+
+/// The answer of a history. Dropped, it ends the sending of the spine, too: else the server would go on waiting for it.
+#[derive(Debug)]
+pub struct History {
+    answer: tonic::Streaming<v1::HistoryResponse>,
+    _sending: Sending,
+}
+
+impl Stream for History {
+    type Item = Result<v1::HistoryResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.answer).poll_next(context)
+    }
+}
+
+/// A spine that is being sent.
+#[derive(Debug)]
+struct Sending(tokio::task::AbortHandle);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

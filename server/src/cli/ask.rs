@@ -9,13 +9,18 @@ use tidemill_features::time::{parse_rfc3339, rfc3339};
 use tidemill_proto::v1;
 
 use super::keys::{self, Given};
-use super::output::{age, cell_json, cell_text, is_capped, positions, status as status_of, table, time};
+use super::output::{Cells, age, cell_json, cell_text, is_capped, positions, status as status_of, table, time};
 use super::{DeadLettersAction, Ended, Style};
 use crate::failure::Failure;
 use crate::serving::wire::NO_TIME;
 
 /// Rows of one request when keys come from a file.
 const ROWS_PER_REQUEST: usize = 1_000;
+/// The same when each row has its own time: what records no longer hold takes a walk over the log for each request. Of a wide
+/// service so many rows would be too many values.
+const PAST_ROWS_PER_REQUEST: usize = 10_000;
+/// Values of such a request, a fifth of what a server takes: lookups read values that the answer does not show.
+const PAST_CELLS_PER_REQUEST: usize = 1_000_000;
 
 /// Options of `get`.
 #[derive(Args)]
@@ -60,13 +65,16 @@ pub(super) fn moment(text: Option<&String>) -> Result<Option<i64>, Failure> {
     text.map(parse).transpose()
 }
 
-/// Names of the keys and request values that a service takes.
-async fn wanted(client: &Client, service: &str) -> Result<(Vec<String>, Vec<String>), Ended> {
+/// Names of the keys and request values that a service takes, and how many values it gives.
+async fn wanted(client: &Client, service: &str) -> Result<(Vec<String>, Vec<String>, usize), Ended> {
     let names = |json: &Json| json.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default();
     let kind = if service.contains(':') { "feature" } else { "service" };
     let shown = client.show(kind, service).await?;
     let json: Json = serde_json::from_str(&shown.json).unwrap_or_default();
-    Ok((names(&json["keys"]), names(&json["request"])))
+    // A service lists its features, a reference names them with their types.
+    let features = &json["features"];
+    let width = features.as_array().map(Vec::len).or_else(|| features.as_object().map(Map::len));
+    Ok((names(&json["keys"]), names(&json["request"]), width.unwrap_or(1)))
 }
 
 pub(super) async fn get(server: &str, arguments: GetArguments, style: Style) -> Result<(), Ended> {
@@ -77,9 +85,12 @@ pub(super) async fn get(server: &str, arguments: GetArguments, style: Style) -> 
         Some(path) => keys::from_file(path)?,
         None => keys::from_arguments(&arguments.pairs)?,
     };
-    let (keys, request) = wanted(&client, &arguments.service).await?;
+    let (keys, request, width) = wanted(&client, &arguments.service).await?;
     let times = arguments.time.as_ref().map(|column| given.times(column)).transpose()?;
-    let step = if times.is_some() { 1 } else { ROWS_PER_REQUEST };
+    let step = match &times {
+        Some(_) => (PAST_CELLS_PER_REQUEST / width.max(1)).clamp(1, PAST_ROWS_PER_REQUEST),
+        None => ROWS_PER_REQUEST,
+    };
     let mut from = 0;
     while from < given.rows {
         let to = (from + step).min(given.rows);
@@ -87,18 +98,23 @@ pub(super) async fn get(server: &str, arguments: GetArguments, style: Style) -> 
         let (keys, request) = part.split(&keys, &request, !from_file);
         let mut message =
             v1::GetRequest { keys, request, value_times: true, text_values: part.as_text, ..v1::GetRequest::default() };
-        message.as_of = times.as_ref().map_or(as_of, |times| Some(times[from]));
+        match &times {
+            Some(times) => message.times = times[from..to].to_vec(),
+            None => message.as_of = as_of,
+        }
         match arguments.service.contains(':') {
             true => message.features = vec![arguments.service.clone()],
             false => message.service = arguments.service.clone(),
         }
-        let sent = message.keys.clone();
+        let keys = message.keys.iter().map(|(name, column)| (name.clone(), Cells::of(column))).collect();
         let answer = client.get(message).await?;
+        let shown = Shown { keys, cells: answer.columns.iter().map(Cells::of).collect(), answer };
         for row in 0..to - from {
+            let time = times.as_ref().map_or(shown.answer.read_time, |times| times[from + row]);
             if style.json {
-                println!("{}", row_json(&answer, &sent, row));
+                println!("{}", shown.json(row, time));
             } else {
-                print_row(&answer, &sent, row);
+                shown.print(row, time);
             }
         }
         from = to;
@@ -115,46 +131,58 @@ fn part_of(given: &Given, from: usize, to: usize) -> Result<Given, Failure> {
     Ok(Given { columns, rows: to - from, as_text: given.as_text })
 }
 
-type Keys = std::collections::HashMap<String, v1::Column>;
-
-fn row_json(answer: &v1::GetResponse, keys: &Keys, row: usize) -> Json {
-    let (mut values, mut statuses, mut newest) = (Map::new(), Map::new(), Map::new());
-    for column in &answer.columns {
-        values.insert(column.name.clone(), cell_json(column, row));
-        if status_of(column, row) != "PRESENT" {
-            statuses.insert(column.name.clone(), json!(status_of(column, row)));
-        }
-        if let Some(time) = column.newest.get(row).and_then(|t| time(*t)) {
-            newest.insert(column.name.clone(), json!(time));
-        }
-    }
-    let keys: Map<String, Json> = keys.iter().map(|(name, column)| (name.clone(), cell_json(column, row))).collect();
-    let capped: Vec<&str> =
-        answer.columns.iter().filter(|column| is_capped(column, row)).map(|column| column.name.as_str()).collect();
-    let mut json = json!({ "keys": keys, "values": values, "statuses": statuses, "newest": newest, "capped": capped,
-            "stale": answer.stale, "as_of": rfc3339(answer.read_time), "positions": positions(&answer.positions),
-            "definition_hash": answer.definition_hash });
-    if !answer.unanswered.is_empty() {
-        let why = |why: &v1::Unanswered| json!({ "code": why.code, "message": why.message, "features": why.features });
-        json["unanswered"] = answer.unanswered.iter().map(why).collect();
-    }
-    json
+/// An answer, ready to be shown row by row.
+struct Shown {
+    keys: Vec<(String, Cells)>,
+    cells: Vec<Cells>,
+    answer: v1::GetResponse,
 }
 
-fn print_row(answer: &v1::GetResponse, keys: &Keys, row: usize) {
-    let named: Vec<String> = keys.iter().map(|(name, column)| format!("{name}={}", cell_text(column, row))).collect();
-    let stale = if answer.stale.is_empty() { String::new() } else { format!("  stale: {}", answer.stale.join(", ")) };
-    println!("{}  as of {}{stale}", named.join(" "), rfc3339(answer.read_time));
-    let line = |column: &v1::Column| {
-        let newest = column.newest.get(row).copied().unwrap_or(NO_TIME);
-        let status = match status_of(column, row) {
-            "PRESENT" => String::new(),
-            other => other.to_string(),
+impl Shown {
+    fn json(&self, row: usize, read_time: i64) -> Json {
+        let answer = &self.answer;
+        let (mut values, mut statuses, mut newest) = (Map::new(), Map::new(), Map::new());
+        for (column, cells) in answer.columns.iter().zip(&self.cells) {
+            values.insert(column.name.clone(), cells.json(row));
+            if status_of(column, row) != "PRESENT" {
+                statuses.insert(column.name.clone(), json!(status_of(column, row)));
+            }
+            if let Some(time) = column.newest.get(row).and_then(|t| time(*t)) {
+                newest.insert(column.name.clone(), json!(time));
+            }
+        }
+        let keys: Map<String, Json> = self.keys.iter().map(|(name, cells)| (name.clone(), cells.json(row))).collect();
+        let capped: Vec<&str> =
+            answer.columns.iter().filter(|column| is_capped(column, row)).map(|column| column.name.as_str()).collect();
+        let mut json = json!({ "keys": keys, "values": values, "statuses": statuses, "newest": newest,
+                "capped": capped, "stale": answer.stale, "as_of": rfc3339(read_time),
+                "positions": positions(&answer.positions), "definition_hash": answer.definition_hash });
+        if !answer.unanswered.is_empty() {
+            let why =
+                |why: &v1::Unanswered| json!({ "code": why.code, "message": why.message, "features": why.features });
+            json["unanswered"] = answer.unanswered.iter().map(why).collect();
+        }
+        json
+    }
+
+    fn print(&self, row: usize, read_time: i64) {
+        let answer = &self.answer;
+        let named: Vec<String> = self.keys.iter().map(|(name, cells)| format!("{name}={}", cells.text(row))).collect();
+        let stale =
+            if answer.stale.is_empty() { String::new() } else { format!("  stale: {}", answer.stale.join(", ")) };
+        println!("{}  as of {}{stale}", named.join(" "), rfc3339(read_time));
+        let line = |(column, cells): (&v1::Column, &Cells)| {
+            let newest = column.newest.get(row).copied().unwrap_or(NO_TIME);
+            let status = match status_of(column, row) {
+                "PRESENT" => String::new(),
+                other => other.to_string(),
+            };
+            vec![column.name.clone(), cells.text(row), age(newest, read_time), status]
         };
-        vec![column.name.clone(), cell_text(column, row), age(newest, answer.read_time), status]
-    };
-    println!("{}", table(&["feature", "value", "age", "status"], answer.columns.iter().map(line).collect()));
-    answer.unanswered.iter().for_each(|why| println!("{}: {}", why.code, why.message));
+        let lines = answer.columns.iter().zip(&self.cells).map(line).collect();
+        println!("{}", table(&["feature", "value", "age", "status"], lines));
+        answer.unanswered.iter().for_each(|why| println!("{}: {}", why.code, why.message));
+    }
 }
 
 pub(super) async fn explain(server: &str, arguments: ExplainArguments, style: Style) -> Result<(), Ended> {
@@ -178,7 +206,7 @@ fn event_json(event: &v1::ExplainedEvent) -> Json {
     json!({ "event_time": rfc3339(event.event_time), "position": position, "value": value })
 }
 
-fn explanation_json(answer: &v1::ExplainResponse) -> Json {
+pub(super) fn explanation_json(answer: &v1::ExplainResponse) -> Json {
     let excluded = |event: &v1::ExplainedEvent| {
         let mut json = event_json(event);
         json["reason"] = json!(event.reason);
@@ -203,6 +231,13 @@ pub(super) fn print_explanation(feature: &str, answer: &v1::ExplainResponse) {
     let value = answer.value.as_ref().map_or("-".to_string(), |column| cell_text(column, 0));
     let status = answer.value.as_ref().map_or("", |column| status_of(column, 0));
     println!("{feature} = {value}  ({status})");
+    print_events(answer);
+    let same = if answer.bit_identical { "the same bits" } else { "OTHER BITS: this is a bug" };
+    println!("merged {} tiles; recomputed from the event log: {same}", answer.merged_tiles);
+}
+
+/// The window, and which events count in it.
+pub(super) fn print_events(answer: &v1::ExplainResponse) {
     let from = answer.from.map_or("the first event".to_string(), rfc3339);
     println!("{} over events from {from} up to (not at) {}", answer.arithmetic, rfc3339(answer.to));
     let row = |event: &v1::ExplainedEvent| {
@@ -217,8 +252,6 @@ pub(super) fn print_explanation(feature: &str, answer: &v1::ExplainResponse) {
         println!("left out {} events{}", answer.excluded_total, shown(answer.excluded.len()));
         println!("{}", table(&["event time", "value", "position", "why"], newest(&answer.excluded)));
     }
-    let same = if answer.bit_identical { "the same bits" } else { "OTHER BITS: this is a bug" };
-    println!("merged {} tiles; recomputed from the event log: {same}", answer.merged_tiles);
 }
 
 fn shown(count: usize) -> String {
@@ -264,6 +297,13 @@ pub(super) async fn status(server: &str, style: Style) -> Result<(), Ended> {
     println!("{}", table(&headers, views.into_iter().map(view).collect()));
     if let Some(log) = &answer.log {
         print_log(log);
+    }
+    if let Some(verify) = &answer.verify {
+        let newest = time(verify.newest).map(|time| format!(", the newest of {time}")).unwrap_or_default();
+        println!(
+            "verification ({}): {} served answers recomputed{newest}; {} values differ; {} of earlier definitions left out",
+            verify.state, verify.answers, verify.differences, verify.outdated
+        );
     }
     Ok(())
 }

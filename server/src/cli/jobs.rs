@@ -10,8 +10,8 @@ use tidemill_features::time::rfc3339;
 use tidemill_proto::v1;
 use tokio_stream::StreamExt;
 
-use super::ask::{moment, print_explanation};
-use super::output::{cell_json, cell_text, status};
+use super::ask::{explanation_json, moment, print_events};
+use super::output::{cell_json, cell_text, positions, status};
 use super::progress::Progress;
 use super::{Ended, Style};
 use crate::failure::Failure;
@@ -178,7 +178,7 @@ pub(super) async fn verify(server: &str, arguments: VerifyArguments, style: Styl
             println!("{outdated} of the answers cannot be asked any more: their definitions are gone");
         }
         for difference in &shown {
-            print_difference(&client, difference).await;
+            print_difference(difference);
         }
     }
     if differences > 0 { Err(Ended::Said(1)) } else { Ok(()) }
@@ -197,11 +197,14 @@ fn difference_json(difference: &v1::VerifyDifference) -> Json {
         "served": cell(&difference.served),
         "recomputed": cell(&difference.recomputed),
         "redefined": difference.redefined,
+        "positions": positions(&difference.positions),
+        "definition_hash": difference.definition_hash,
+        "explained": difference.explained.as_ref().map(explanation_json),
     })
 }
 
 /// A difference, and how the log comes to its side of it.
-async fn print_difference(client: &Client, difference: &v1::VerifyDifference) {
+fn print_difference(difference: &v1::VerifyDifference) {
     let cell = |column: &Option<v1::Column>| {
         let shown = |column: &v1::Column| format!("{} {}", cell_text(column, 0), status(column, 0));
         column.as_ref().map(shown).unwrap_or_default()
@@ -214,16 +217,10 @@ async fn print_difference(client: &Client, difference: &v1::VerifyDifference) {
     if difference.redefined {
         println!("  the definitions have changed since it was served");
     }
-    let keys = difference.given.iter().map(|column| (column.name.clone(), column.clone())).collect();
-    let request = v1::ExplainRequest {
-        feature: difference.feature.clone(),
-        keys,
-        as_of: Some(difference.read_time),
-        ..v1::ExplainRequest::default()
-    };
-    // A derived feature takes other keys than it was asked with; then the two sides have to do.
-    if let Ok(explained) = client.explain(request).await {
-        print_explanation(&difference.feature, &explained);
+    println!("  it saw      {} (definitions {})", positions(&difference.positions), difference.definition_hash);
+    if let Some(explained) = &difference.explained {
+        println!("how the log comes to its side, from what the answer saw:");
+        print_events(explained);
     }
 }
 

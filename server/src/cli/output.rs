@@ -2,6 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value as Json, json};
+use tidemill_features::expression::Column;
 use tidemill_features::time::rfc3339;
 use tidemill_features::value::{DataType, Value};
 use tidemill_proto::v1::{self, column::Values};
@@ -31,12 +32,37 @@ pub fn table(headers: &[&str], rows: Vec<Vec<String>>) -> String {
     table.to_string()
 }
 
-/// The value of a row as JSON.
+/// A column of an answer, ready to be shown row by row.
+pub struct Cells {
+    column: Option<Column>,
+    data_type: Option<DataType>,
+}
+
+impl Cells {
+    /// Of a column as it came.
+    pub fn of(column: &v1::Column) -> Cells {
+        Cells { column: from_wire(&column.name, column).ok(), data_type: decimal_type(column) }
+    }
+
+    /// The value of a row as JSON.
+    pub fn json(&self, row: usize) -> Json {
+        let value = self.column.as_ref().map_or(Value::Null, |column| column.value(row));
+        crate::json::value(&value, self.data_type.as_ref())
+    }
+
+    /// The value of a row for people.
+    pub fn text(&self, row: usize) -> String {
+        match self.json(row) {
+            Json::String(text) => text,
+            Json::Null => "-".to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// The value of a row as JSON; of one row, since all of the column is looked at.
 pub fn cell_json(column: &v1::Column, row: usize) -> Json {
-    let data_type = decimal_type(column);
-    let converted = from_wire(&column.name, column).ok();
-    let value = converted.as_ref().map_or(Value::Null, |column| column.value(row));
-    crate::json::value(&value, data_type.as_ref())
+    Cells::of(column).json(row)
 }
 
 /// The type of a column as far as decimals need it.
@@ -58,13 +84,9 @@ pub fn is_capped(column: &v1::Column, row: usize) -> bool {
     column.capped.get(row / 8).is_some_and(|bits| bits & (1 << (row % 8)) != 0)
 }
 
-/// The value of a row for people.
+/// The same for people.
 pub fn cell_text(column: &v1::Column, row: usize) -> String {
-    match cell_json(column, row) {
-        Json::String(text) => text,
-        Json::Null => "-".to_string(),
-        other => other.to_string(),
-    }
+    Cells::of(column).text(row)
 }
 
 /// The status of a row.

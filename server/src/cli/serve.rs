@@ -119,7 +119,11 @@ impl Running {
         let opened =
             tokio::task::spawn_blocking(move || Server::open_at(registry, &data_dir, Clock::default(), options)).await;
         let (server, threads) = opened.map_err(|e| Failure::internal("E5014", e.to_string()))??;
-        let feeds = server.feed_files(project, &settings.data_dir);
+        let mut feeds = server.feed_files(project, &settings.data_dir);
+        if settings.verify_trickle > 0.0 {
+            let (server, share) = (server.clone(), settings.verify_trickle);
+            feeds.push(tokio::task::spawn_blocking(move || serving::trickle::run(&server, share)));
+        }
         let metrics = settings.metrics_listen.and_then(|address| metrics_page(address, server.clone()));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let wait = async move { drop(stopped.await) };

@@ -1,12 +1,14 @@
 //! Answers as messages: what the engine says, in the words of the protocol.
 
+use std::sync::atomic::AtomicBool;
+
 use tidemill_features::definitions::DefinitionFile;
 use tidemill_features::value::DataType;
 use tidemill_proto::v1;
 
 use super::cut;
 use super::explain::{Explained, Explanation, explain as explain_value};
-use super::get::{Answers, Positions};
+use super::get::{Answers, At, Positions};
 use super::wire::{self, NO_TIME};
 use crate::catalog;
 use crate::components::Server;
@@ -17,18 +19,39 @@ use crate::online::State;
 
 fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
     match as_of {
-        Some(time) if !(tidemill_features::time::MIN_TIME..=tidemill_features::time::MAX_TIME).contains(&time) => {
+        Some(time) if !is_time(&time) => {
             Err(Failure::field("E2015", "as_of", "the time lies outside the years 1 to 9999"))
         }
         other => Ok(other),
     }
 }
 
-/// Serving.Get
-pub fn get(server: &Server, request: &v1::GetRequest) -> Result<v1::GetResponse, Failure> {
+fn is_time(time: &i64) -> bool {
+    (tidemill_features::time::MIN_TIME..=tidemill_features::time::MAX_TIME).contains(time)
+}
+
+/// The moment that a request asks for.
+fn moment(request: &v1::GetRequest) -> Result<At<'_>, Failure> {
+    match (request.times.as_slice(), checked_time(request.as_of)?) {
+        ([], None) => Ok(At::Now),
+        ([], Some(time)) => Ok(At::Time(time)),
+        (_, Some(_)) => Err(Failure::field("E2015", "times", "give one time for all rows or one for each, not both")),
+        (times, None) => match times.iter().position(|time| !is_time(time)) {
+            Some(row) => {
+                let message = format!("the time of row {} lies outside the years 1 to 9999", row + 1);
+                Err(Failure::field("E2015", "times", message))
+            }
+            None => Ok(At::Times(times)),
+        },
+    }
+}
+
+/// Serving.Get. Once `stop` is set nobody waits for the answer any more.
+pub fn get(server: &Server, request: &v1::GetRequest, stop: &AtomicBool) -> Result<v1::GetResponse, Failure> {
     let plan = server.reader.plan(&request.service, &request.features)?;
     let keys = wire::keys(&plan, &request.keys, &request.request, request.text_values)?;
-    let answers = server.reader.get(plan, &keys, checked_time(request.as_of)?)?;
+    let at = moment(request)?;
+    let answers = server.reader.read(plan, &keys, at, !matches!(at, At::Now), stop)?;
     let mut response = v1::GetResponse {
         columns: columns(&answers, request.value_times),
         views: view_times(server, &answers),
@@ -86,7 +109,7 @@ fn positions(server: &Server, answers: &Answers) -> Vec<v1::Position> {
     positions_where(server, &answers.positions, |source| answers.plan.sources.contains(&(source as usize)))
 }
 
-fn positions_where(server: &Server, positions: &Positions, used: impl Fn(u32) -> bool) -> Vec<v1::Position> {
+pub(super) fn positions_where(server: &Server, positions: &Positions, used: impl Fn(u32) -> bool) -> Vec<v1::Position> {
     let position = |((source, partition), next): (&(u32, u32), &u64)| v1::Position {
         source: server.registry.sources[*source as usize].name.clone(),
         partition: *partition,
@@ -100,10 +123,15 @@ pub fn explain(server: &Server, request: &v1::ExplainRequest) -> Result<v1::Expl
     let plan = server.reader.plan("", std::slice::from_ref(&request.feature))?;
     let keys = wire::keys(&plan, &request.keys, &request.request, request.text_values)?;
     let explanation = explain_value(&server.reader, &request.feature, &keys, checked_time(request.as_of)?)?;
+    Ok(explanation_to_wire(server, &request.feature, &explanation))
+}
+
+/// An explanation as a message.
+pub(super) fn explanation_to_wire(server: &Server, feature: &str, explanation: &Explanation) -> v1::ExplainResponse {
     let events = |list: &[Explained]| list.iter().map(|event| explained(server, event)).collect();
-    let Explanation { answer, data_type, .. } = &explanation;
-    Ok(v1::ExplainResponse {
-        value: Some(wire::to_wire(request.feature.clone(), data_type, std::slice::from_ref(answer), true)),
+    let Explanation { answer, data_type, .. } = explanation;
+    v1::ExplainResponse {
+        value: Some(wire::to_wire(feature.to_string(), data_type, std::slice::from_ref(answer), true)),
         from: explanation.from,
         to: explanation.to,
         counted: events(&explanation.counted),
@@ -115,7 +143,7 @@ pub fn explain(server: &Server, request: &v1::ExplainRequest) -> Result<v1::Expl
         arithmetic: explanation.arithmetic.clone(),
         counted_total: explanation.counted_total,
         excluded_total: explanation.excluded_total,
-    })
+    }
 }
 
 fn explained(server: &Server, event: &Explained) -> v1::ExplainedEvent {
@@ -244,6 +272,7 @@ pub fn status(server: &Server) -> v1::StatusResponse {
         version: env!("CARGO_PKG_VERSION").to_string(),
         row_errors: state.row_errors,
         log: log_status(server, &state),
+        verify: Some(server.verification.lock().to_wire()),
     }
 }
 

@@ -1,22 +1,25 @@
 //! Explain: how one value came about, recomputed from the event log and compared with what is served.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
 
 use tidemill_features::definitions::{OutputId, Registry};
+use tidemill_features::expression::Column;
 use tidemill_features::plan::{FeaturePlan, Plan, Window};
 use tidemill_features::read::{Answer, Context, EventSet, History, ReadError};
 use tidemill_features::record::{Fate, Incoming, Outline};
-use tidemill_features::service::Keys;
+use tidemill_features::service::{Keys, ReadPlan};
 use tidemill_features::stream::Prepared;
 use tidemill_features::value::{DataType, Value};
 
-use super::get::{Answers, Positions, Reader};
-use super::moment::Moment;
+use super::get::{Answers, At, Positions, Reader};
+use super::moment::{Moment, Times};
 use super::tables::LoggedTables;
 use crate::failure::Failure;
 use crate::limits::EXPLAIN_EVENTS_MAX;
 
 /// How a value came about.
+#[derive(Debug)]
 pub struct Explanation {
     /// as served
     pub answer: Answer,
@@ -75,7 +78,8 @@ pub fn explain(reader: &Reader, reference: &str, keys: &Keys, as_of: Option<i64>
         return Err(Failure::field("E2005", "keys", format!("explain takes one key, not {}", keys.rows)));
     }
     // A view that is still being built is explained from the log alone.
-    let answers = reader.read(plan, keys, as_of, true)?;
+    let at = as_of.map_or(At::Now, At::Time);
+    let answers = reader.read(plan, keys, at, true, &AtomicBool::new(false))?;
     match reader.registry.views[id.view].derived(id.output) {
         Some(_) => Ok(of_derived(reader, id, answers)),
         None => of_feature(reader, id, answers, keys),
@@ -103,32 +107,46 @@ fn of_derived(reader: &Reader, id: OutputId, mut answers: Answers) -> Explanatio
 }
 
 fn of_feature(reader: &Reader, id: OutputId, mut answers: Answers, keys: &Keys) -> Result<Explanation, Failure> {
+    let answer = answers.columns[0].remove(0);
+    let of_log = of_log(reader, (id, &answers.plan), keys, answers.read_time, answers.positions)?;
+    let bit_identical = of_log.answer.value.same(&answer.value) && of_log.answer.status == answer.status;
+    let merged_tiles = merged_tiles(reader, id, &encoded(keys), answers.read_time);
+    Ok(Explanation { answer, bit_identical, merged_tiles, ..of_log })
+}
+
+fn encoded(keys: &Keys) -> Vec<u8> {
+    tidemill_features::stream::encode_key(keys.columns.iter().map(|column| column.value(0))).unwrap_or_default()
+}
+
+/// How the log comes to a value, from the events before some positions. What is served has no part in it.
+fn of_log(
+    reader: &Reader,
+    (id, read): (OutputId, &ReadPlan),
+    keys: &Keys,
+    time: i64,
+    positions: Positions,
+) -> Result<Explanation, Failure> {
     let view = &reader.registry.views[id.view];
     let plan = &view.plan;
     let feature = &plan.features[id.output];
-    let range = feature.window.range(answers.read_time.saturating_sub(feature.offset));
-    let key =
-        tidemill_features::stream::encode_key(keys.columns.iter().map(|column| column.value(0))).unwrap_or_default();
-    let answer = answers.columns[0].remove(0);
-    let batches = reader.past.events_of(id.view, &key, &answers.positions)?;
-    let tables = LoggedTables::new(&reader.past, &answers.positions);
-    let moment = Moment::new(reader, answers.read_time, &answers.positions);
-    let request = moment.request_body(&answers.plan.views[0], keys, 0);
-    let context = Context { tables: &tables, request: request.as_deref().map(|body| (answers.read_time, body)) };
+    let range = feature.window.range(time.saturating_sub(feature.offset));
+    let batches = reader.past.events_of(id.view, &encoded(keys), &positions)?;
+    let tables = LoggedTables::new(&reader.past, &positions);
+    let stop = AtomicBool::new(false);
+    let request = Moment::new(reader, Times::One(time), &positions, &stop).request_body(&read.views[0], keys, 0);
+    let context = Context { tables: &tables, request: request.as_deref().map(|body| (time, body)) };
     let source = view.stream.as_ref().map_or(0, |stream| stream.source);
-    let (recomputed, counted, excluded) =
-        reader.past.with_history((id.view, &key), &batches, |history, prepared, fates| {
-            let recomputed = history.read(&context, &[id.output], answers.read_time)?.remove(0);
-            let counted: HashSet<usize> =
-                history.counted(&context, id.output, answers.read_time)?.into_iter().collect();
-            let wanted = Wanted { plan, feature, source, time: answers.read_time, counted };
+    let (answer, counted, excluded) =
+        reader.past.with_history((id.view, &encoded(keys)), &batches, |history, prepared, fates| {
+            let recomputed = history.read(&context, &[id.output], time)?.remove(0);
+            let counted: HashSet<usize> = history.counted(&context, id.output, time)?.into_iter().collect();
+            let wanted = Wanted { plan, feature, source, time, counted };
             let (counted, excluded) = wanted.sort_out(history, prepared, fates)?;
             Ok((recomputed, counted, excluded))
         })?;
-    if recomputed.is_unanswered() {
+    if answer.is_unanswered() {
         return Err(Failure::invalid("E2041", super::cut::why(reader, &[source])?));
     }
-    let bit_identical = recomputed.value.same(&answer.value) && recomputed.status == answer.status;
     let (counted_total, excluded_total) = (counted.len() as u64, excluded.len() as u64);
     Ok(Explanation {
         data_type: view.feature_types[id.output].clone(),
@@ -138,13 +156,43 @@ fn of_feature(reader: &Reader, id: OutputId, mut answers: Answers, keys: &Keys) 
         counted_total,
         excluded: newest(excluded),
         excluded_total,
-        merged_tiles: merged_tiles(reader, id, &key, answers.read_time),
-        bit_identical,
-        read_time: answers.read_time,
-        positions: answers.positions,
+        merged_tiles: 0,
+        bit_identical: true,
+        read_time: time,
         arithmetic: arithmetic(&reader.registry, plan, feature),
         answer,
+        positions,
     })
+}
+
+/// How the log comes to a value that was served otherwise, from the prefix that the answer named.
+pub(super) fn explain_kept(
+    reader: &Reader,
+    reference: &str,
+    given: &[(String, DataType, Value<'static>)],
+    (time, positions): (i64, Positions),
+    recomputed: &Answer,
+) -> Result<Explanation, Failure> {
+    let plan = reader.plan("", &[reference.to_string()])?;
+    let [id] = plan.ids[..] else {
+        return Err(Failure::field("E2005", "feature", "explain takes one feature: view:feature"));
+    };
+    if reader.registry.views[id.view].derived(id.output).is_some() {
+        let columns = vec![vec![recomputed.clone()]];
+        let (times, stale) = (None, Vec::new());
+        let answers = Answers { plan, columns, read_time: time, times, positions, stale, row_errors: 0 };
+        return Ok(of_derived(reader, id, answers));
+    }
+    let column = |(name, _): &(String, DataType)| {
+        let found = given.iter().find(|(known, ..)| known == name);
+        Column::Values(vec![found.map_or(Value::Null, |(.., value)| value.clone())])
+    };
+    let keys = Keys {
+        columns: plan.keys.iter().map(column).collect(),
+        request: plan.request.iter().map(column).collect(),
+        rows: 1,
+    };
+    of_log(reader, (id, &plan), &keys, time, positions)
 }
 
 fn newest(mut list: Vec<Explained>) -> Vec<Explained> {

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 use tidemill_features::definitions::Registry;
 use tidemill_features::read::Answer;
 use tidemill_features::service::{Keys, ReadPlan, encode_keys};
 
-use super::moment::Moment;
+use super::moment::{Moment, Times};
 use super::past::Past;
 use super::sample::Sampler;
 use super::tables::{TablePlaces, table_places};
@@ -48,14 +49,34 @@ pub struct Answers {
     pub plan: Arc<ReadPlan>,
     /// by output, then row
     pub columns: Vec<Vec<Answer>>,
-    /// T
+    /// T; where each row has its own, the latest of them
     pub read_time: i64,
+    /// T of each row, where it has its own
+    pub times: Option<Vec<i64>>,
     /// the log prefix that the answer saw
     pub positions: Positions,
     /// sources (names) that are behind
     pub stale: Vec<String>,
     /// expressions that could not be computed
     pub row_errors: u64,
+}
+
+/// The moment of a read.
+#[derive(Clone, Copy, Debug)]
+pub enum At<'t> {
+    /// now
+    Now,
+    /// one T for all rows
+    Time(i64),
+    /// a T for each row
+    Times(&'t [i64]),
+}
+
+impl Answers {
+    /// T of a row.
+    pub fn time_of(&self, row: usize) -> i64 {
+        self.times.as_ref().and_then(|times| times.get(row)).copied().unwrap_or(self.read_time)
+    }
 }
 
 impl Reader {
@@ -138,16 +159,18 @@ impl Reader {
 
     /// Reads a plan for keys at T; now, where T is not given. A read of now is refused while a view is being built.
     pub fn get(&self, plan: Arc<ReadPlan>, keys: &Keys, as_of: Option<i64>) -> Result<Answers, Failure> {
-        self.read(plan, keys, as_of, as_of.is_some())
+        self.read(plan, keys, as_of.map_or(At::Now, At::Time), as_of.is_some(), &AtomicBool::new(false))
     }
 
-    /// The same; what the state does not hold yet comes `from_log`, if that may take its time.
-    pub(super) fn read(
+    /// Reads a plan for keys. What the state does not hold yet comes `from_log`, if that may take its time. Once `stop` is set
+    /// nobody waits any more: what takes long is not finished.
+    pub fn read(
         &self,
         plan: Arc<ReadPlan>,
         keys: &Keys,
-        as_of: Option<i64>,
+        at: At<'_>,
         from_log: bool,
+        stop: &AtomicBool,
     ) -> Result<Answers, Failure> {
         check_size(&plan, keys)?;
         let encoded =
@@ -157,10 +180,18 @@ impl Reader {
         if !from_log {
             self.check_complete(&state, &plan)?;
         }
-        let read_time = as_of.unwrap_or_else(|| self.clock.now());
+        let (read_time, times) = match at {
+            At::Now => (self.clock.now(), None),
+            At::Time(time) => (time, None),
+            At::Times(times) if times.len() != keys.rows => {
+                let message = format!("{} times for {} keys", times.len(), keys.rows);
+                return Err(Failure::field("E2007", "times", message));
+            }
+            At::Times(times) => (times.iter().max().copied().unwrap_or_else(|| self.clock.now()), Some(times)),
+        };
         let positions = state.positions.clone();
-        let stale = if as_of.is_none() { self.stale(&plan, read_time) } else { Vec::new() };
-        let moment = Moment::new(self, read_time, &positions);
+        let stale = if matches!(at, At::Now) { self.stale(&plan, read_time) } else { Vec::new() };
+        let moment = Moment::new(self, times.map_or(Times::One(read_time), Times::Rows), &positions, stop);
         let mut slots: Vec<Vec<Answer>> = (0..plan.slots).map(|_| Vec::with_capacity(keys.rows)).collect();
         let beyond = moment.read_records(&state, &plan, keys, &encoded, &mut slots)?;
         // Lookups read the same state once the keys are known; other answers do not make the writer wait.
@@ -169,7 +200,8 @@ impl Reader {
         moment.derive_all(state.as_deref(), &plan, keys, &mut slots)?;
         let columns = pick(&plan.outputs, slots);
         let row_errors = moment.row_errors();
-        let answers = Answers { plan, columns, read_time, positions, stale, row_errors };
+        let times = times.map(<[i64]>::to_vec);
+        let answers = Answers { plan, columns, read_time, times, positions, stale, row_errors };
         self.sampler.keep(&self.registry, &answers, keys, &encoded);
         Ok(answers)
     }

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use tidemill_proto::v1::catalog_server::Catalog;
@@ -11,6 +12,7 @@ use tidemill_proto::v1::*;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
+use super::offline::StopOnDrop;
 use super::status::to_grpc;
 use super::{answer, api};
 use crate::components::Server;
@@ -42,11 +44,13 @@ async fn counted<T>(
 impl Serving for Api {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         // A read of the past may walk over the log: not on a thread that others wait for.
-        if request.get_ref().as_of.is_some() {
+        if request.get_ref().as_of.is_some() || !request.get_ref().times.is_empty() {
             let (server, request) = (self.server.clone(), request.into_inner());
-            return counted("Get", api::blocking(move || answer::get(&server, &request))).await;
+            let stop = Arc::new(AtomicBool::new(false));
+            let _guard = StopOnDrop(stop.clone());
+            return counted("Get", api::blocking(move || answer::get(&server, &request, &stop))).await;
         }
-        counted("Get", async { answer::get(&self.server, request.get_ref()) }).await
+        counted("Get", async { answer::get(&self.server, request.get_ref(), &AtomicBool::new(false)) }).await
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {

@@ -306,6 +306,10 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
                 "events": log.events, "oldest_event": time(log.oldest_event), "cut_events": log.cut_events,
                 "cut_to": time(log.cut_to), "held_back": held })
     });
+    let verify = status.verify.as_ref().map(|verify| {
+        json!({ "answers": verify.answers, "differences": verify.differences, "outdated": verify.outdated,
+                "newest": time(verify.newest), "state": verify.state })
+    });
     json!({ "ready": status.ready, "sources": sources, "views": views, "definition_hash": status.definition_hash,
-            "version": status.version, "row_errors": status.row_errors, "log": log })
+            "version": status.version, "row_errors": status.row_errors, "log": log, "verify": verify })
 }

@@ -2,8 +2,8 @@
 //!
 //! `get` reads what a request names at one `moment`; `tables` finds the table rows that events see; `past` answers from the
 //! event log what records no longer hold; `explain` shows how one value came about. `training` runs jobs over
-//! the whole log (`logged_events`), which `offline` is the door of, and whose files go to a `destination`; `backfill` has a view
-//! built anew, `cut` tells what retention has taken. `wire` converts between values and
+//! the whole log (`logged_events`), which `offline` is the door of, and whose files go to a `destination`; `trickle` recomputes what
+//! was served, all the time; `backfill` has a view built anew, `cut` tells what retention has taken. `wire` converts between values and
 //! messages, `grpc` and `http` are the two doors, `status` is the one place where errors become codes.
 
 pub mod answer;
@@ -17,6 +17,7 @@ pub mod door;
 pub mod explain;
 pub mod get;
 pub mod grpc;
+mod history;
 pub mod http;
 pub mod json_columns;
 mod logged_events;
@@ -29,5 +30,6 @@ pub mod snapshot;
 pub mod status;
 mod tables;
 pub mod training;
+pub mod trickle;
 pub mod verify;
 pub mod wire;

@@ -1,4 +1,5 @@
-//! The gRPC door of jobs: each runs on a thread of its own, tells how far it is, and is stopped when its caller goes away.
+//! The gRPC door of jobs: each runs on a thread of its own, tells how far it is, and is stopped when its caller goes away or
+//! neither sends nor takes anything for long.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,12 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidemill_proto::v1::offline_server::Offline;
 use tidemill_proto::v1::{
-    BackfillProgress, BackfillRequest, Column, ExportRequest, JobProgress, JobResult, SnapshotRequest,
-    VerifyDifference, VerifyRequest, VerifyResponse,
+    BackfillProgress, BackfillRequest, Column, ExportRequest, HistoryRequest, HistoryResponse, JobProgress, JobResult,
+    SnapshotRequest, VerifyDifference, VerifyRequest, VerifyResponse, history_request::Part,
 };
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::Sender;
 use tokio_stream::{Stream, StreamExt};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
+use super::answer::{explanation_to_wire, positions_where};
 use super::grpc::Api;
 use super::status::to_grpc;
 use super::training::{Job, Progress};
@@ -19,6 +23,7 @@ use super::verify::{Difference, Verified, verify};
 use super::wire::{to_wire, values_to_wire};
 use crate::components::Server;
 use crate::failure::{Failure, Remedy};
+use crate::limits::CALLER_IDLE;
 use crate::metrics;
 
 type Steps<T = JobProgress> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -26,8 +31,8 @@ type Steps<T = JobProgress> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Sen
 /// Messages that wait for a slow caller; the job waits with the next one.
 const MESSAGES: usize = 4;
 
-/// Stops a job when the stream that tells of it is dropped.
-struct StopOnDrop(Arc<AtomicBool>);
+/// Stops a job when what waits for it is dropped.
+pub(super) struct StopOnDrop(pub(super) Arc<AtomicBool>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
@@ -51,12 +56,14 @@ fn run<T: Send + 'static>(
     tokio::task::spawn_blocking(move || {
         let _place = place;
         let mut tell = |message| {
-            let _ = messages.blocking_send(Ok(message));
+            if !sent(&messages, Ok(message)) {
+                stopped.store(true, Ordering::Relaxed);
+            }
         };
         let done = work(&Job { server: &server, stop: &stopped }, &mut tell);
         metrics::job(method, done.as_ref().map_or_else(|failure| failure.code, |()| "OK"));
         if let Err(failure) = done {
-            let _ = messages.blocking_send(Err(to_grpc(failure)));
+            sent(&messages, Err(to_grpc(failure)));
         }
     });
     let guard = StopOnDrop(stop);
@@ -65,6 +72,31 @@ fn run<T: Send + 'static>(
         message
     });
     Ok(Response::new(Box::pin(told)))
+}
+
+/// Waits until there is room for a message, from the thread of a job. False: nobody takes it.
+fn sent<T>(messages: &Sender<Result<T, Status>>, message: Result<T, Status>) -> bool {
+    let sending = async { tokio::time::timeout(CALLER_IDLE, messages.send(message)).await };
+    matches!(Handle::current().block_on(sending), Ok(Ok(())))
+}
+
+/// The next part of what a caller sends, awaited on the thread of a job; None behind the last one.
+fn next_part(server: &Server, sent: &mut Streaming<HistoryRequest>) -> Result<Option<Part>, Failure> {
+    let away = |what: String| Failure::new(Remedy::Unavailable, "E3023", format!("the job was stopped: {what}"));
+    let next = async {
+        tokio::select! {
+            message = tokio::time::timeout(CALLER_IDLE, sent.message()) => match message {
+                Ok(message) => message.map_err(|status| away(format!("the spine did not come: {}", status.message()))),
+                Err(_) => Err(away(format!("nothing was sent for {} s", CALLER_IDLE.as_secs()))),
+            },
+            () = server.closed() => Err(away("the server stops".to_string())),
+        }
+    };
+    match Handle::current().block_on(next)? {
+        None => Ok(None),
+        Some(HistoryRequest { part: Some(part) }) => Ok(Some(part)),
+        Some(HistoryRequest { part: None }) => Err(Failure::field("E3050", "part", "an empty message")),
+    }
 }
 
 /// A job that writes files: steps, then the result.
@@ -80,17 +112,17 @@ fn run_writing(
     })
 }
 
-fn verified_to_wire(verified: &Verified) -> VerifyResponse {
+fn verified_to_wire(server: &Server, verified: &Verified) -> VerifyResponse {
     VerifyResponse {
         sampled: verified.sampled,
         differences: verified.differences,
         outdated: verified.outdated,
         beyond: verified.beyond,
-        shown: verified.shown.iter().map(difference_to_wire).collect(),
+        shown: verified.shown.iter().map(|difference| difference_to_wire(server, difference)).collect(),
     }
 }
 
-fn difference_to_wire(difference: &Difference) -> VerifyDifference {
+fn difference_to_wire(server: &Server, difference: &Difference) -> VerifyDifference {
     let (status, value) = &difference.served;
     let mut served = values_to_wire(&difference.data_type, std::iter::once(value), 1);
     served.statuses = vec![*status].into();
@@ -110,12 +142,16 @@ fn difference_to_wire(difference: &Difference) -> VerifyDifference {
             false,
         )),
         redefined: difference.redefined,
+        explained: difference.explained.as_ref().map(|of| explanation_to_wire(server, &difference.feature, of)),
+        positions: positions_where(server, &difference.positions, |_| true),
+        definition_hash: format!("{:016x}", difference.definition_hash),
     }
 }
 
 #[tonic::async_trait]
 impl Offline for Api {
     type ExportStream = Steps;
+    type HistoryStream = Steps<HistoryResponse>;
     type SnapshotStream = Steps;
     type VerifyStream = Steps<VerifyResponse>;
     type BackfillStream = Steps<BackfillProgress>;
@@ -125,6 +161,24 @@ impl Offline for Api {
         run_writing(self.server.clone(), "Export", move |job, progress| job.export(&request, progress))
     }
 
+    async fn history(
+        &self,
+        request: Request<Streaming<HistoryRequest>>,
+    ) -> Result<Response<Self::HistoryStream>, Status> {
+        let (server, mut sent) = (self.server.clone(), request.into_inner());
+        run(self.server.clone(), "History", move |job, tell| {
+            let Some(Part::Start(start)) = next_part(&server, &mut sent)? else {
+                return Err(Failure::field("E3050", "start", "the first message says what is asked for"));
+            };
+            let mut chunks = || match next_part(&server, &mut sent)? {
+                None => Ok(None),
+                Some(Part::Arrow(bytes)) => Ok(Some(bytes)),
+                Some(Part::Start(_)) => Err(Failure::field("E3050", "start", "it is in the first message only")),
+            };
+            job.history(&start, &mut chunks, tell)
+        })
+    }
+
     async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<Self::VerifyStream>, Status> {
         let count = match request.get_ref().sample {
             0 => usize::MAX,
@@ -132,7 +186,7 @@ impl Offline for Api {
         };
         run(self.server.clone(), "Verify", move |job, told| {
             let verified = verify(job, &job.server.answers_folder(), count)?;
-            told(verified_to_wire(&verified));
+            told(verified_to_wire(job.server, &verified));
             Ok(())
         })
     }

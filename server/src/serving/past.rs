@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use tidemill_features::codec::Cursor;
@@ -13,15 +14,18 @@ use tidemill_features::definitions::Registry;
 use tidemill_features::expression::Column;
 use tidemill_features::read::{Answer, Context, History, Missing, ReadError, TableRows};
 use tidemill_features::record::{Fate, Outline};
+use tidemill_features::service::{Keys, ReadPlan};
 use tidemill_features::stream::{EventBatch, Prepared};
 use tidemill_features::value::Value;
 
 use super::get::Positions;
+use super::logged_events::LoggedEvents;
 use super::tables::LoggedTables;
 use crate::failure::Failure;
 use crate::ingest::{Begun, fitted};
 use crate::limits::HISTORY_CACHE_BYTES;
 use crate::log::{Cut, LogError, LogPlace, LogReader, SealedLog, cut_of};
+use crate::offline::{Replay, Visibility};
 use crate::online::Memory;
 
 /// Reads of the past.
@@ -33,6 +37,8 @@ pub struct Past {
     folder: PathBuf,
     /// by source
     caches: Mutex<BTreeMap<usize, Cache>>,
+    /// held by the one replay at a time: each takes memory and all cores
+    replays: Mutex<()>,
 }
 
 /// Decoded batches of one source from the front of the log on, in order.
@@ -46,7 +52,7 @@ struct Cache {
 impl Past {
     /// Of the log in this folder.
     pub fn new(registry: Arc<Registry>, memory: Arc<Memory>, begun: Arc<Begun>, folder: PathBuf) -> Self {
-        Past { registry, memory, begun, folder, caches: Mutex::default() }
+        Past { registry, memory, begun, folder, caches: Mutex::default(), replays: Mutex::default() }
     }
 
     /// What was cut off the log.
@@ -96,6 +102,41 @@ impl Past {
         let tables = LoggedTables::new(self, positions);
         let context = Context { tables: &tables, request };
         self.with_history((view, key), &batches, |history, _, _| history.read(&context, features, time))
+    }
+
+    /// A plan for many rows, each at its own T, from all events before the positions: one walk over the log for all of them.
+    pub(super) fn replay(
+        &self,
+        plan: &ReadPlan,
+        (keys, times): (&Keys, &[i64]),
+        positions: &Positions,
+        stop: &AtomicBool,
+    ) -> Result<Vec<Vec<Answer>>, Failure> {
+        let _alone = self.replays.lock();
+        self.replay_as(plan, (keys, times), &Visibility::EventTime, positions, stop)
+    }
+
+    /// The same for rows that see what a visibility lets them see, beside other replays.
+    pub(super) fn replay_as(
+        &self,
+        plan: &ReadPlan,
+        (keys, times): (&Keys, &[i64]),
+        visibility: &Visibility,
+        positions: &Positions,
+        stop: &AtomicBool,
+    ) -> Result<Vec<Vec<Answer>>, Failure> {
+        let temporary = self.temporary()?;
+        let log = LoggedEvents::open(&self.registry, self, positions)?;
+        let replay = Replay { registry: &self.registry, log: &log, folder: &temporary, stop };
+        replay.read(plan, keys, times, visibility)
+    }
+
+    /// The folder of temporary files.
+    pub(super) fn temporary(&self) -> Result<PathBuf, Failure> {
+        let folder = self.folder.with_file_name("tmp");
+        std::fs::create_dir_all(&folder)
+            .map_err(|e| Failure::internal("E3020", format!("{}: {e}", folder.display())))?;
+        Ok(folder)
     }
 
     /// The view that keeps the rows of a joined table.
@@ -199,8 +240,8 @@ impl Past {
         Ok(())
     }
 
-    /// Visits all batches of a source that are within the positions. Frames are applied in the order of the log, so the first
-    /// one beyond its position ends the walk; what stands there may not even be durable.
+    /// Visits all batches of a source that have events within the positions. Frames are applied in the order of the log, so the
+    /// first one that goes beyond its position ends the walk; what stands behind may not even be durable.
     fn each_batch(
         &self,
         source: usize,
@@ -219,12 +260,14 @@ impl Past {
             let mut frame = read.frame;
             if let Some(of) = self.registry.source(&frame.source) {
                 let applied = positions.get(&(of as u32, frame.partition)).copied().unwrap_or(0);
-                if frame.first_offset + frame.consumed > applied {
+                // Large frames are applied part by part.
+                let whole = frame.first_offset + frame.consumed <= applied;
+                if !whole && frame.first_offset >= applied {
                     break;
                 }
                 if of == source {
                     fitted(&mut frame, &self.registry.sources[of]);
-                    keep &= total < HISTORY_CACHE_BYTES;
+                    keep &= whole && total < HISTORY_CACHE_BYTES;
                     for batch in frame.batches {
                         visit(&batch);
                         if keep {
@@ -233,6 +276,9 @@ impl Past {
                             cache.batches.push_back(Arc::new(batch));
                         }
                     }
+                }
+                if !whole {
+                    break;
                 }
             }
             if keep {

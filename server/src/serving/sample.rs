@@ -107,7 +107,7 @@ fn encode(registry: &tidemill_features::definitions::Registry, answers: &Answers
         put_bytes(&mut out, name.as_bytes());
         put_bytes(&mut out, data_type.to_string().as_bytes());
     }
-    put_signed(&mut out, answers.read_time);
+    put_signed(&mut out, answers.time_of(row));
     let seen =
         || answers.positions.iter().filter(|((source, _), _)| answers.plan.sources.contains(&(*source as usize)));
     put_varint(&mut out, seen().count() as u64);
@@ -215,6 +215,44 @@ pub fn oldest(folder: &Path) -> Option<i64> {
         decode(record(&bytes[..read])?.0).ok()
     });
     first.map(|sampled| sampled.time)
+}
+
+/// Where answers were read up to: a segment, and a byte of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// number of the segment
+    pub segment: u64,
+    /// the first byte that was not read
+    pub offset: u64,
+}
+
+/// The answers behind a place, oldest first, at most so many, and the place behind them. What is damaged ends its segment; the
+/// last one may just not be written as a whole yet.
+pub fn next(folder: &Path, from: Place, count: usize) -> std::io::Result<(Vec<Sampled>, Place)> {
+    let (mut found, mut place) = (Vec::new(), from);
+    for (segment, path) in segments(folder)?.into_iter().filter(|(segment, _)| *segment >= from.segment) {
+        let bytes = match std::fs::read(path) {
+            // The ring has gone over it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        if segment != place.segment {
+            place = Place { segment, offset: 0 };
+        }
+        let mut rest = bytes.get(place.offset as usize..).unwrap_or_default();
+        while found.len() < count
+            && let Some((payload, behind)) = record(rest)
+            && let Ok(sampled) = decode(payload)
+        {
+            rest = behind;
+            place.offset = (bytes.len() - rest.len()) as u64;
+            found.push(sampled);
+        }
+        if found.len() == count {
+            break;
+        }
+    }
+    Ok((found, place))
 }
 
 /// The next record and what follows it.

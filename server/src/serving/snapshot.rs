@@ -155,7 +155,7 @@ impl Job<'_> {
             let times = vec![part.time; encoded.len()];
             let given = Keys { columns: keys, request: Vec::new(), rows: encoded.len() };
             let answers = self.replay(&part.plan, (&given, &times), &Visibility::EventTime, &part.positions)?;
-            count_unanswered(&answers, &mut unanswered);
+            count_unanswered(answers.iter().map(Vec::as_slice), &mut unanswered);
             let (rows, answers) = self.found(part, &schema, &given, answers)?;
             let features: Vec<FeatureColumn<'_>> = columns
                 .iter()

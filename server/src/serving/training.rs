@@ -11,18 +11,21 @@ use serde_json::{Map, Value as Json, json};
 use tidemill_features::expression::Column;
 use tidemill_features::read::Answer;
 use tidemill_features::service::{Keys, ReadPlan};
+use tidemill_features::value::DataType;
 use tidemill_proto::v1;
 
 use super::get::Positions;
-use super::logged_events::LoggedEvents;
 use crate::components::Server;
 use crate::failure::{Failure, Remedy};
-use crate::limits::{REPLAY_CELLS, REPLAY_ROWS_MAX, SPINE_ROWS_MAX};
+use crate::limits::{REPLAY_CELLS, REPLAY_KEY_BYTES, REPLAY_ROWS_MAX, SPINE_ROWS_MAX};
 use crate::offline::training_set::{FeatureColumn, HiveKey, Layout, Split, TrainingSet};
-use crate::offline::{CommitTimes, Replay, Spine, SpineRows, Visibility, Wanted};
+use crate::offline::{CommitTimes, Spine, SpineRows, Visibility, Wanted};
 
 /// Told how many rows are done, and of how many (0: nobody knows).
 pub type Progress<'p> = dyn FnMut(u64, u64) + 'p;
+
+/// Takes some rows of a spine, with their features.
+pub(super) type TakeRows<'t> = dyn FnMut(&SpineRows, &[FeatureColumn<'_>]) -> Result<(), Failure> + 't;
 
 /// What a job runs on: the log up to some positions, and a way to be stopped.
 pub struct Job<'j> {
@@ -33,8 +36,8 @@ pub struct Job<'j> {
 }
 
 /// How a training set is read.
-struct Reading {
-    plan: Arc<ReadPlan>,
+pub(super) struct Reading {
+    pub(super) plan: Arc<ReadPlan>,
     positions: Positions,
     visibility: Visibility,
 }
@@ -76,23 +79,47 @@ impl Job<'_> {
         (path, time): (&Path, &str),
         progress: &mut Progress<'_>,
     ) -> Result<v1::JobResult, Failure> {
-        let names: Vec<(String, tidemill_features::value::DataType)> =
-            reading.plan.columns.iter().map(|(name, data_type)| (name.replace(':', "__"), data_type.clone())).collect();
-        let wanted =
-            Wanted { time: time.to_string(), keys: reading.plan.keys.clone(), request: reading.plan.request.clone() };
+        let names = feature_names(&reading.plan);
+        let wanted = wanted(&reading.plan, time);
         let out = self.destination(&request.out)?;
         out.refuse_used()?;
         let layout = self.layout(request, path, time)?;
         let mut spine = Spine::open(path, &wanted)?;
         let mut set = TrainingSet::create(&out.local(""), spine.schema(), &names, layout)?;
         let (mut done, mut unanswered) = (0, vec![0; names.len()]);
+        self.each_part(reading, &mut spine, &names, &mut |rows, features| {
+            set.write(rows, features)?;
+            count_unanswered(features.iter().map(|feature| feature.answers), &mut unanswered);
+            done += rows.times.len() as u64;
+            progress(done, 0);
+            Ok(())
+        })?;
+        let mut head = self.manifest(reading, (&request.service, &request.spine, &request.time_column));
+        let notes = self.notes(&reading.plan, &unanswered, &mut head)?;
+        let written = set.finish(head)?;
+        out.put(&written, &mut || self.go_on())?;
+        Ok(v1::JobResult {
+            rows: written.rows,
+            files: written.files.iter().map(|file| out.shown(&out.name(file))).collect(),
+            manifest: out.shown(&out.name(&written.manifest)),
+            notes,
+        })
+    }
+
+    /// Reads a spine from front to back; its rows come with their features, in the parts that the file has.
+    pub(super) fn each_part(
+        &self,
+        reading: &Reading,
+        spine: &mut Spine,
+        names: &[(String, DataType)],
+        take: &mut TakeRows<'_>,
+    ) -> Result<(), Failure> {
         loop {
-            let parts = next_parts(&mut spine, rows_at_once(&reading.plan))?;
+            let parts = next_parts(spine, rows_at_once(&reading.plan))?;
             if parts.is_empty() {
-                break;
+                return Ok(());
             }
             let columns = self.read(reading, &parts)?;
-            count_unanswered(&columns, &mut unanswered);
             let mut from = 0;
             for rows in &parts {
                 let to = from + rows.times.len();
@@ -103,22 +130,11 @@ impl Job<'_> {
                 };
                 let features: Vec<FeatureColumn<'_>> =
                     names.iter().map(|(a, b)| (a, b)).zip(&columns).map(of_rows).collect();
-                set.write(rows, &features)?;
+                self.go_on()?;
+                take(rows, &features)?;
                 from = to;
             }
-            done += from as u64;
-            progress(done, 0);
         }
-        let mut head = self.manifest(reading, request);
-        let notes = self.notes(&reading.plan, &unanswered, &mut head)?;
-        let written = set.finish(head)?;
-        out.put(&written, &mut || self.go_on())?;
-        Ok(v1::JobResult {
-            rows: written.rows,
-            files: written.files.iter().map(|file| out.shown(&out.name(file))).collect(),
-            manifest: out.shown(&out.name(&written.manifest)),
-            notes,
-        })
     }
 
     /// What is said of values that nobody can know, in the manifest and to the caller. `unanswered` counts them by column.
@@ -141,7 +157,7 @@ impl Job<'_> {
         Ok(vec![note])
     }
 
-    fn reading(
+    pub(super) fn reading(
         &self,
         service: &str,
         features: &[String],
@@ -219,10 +235,7 @@ impl Job<'_> {
 
     /// The folder of temporary files.
     pub(super) fn temporary(&self) -> Result<PathBuf, Failure> {
-        let folder = self.server.log_folder.with_file_name("tmp");
-        std::fs::create_dir_all(&folder)
-            .map_err(|e| Failure::internal("E3020", format!("{}: {e}", folder.display())))?;
-        Ok(folder)
+        self.server.reader.past.temporary()
     }
 
     /// Reads a plan from all of the log.
@@ -244,13 +257,10 @@ impl Job<'_> {
         visibility: &Visibility,
         positions: &Positions,
     ) -> Result<Vec<Vec<Answer>>, Failure> {
-        let temporary = self.temporary()?;
-        let log = LoggedEvents::open(&self.server.registry, &self.server.reader.past, positions)?;
-        let replay = Replay { registry: &self.server.registry, log: &log, folder: &temporary, stop: self.stop };
-        replay.read(plan, keys, times, visibility)
+        self.server.reader.past.replay_as(plan, (keys, times), visibility, positions, self.stop)
     }
 
-    fn manifest(&self, reading: &Reading, request: &v1::ExportRequest) -> Map<String, Json> {
+    pub(super) fn manifest(&self, reading: &Reading, (service, spine, time): (&str, &str, &str)) -> Map<String, Json> {
         let visibility = match &reading.visibility {
             Visibility::EventTime => "event_time".to_string(),
             Visibility::Served(_) => "served".to_string(),
@@ -258,13 +268,13 @@ impl Job<'_> {
             Visibility::Prefixes(_) => "log prefixes".to_string(),
         };
         let object = json!({
-            "service": request.service,
+            "service": service,
             "features": reading.plan.columns.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(),
             "definition_hash": format!("{:016x}", self.server.registry.hash),
             "functions_version": tidemill_features::expression::FUNCTIONS_VERSION,
             "visibility": visibility,
-            "spine": request.spine,
-            "time_column": request.time_column,
+            "spine": spine,
+            "time_column": time,
             "positions": self.log_ranges(&reading.plan, &reading.positions),
         });
         match object {
@@ -286,13 +296,25 @@ impl Job<'_> {
     }
 }
 
+/// What a plan needs of each row of a spine.
+pub(super) fn wanted(plan: &ReadPlan, time: &str) -> Wanted {
+    Wanted { time: time.to_string(), keys: plan.keys.clone(), request: plan.request.clone() }
+}
+
+/// Features as columns of files are named, and their types.
+pub(super) fn feature_names(plan: &ReadPlan) -> Vec<(String, DataType)> {
+    plan.columns.iter().map(|(name, data_type)| (name.replace(':', "__"), data_type.clone())).collect()
+}
+
 /// The next rows of a spine, in the parts that its file has.
 fn next_parts(spine: &mut Spine, rows_max: usize) -> Result<Vec<SpineRows>, Failure> {
-    let (mut parts, mut left) = (Vec::new(), rows_max);
+    let (mut parts, mut left, mut bytes) = (Vec::new(), rows_max, 0);
     while left > 0
+        && bytes < REPLAY_KEY_BYTES
         && let Some(rows) = spine.next_rows(left)?
     {
         left -= rows.times.len().min(left);
+        bytes += rows.keys.iter().chain(&rows.request).map(Column::bytes).sum::<usize>();
         parts.push(rows);
     }
     Ok(parts)
@@ -309,8 +331,8 @@ fn together<'c>(mut columns: impl ExactSizeIterator<Item = (&'c Column, usize)>)
 }
 
 /// Adds up, by column, how many values nobody can know.
-pub(super) fn count_unanswered(columns: &[Vec<Answer>], counts: &mut [u64]) {
-    for (column, count) in columns.iter().zip(counts) {
+pub(super) fn count_unanswered<'a>(columns: impl Iterator<Item = &'a [Answer]>, counts: &mut [u64]) {
+    for (column, count) in columns.zip(counts) {
         *count += column.iter().filter(|answer| answer.is_unanswered()).count() as u64;
     }
 }

@@ -12,10 +12,11 @@ use tidemill_features::service::{Keys, ReadPlan};
 use tidemill_features::value::{DataType, Value};
 
 use super::cut::is_within;
+use super::explain::{Explanation, explain_kept};
 use super::sample::{Sampled, is_same, newest};
-use super::training::Job;
+use super::training::{Job, rows_at_once};
 use crate::failure::Failure;
-use crate::limits::VERIFY_DIFFERENCES_MAX;
+use crate::limits::{VERIFY_DIFFERENCES_MAX, VERIFY_EXPLAINED_MAX};
 use crate::offline::{Positions, Visibility};
 
 /// What came out.
@@ -31,6 +32,8 @@ pub struct Verified {
     pub differences: u64,
     /// the first of them
     pub shown: Vec<Difference>,
+    /// T of the newest answer that was looked at
+    pub newest: Option<i64>,
 }
 
 /// A value that was served and is not what the log gives.
@@ -50,6 +53,12 @@ pub struct Difference {
     pub recomputed: Answer,
     /// whether the definitions have changed since
     pub redefined: bool,
+    /// of the definitions that it was computed by
+    pub definition_hash: u64,
+    /// the log prefix that the answer named
+    pub positions: Positions,
+    /// how the log comes to its side; of the first few
+    pub explained: Option<Explanation>,
 }
 
 /// Answers to one list of features.
@@ -57,9 +66,15 @@ type Group = Vec<(Sampled, Vec<Value<'static>>)>;
 
 /// Recomputes the newest answers that were kept.
 pub fn verify(job: &Job<'_>, folder: &Path, count: usize) -> Result<Verified, Failure> {
-    let registry = &job.server.registry;
     let kept = newest(folder, count).map_err(|e| Failure::internal("E3030", format!("{}: {e}", folder.display())))?;
-    let mut verified = Verified { sampled: kept.len() as u64, ..Verified::default() };
+    recompute(job, kept)
+}
+
+/// Recomputes answers.
+pub(super) fn recompute(job: &Job<'_>, kept: Vec<Sampled>) -> Result<Verified, Failure> {
+    let registry = &job.server.registry;
+    let newest = kept.iter().map(|sampled| sampled.time).max();
+    let mut verified = Verified { sampled: kept.len() as u64, newest, ..Verified::default() };
     let mut groups: BTreeMap<Vec<(String, String)>, Vec<Sampled>> = BTreeMap::new();
     for sampled in kept {
         groups.entry(sampled.columns.clone()).or_default().push(sampled);
@@ -77,19 +92,31 @@ pub fn verify(job: &Job<'_>, folder: &Path, count: usize) -> Result<Verified, Fa
         let count = group.len() as u64;
         let group: Group = group.into_iter().filter_map(|s| s.row(&plan).ok().map(|row| (s, row))).collect();
         verified.outdated += count - group.len() as u64;
-        compare(job, &plan, group, &mut verified)?;
+        let cut = job.server.reader.past.cut()?;
+        let is_known = |(sampled, _): &(Sampled, _)| is_within(registry, &plan, &cut, &positions(registry, sampled));
+        let (group, shorter): (Group, Group) = group.into_iter().partition(is_known);
+        verified.beyond += (shorter.len() * plan.columns.len()) as u64;
+        for part in group.chunks(rows_at_once(&plan)) {
+            compare(job, &plan, part, &mut verified)?;
+        }
+    }
+    for difference in verified.shown.iter_mut().take(VERIFY_EXPLAINED_MAX) {
+        let Difference { feature, given, time, positions, recomputed, .. } = &*difference;
+        let explained = explain_kept(&job.server.reader, feature, given, (*time, positions.clone()), recomputed);
+        difference.explained = explained.ok();
     }
     metrics::counter!("tidemill_verified_answers_total").increment(verified.sampled - verified.outdated);
     metrics::counter!("tidemill_verify_differences_total").increment(verified.differences);
     Ok(verified)
 }
 
-fn compare(job: &Job<'_>, plan: &ReadPlan, group: Group, verified: &mut Verified) -> Result<(), Failure> {
+fn compare(
+    job: &Job<'_>,
+    plan: &ReadPlan,
+    group: &[(Sampled, Vec<Value<'static>>)],
+    verified: &mut Verified,
+) -> Result<(), Failure> {
     let registry = &job.server.registry;
-    let cut = job.server.reader.past.cut()?;
-    let is_known = |(sampled, _): &(Sampled, _)| is_within(registry, plan, &cut, &positions(registry, sampled));
-    let (group, shorter): (Group, Group) = group.into_iter().partition(is_known);
-    verified.beyond += (shorter.len() * plan.columns.len()) as u64;
     let column = |at: usize| Column::Values(group.iter().map(|(_, row)| row[at].clone()).collect());
     let keys = Keys {
         columns: (0..plan.keys.len()).map(column).collect(),
@@ -124,6 +151,9 @@ fn compare(job: &Job<'_>, plan: &ReadPlan, group: Group, verified: &mut Verified
                     served,
                     recomputed: column[row].clone(),
                     redefined: sampled.definition_hash != registry.hash,
+                    definition_hash: sampled.definition_hash,
+                    positions: positions(registry, sampled),
+                    explained: None,
                 });
             }
         }

@@ -4,20 +4,25 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use rand::{Rng, SeedableRng};
 use serde_json::Value as Json;
-use tidemill::columnar::ParquetFile;
+use tidemill::columnar::columns;
+use tidemill_client::v1;
 use tidemill_features::expression::Column;
 use tidemill_features::time::rfc3339;
 use tidemill_features::value::Value;
 use tidemill_tests::bridge::value;
-use tidemill_tests::oracle::accept::Event;
-use tidemill_tests::oracle::model::{Datum, Row};
+use tidemill_tests::oracle::accept::{Event, total_order};
+use tidemill_tests::oracle::model::{Datum, Row, Source, View, Window};
 use tidemill_tests::oracle::read::{answer, events_of};
 use tidemill_tests::server::{Server, binary};
 
 use crate::flights::{loaded, sources, views};
+use crate::histories::{history, rows_of, stream};
 
 const ROWS: usize = 100_000;
 const HOUR: i64 = 3_600_000_000;
@@ -69,26 +74,145 @@ fn run(server: &Server, arguments: &[&str]) -> Output {
     Command::new(binary()).args(arguments).env("TIDEMILL_SERVER", &server.address).output().unwrap()
 }
 
-/// Exports and gives the columns by name.
-fn export(server: &Server, folder: &Path, name: &str, more: &[&str]) -> HashMap<String, Vec<Value<'static>>> {
+/// What an export wrote: its columns by name, and the same as one batch.
+struct Exported {
+    columns: HashMap<String, Vec<Value<'static>>>,
+    batch: RecordBatch,
+}
+
+fn export(server: &Server, folder: &Path, name: &str, more: &[&str]) -> Exported {
     let (spine, out) = (folder.join("spine.csv"), folder.join(name));
     let fixed = ["export", "late_arrival_v1", "--spine", spine.to_str().unwrap(), "--time", "at", "--json", "--out"];
     let output = run(server, &[&fixed[..], &[out.to_str().unwrap()], more].concat());
     let result: Json = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
     assert_eq!(result["rows"], ROWS);
-    let mut columns: HashMap<String, Vec<Value<'static>>> = HashMap::new();
-    for file in result["files"].as_array().unwrap() {
-        let mut file = ParquetFile::open(Path::new(file.as_str().unwrap()), 0).unwrap();
-        while let Some(next) = file.next_columns() {
-            let (batch, rows) = next.unwrap();
-            for (name, column) in &batch {
-                let values = columns.entry(name.clone()).or_default();
-                values.extend((0..rows).map(|row| Column::value(column, row).into_owned()));
-            }
+    let batch = rows_of(result["files"].as_array().unwrap());
+    let (named, rows) = columns(&batch);
+    let values = |column: Column| (0..rows).map(|row| column.value(row).into_owned()).collect();
+    Exported { columns: named.into_iter().map(|(name, column)| (name, values(column))).collect(), batch }
+}
+
+/// How many of the rows are compared with the oracle and with reads: TIDEMILL_ROWS, or a tenth.
+fn rows_checked() -> usize {
+    let wanted = std::env::var("TIDEMILL_ROWS").ok().and_then(|rows| rows.parse().ok());
+    wanted.unwrap_or(ROWS / 10).clamp(1, ROWS)
+}
+
+/// One key of one view: its events in the total order, and the rows that ask for it.
+#[derive(Default)]
+struct Asked {
+    log: Vec<Row>,
+    rows: Vec<usize>,
+}
+
+/// The keys of a view that some rows ask for.
+fn asked(
+    view: &View,
+    (source, log): &(Source, Vec<Row>),
+    rows: &[Wanted],
+    checked: &[usize],
+) -> Vec<(Vec<Datum>, Asked)> {
+    let mut keys: HashMap<Vec<&str>, Asked> = HashMap::new();
+    for at in checked {
+        let key = view.entity_keys.iter().map(|name| rows[*at].keys[name.as_str()].as_str()).collect();
+        keys.entry(key).or_default().rows.push(*at);
+    }
+    let places: Vec<usize> = view.entity_keys.iter().map(|name| source.field_index(name).unwrap()).collect();
+    for row in log {
+        let text = |place: &usize| if let Datum::Text(text) = &row.columns[*place] { text } else { "" };
+        if let Some(asked) = keys.get_mut(&places.iter().map(text).collect::<Vec<_>>()) {
+            asked.log.push(row.clone());
         }
     }
-    columns
+    let datums = |key: Vec<&str>| key.into_iter().map(|text| Datum::Text(text.to_string())).collect();
+    keys.into_iter().map(|(key, asked)| (datums(key), asked)).collect()
+}
+
+/// The values of one feature at T: over all events of a key, and over those that were known. What lies outside of the window
+/// is not looked at.
+fn values(view: &View, source: &Source, events: &mut [Event], t: i64) -> [Value<'static>; 2] {
+    let over = |events: &[Event]| value(&answer(view, source, events, t, None)[0].1.value);
+    let before = events.partition_point(|event| event.event_time < t);
+    let first = match &view.features[0].window {
+        Window::Sliding { width, .. } | Window::Ttl(width) => {
+            events.partition_point(|event| event.event_time < t - width)
+        }
+        _ => 0,
+    };
+    let all = over(&events[first..before]);
+    let Some(hidden) = events[first..before].iter().position(|event| event.arrival > t) else {
+        return [all.clone(), all];
+    };
+    // Unknown events move behind the known ones, and back: copies of long histories would take most of the time.
+    let end = &mut events[first + hidden..before];
+    end.sort_by_key(|event| event.arrival > t);
+    let known = end.partition_point(|event| event.arrival <= t);
+    let visible = over(&events[first..first + hidden + known]);
+    events[first + hidden..before].sort_by(total_order);
+    [all, visible]
+}
+
+/// Every feature of some rows, under both kinds of visibility, on all cores. The result is how many values differ between them.
+fn compare_with_oracle(served: &Exported, known: &Exported, rows: &[Wanted], checked: &[usize]) -> usize {
+    let sources = sources();
+    let views = views();
+    let mut work: Vec<(&View, Vec<Datum>, Asked)> = Vec::new();
+    for view in &views {
+        let of_view = asked(view, &sources[view.source.as_str()], rows, checked);
+        work.extend(of_view.into_iter().map(|(key, asked)| (view, key, asked)));
+    }
+    // The long ones first, so that no core is left alone with one.
+    work.sort_by_key(|(.., asked)| std::cmp::Reverse(asked.log.len() * asked.rows.len()));
+    let next = AtomicUsize::new(0);
+    let compare = || {
+        let mut differing = 0;
+        while let Some((view, key, asked)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let source = &sources[view.source.as_str()].0;
+            let mut events = events_of(view, source, &asked.log, key);
+            for feature in &view.features {
+                let alone = View { features: vec![feature.clone()], ..(*view).clone() };
+                let name = format!("{}__{}", view.name, feature.name);
+                for at in &asked.rows {
+                    let t = rows[*at].at;
+                    let expected = values(&alone, source, &mut events, t);
+                    for (set, expected) in [known, served].into_iter().zip(&expected) {
+                        let found = &set.columns[&name][*at];
+                        assert!(found.same(expected), "{name} of {key:?} at {t}: {found:?}, not {expected:?}");
+                    }
+                    differing += usize::from(!expected[0].same(&expected[1]));
+                    if at % 997 == 0 {
+                        // The oracle itself, without the short cuts.
+                        let whole = |events: &[Event]| value(&answer(&alone, source, events, t, None)[0].1.value);
+                        let visible: Vec<Event> = events.iter().filter(|event| event.arrival <= t).cloned().collect();
+                        assert!(whole(&events).same(&expected[0]) && whole(&visible).same(&expected[1]), "{name}");
+                    }
+                }
+            }
+        }
+        differing
+    };
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(compare);
+        compare() + beside.join().unwrap()
+    })
+}
+
+/// The same rows as a caller sends them.
+fn arrow_spine(rows: &[Wanted]) -> Vec<u8> {
+    let texts =
+        |name: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.keys[name]))) };
+    let at = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.at)).with_timezone("UTC");
+    let batch = RecordBatch::try_from_iter([
+        ("tailnum", texts("tailnum")),
+        ("at", Arc::new(at)),
+        ("origin", texts("origin")),
+        ("dest", texts("dest")),
+        ("carrier", texts("carrier")),
+        ("dep_delay", Arc::new(Int64Array::from(vec![7; rows.len()]))),
+    ])
+    .unwrap();
+    stream(&[batch])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,54 +221,55 @@ async fn exports_of_the_flights_are_what_the_oracle_says() {
     let seed = std::env::var("TIDEMILL_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
     println!("exports: TIDEMILL_SEED={seed}");
     let mut random = rand::rngs::StdRng::seed_from_u64(seed);
-    let sources = sources();
-    let rows = spine(&mut random, &sources["arrivals"].1);
+    let rows = spine(&mut random, &sources()["arrivals"].1);
     write_csv(&folder.path().join("spine.csv"), &rows);
+    let clock = tidemill::clock::Clock::default();
+    let began = clock.now();
+    let took = |what: &str| println!("{what}: {:.1} s after the begin", (clock.now() - began) as f64 / 1e6);
     let served = export(&server, folder.path(), "served", &[]);
     let known = export(&server, folder.path(), "event_time", &["--visibility", "event_time"]);
-    for columns in [&served, &known] {
+    took("two exports");
+    for set in [&served, &known] {
         for (at, row) in rows.iter().enumerate() {
-            let same = |name: &str, expected: &Value<'_>| columns[name][at].same(expected);
+            let same = |name: &str, expected: &Value<'_>| set.columns[name][at].same(expected);
             assert!(same("row", &Value::Int64(at as i64)) && same("at", &Value::Timestamp(row.at)), "row {at}");
             assert!(same("tailnum", &Value::text(&row.keys["tailnum"])) && same("label", &Value::Int64(row.label)));
         }
     }
-
-    let mut histories: HashMap<String, Vec<Event>> = HashMap::new();
-    let mut differing = 0;
-    for _ in 0..4_000 {
-        let at = random.random_range(0..rows.len());
-        let all = views();
-        let view = &all[random.random_range(0..all.len())];
-        let (source, log) = &sources[view.source.as_str()];
-        let key: Vec<Datum> =
-            view.entity_keys.iter().map(|name| Datum::Text(rows[at].keys[name.as_str()].clone())).collect();
-        let events = histories.entry(format!("{} {key:?}", view.name)).or_insert_with(|| {
-            let places: Vec<usize> = view.entity_keys.iter().map(|name| source.field_index(name).unwrap()).collect();
-            let of_key = |row: &&Row| places.iter().zip(&key).all(|(place, key)| row.columns[*place].same(key));
-            events_of(view, source, &log.iter().filter(of_key).cloned().collect::<Vec<_>>(), &key)
-        });
-        let t = rows[at].at;
-        let visible: Vec<Event> = events.iter().filter(|event| event.arrival <= t).cloned().collect();
-        for (columns, events) in [(&known, &*events), (&served, &visible)] {
-            for (name, expected) in answer(view, source, events, t, None) {
-                let found = &columns[&format!("{}__{name}", view.name)][at];
-                let wanted = value(&expected.value);
-                assert!(found.same(&wanted), "{}:{name} of {key:?} at {t}: {found:?}, not {wanted:?}", view.name);
-            }
+    let count = rows_checked();
+    // Rows that lie in all parts of the spine.
+    let step = ROWS / count;
+    let checked: Vec<usize> = (0..count).map(|i| i * step + random.random_range(0..step)).collect();
+    assert!(compare_with_oracle(&served, &known, &rows, &checked) > 0, "late arrivals are in the flights");
+    took(&format!("{count} rows compared with the oracle"));
+    let client = server.client().await;
+    for (set, visibility) in [(&served, v1::Visibility::Served), (&known, v1::Visibility::EventTime)] {
+        let (service, time_column) = ("late_arrival_v1".into(), "at".into());
+        let start = v1::HistoryStart { service, time_column, visibility: visibility as i32, ..Default::default() };
+        let (batch, _) = history(&client, start, arrow_spine(&rows)).await.unwrap();
+        for (at, field) in batch.schema().fields().iter().enumerate() {
+            assert_eq!(set.batch.column_by_name(field.name()), Some(batch.column(at)), "{}", field.name());
         }
-        let names = view.features.iter().map(|feature| format!("{}__{}", view.name, feature.name));
-        differing += names.filter(|name| !served[name][at].same(&known[name][at])).count();
+        if count < ROWS {
+            break;
+        }
     }
-    assert!(differing > 0, "late arrivals are in the flights");
-    compare_with_reads(&server, folder.path(), &rows, &known);
+    took("histories");
+    let checked: Vec<usize> = (0..count).map(|i| i * step).collect();
+    compare_with_reads(&server, folder.path(), &rows, &checked, &known.columns);
+    took(&format!("{count} rows compared with reads"));
 }
 
-/// Some rows again, as reads of the past; a model that is trained on the export gives them the same scores.
-fn compare_with_reads(server: &Server, folder: &Path, rows: &[Wanted], known: &HashMap<String, Vec<Value<'static>>>) {
-    let some: Vec<usize> = (0..150).map(|i| i * (rows.len() / 150)).collect();
+/// The rows again, as reads of the past; a model that is trained on the export gives them the same scores.
+fn compare_with_reads(
+    server: &Server,
+    folder: &Path,
+    rows: &[Wanted],
+    some: &[usize],
+    known: &HashMap<String, Vec<Value<'static>>>,
+) {
     let mut keys = String::from("tailnum,at,origin,dest,carrier,dep_delay\n");
-    for at in &some {
+    for at in some {
         let Wanted { keys: of, at, .. } = &rows[*at];
         keys += &format!("{},{},{},{},{},7\n", of["tailnum"], rfc3339(*at), of["origin"], of["dest"], of["carrier"]);
     }
@@ -156,14 +281,15 @@ fn compare_with_reads(server: &Server, folder: &Path, rows: &[Wanted], known: &H
     let lines: Vec<Json> =
         String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), some.len(), "{}", String::from_utf8_lossy(&output.stderr));
-    for (line, at) in lines.iter().zip(&some) {
+    for (line, at) in lines.iter().zip(some) {
+        assert_eq!(line["as_of"], rfc3339(rows[*at].at));
         for (name, read) in line["values"].as_object().unwrap() {
             let exported = &known[&name.replace(':', "__")][*at];
             assert_eq!(*read, tidemill::json::value(exported, None), "{name} of row {at}");
         }
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/train_model.py");
-    let step = (rows.len() / 150).to_string();
+    let step = (rows.len() / some.len()).to_string();
     let trained = Command::new(crate::sql::duckdb::python())
         .arg(script)
         .args([folder.join("event_time"), answers])

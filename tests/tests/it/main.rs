@@ -2,6 +2,7 @@
 
 mod across;
 mod archived;
+mod bad_input;
 mod building;
 mod crash;
 mod engine;
@@ -9,6 +10,7 @@ mod exports;
 mod flights;
 mod golden;
 mod hard_cases;
+mod histories;
 mod history;
 mod metamorphic;
 mod objects;
@@ -17,9 +19,11 @@ mod readme;
 mod replay;
 mod sealing;
 mod serving;
+mod snapshots;
 mod sql;
 mod templates;
 mod tidy;
 mod training_set;
+mod trickle;
 mod verify;
 mod vocabulary;

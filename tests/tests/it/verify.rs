@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use tidemill_client::{texts, v1};
 use tidemill_tests::server::{Server, binary, ndjson, project};
 
-const DEFINITIONS: &str = r#"
+pub const DEFINITIONS: &str = r#"
 [source.payments]
 connector = "push"
 event_time = "at"
@@ -60,7 +60,7 @@ spent = { agg = "sum(amount)" }
 features = ["cards:*"]
 "#;
 
-fn run(server: &Server, arguments: &[&str]) -> Output {
+pub fn run(server: &Server, arguments: &[&str]) -> Output {
     Command::new(binary()).args(arguments).env("TIDEMILL_SERVER", &server.address).output().unwrap()
 }
 
@@ -71,7 +71,7 @@ fn verified(server: &Server) -> (Json, Option<i32>) {
 }
 
 /// Pushes events and reads between them, as a live system does.
-async fn live(server: &Server) {
+pub async fn live(server: &Server) {
     let client = server.client().await;
     let now = tidemill::clock::Clock::default().now();
     for step in 0..40i64 {
@@ -95,9 +95,16 @@ async fn live(server: &Server) {
             v1::GetRequest { service: "all".into(), keys, as_of, request: [requested].into(), ..Default::default() };
         client.get(request).await.unwrap();
     }
+    // What was sent last is behind all others: once it can be read, nothing moves any more.
+    for (source, row) in
+        [("payments", "{\"id\":99999,\"card\":\"last\",\"amount\":1,"), ("shops", "{\"shop\":\"last\",")]
+    {
+        let row = format!("{row}\"at\":\"{}\"}}\n", tidemill_features::time::rfc3339(now));
+        client.push(ndjson(source, row, v1::Wait::Readable)).await.unwrap();
+    }
 }
 
-fn data(project: &Path) -> std::path::PathBuf {
+pub fn data(project: &Path) -> std::path::PathBuf {
     project.join("data")
 }
 
@@ -125,7 +132,16 @@ async fn what_was_served_is_what_the_log_gives_and_what_is_not_is_found() {
     let shown = &json["shown"][0];
     assert_eq!((&shown["feature"], &shown["redefined"]), (&"cards:small_1h".into(), &true.into()), "{json}");
     let text = String::from_utf8(run(&server, &["verify"]).stdout).unwrap();
-    for expected in ["cards:small_1h of card=", "served", "from the log", "the definitions have changed"] {
+    assert!(shown["explained"]["counted"].as_array().is_some_and(|events| !events.is_empty()), "{shown}");
+    for expected in [
+        "cards:small_1h of card=",
+        "served",
+        "from the log",
+        "the definitions have changed",
+        "it saw      {\"payments\":{\"0\":",
+        "count() where amount <= 10 over events from",
+        "left out",
+    ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     assert_eq!(server.terminate(), Some(0));
@@ -158,7 +174,7 @@ async fn what_was_served_is_what_the_log_gives_and_what_is_not_is_found() {
 }
 
 /// Where the second half of the frames begins.
-fn half_of_the_frames(log: &[u8]) -> usize {
+pub fn half_of_the_frames(log: &[u8]) -> usize {
     let (mut starts, mut at) = (Vec::new(), 0);
     while at < log.len() {
         starts.push(at);

@@ -244,7 +244,7 @@ impl Manifest {
         let mut lines = Vec::new();
         if self.cut.is_any() {
             let front = Front { cut: self.cut.clone() };
-            serde_json::to_writer(&mut lines, &front).map_err(|e| io_error(&path)(e.into()))?;
+            serde_json::to_writer(&mut lines, &front).map_err(|e| io_error(path)(e.into()))?;
             lines.push(b'\n');
         }
         for piece in &self.pieces {

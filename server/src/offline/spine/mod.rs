@@ -1,6 +1,6 @@
 //! A spine: the rows for which features are wanted, with their keys, their times and whatever else stands beside them.
 //!
-//! Parquet, CSV and NDJSON give the same: batches of the file's own columns, unchanged, and out of them the times, the keys
+//! Parquet, CSV, NDJSON and Arrow IPC streams give the same: batches of the file's own columns, unchanged, and out of them the times, the keys
 //! and the request values as the declared types. A file is never held whole. In reading order: `roles` (which column is
 //! what), `typed` (columns as declared types), `text` (CSV and NDJSON, which are read twice: once to learn the types of their
 //! columns), `rows` (their rows), `written` (what a cell says).
@@ -20,7 +20,7 @@ use tidemill_features::value::DataType;
 
 use self::roles::Roles;
 use self::text::TextFile;
-use crate::columnar::{Format, ParquetFile};
+use crate::columnar::{ArrowStream, Format, ParquetFile};
 use crate::failure::Failure;
 use crate::limits::{SPINE_BATCH_BYTES, SPINE_ROWS_MAX};
 
@@ -61,10 +61,28 @@ pub struct SpineRows {
 
 enum Reader {
     /// and what is read, but not given yet
-    Parquet(ParquetFile, Option<RecordBatch>),
+    Batches(Batches, Option<RecordBatch>),
     /// CSV, NDJSON
     Text(TextFile),
 }
+
+/// Files that hold typed columns.
+enum Batches {
+    Parquet(ParquetFile),
+    Arrow(ArrowStream),
+}
+
+impl Batches {
+    fn next_batch(&mut self) -> Option<Result<RecordBatch, String>> {
+        match self {
+            Batches::Parquet(file) => file.next_batch(),
+            Batches::Arrow(stream) => stream.next_batch(),
+        }
+    }
+}
+
+/// The ending of files that hold an Arrow IPC stream.
+const STREAM_ENDING: &str = "arrows";
 
 impl Spine {
     /// Opens a file of the format that its ending names.
@@ -77,7 +95,23 @@ impl Spine {
         Self::open_columns(path, &Wanted { time: time.to_string(), ..Wanted::default() }, true)
     }
 
+    /// Opens a file that holds an Arrow IPC stream, under a name that its sender understands.
+    pub fn open_stream(path: &Path, name: &str, wanted: &Wanted) -> Result<Spine, Failure> {
+        let stream = ArrowStream::open(path).map_err(|e| unreadable(format!("{name}: {e}")))?;
+        // As with Parquet: notes on the whole table would be wrong beside new columns.
+        let schema = Schema::new(stream.schema().fields().clone());
+        let path = PathBuf::from(name);
+        let roles = Roles::find(&path, &names_of(&schema), wanted)?;
+        roles.check_types(&path, &schema)?;
+        let reader = Reader::Batches(Batches::Arrow(stream), None);
+        Ok(Spine { path, schema: schema.into(), roles, reader, next_row: 0 })
+    }
+
     fn open_columns(path: &Path, wanted: &Wanted, only_times: bool) -> Result<Spine, Failure> {
+        if path.extension().is_some_and(|ending| ending == STREAM_ENDING) {
+            check_file(path)?;
+            return Self::open_stream(path, &path.display().to_string(), wanted);
+        }
         let format = Format::of(path, None).map_err(unreadable)?;
         check_file(path)?;
         if format == Format::Parquet {
@@ -93,7 +127,7 @@ impl Spine {
                 schema = Schema::new(file.schema().fields().clone());
                 roles = Roles::find(path, &names_of(&schema), wanted)?;
             }
-            let reader = Reader::Parquet(file, None);
+            let reader = Reader::Batches(Batches::Parquet(file), None);
             return Ok(Spine { path: path.to_path_buf(), schema: schema.into(), roles, reader, next_row: 0 });
         }
         let (file, roles) = TextFile::open(path, format, wanted, only_times)?;
@@ -114,7 +148,7 @@ impl Spine {
                 let times = self.roles.declared(&columns);
                 (batch, times)
             }),
-            Reader::Parquet(file, pending) => {
+            Reader::Batches(file, pending) => {
                 let named = |e: String| unreadable(format!("{}: {e}", self.path.display()));
                 match next_slice(file, pending, rows_max).map_err(named)? {
                     None => None,
@@ -135,9 +169,9 @@ impl Spine {
     }
 }
 
-/// The next rows of a Parquet file, at most so many.
+/// The next rows of a file with typed columns, at most so many.
 fn next_slice(
-    file: &mut ParquetFile,
+    file: &mut Batches,
     pending: &mut Option<RecordBatch>,
     rows_max: usize,
 ) -> Result<Option<RecordBatch>, String> {
@@ -190,5 +224,7 @@ fn unreadable(message: impl Into<String>) -> Failure {
     Failure::invalid("E3001", message)
 }
 
+#[cfg(test)]
+mod stream_tests;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! Everything is written into a hidden folder beside the place where it is to be, and appears there by one rename: what can be
 //! seen is whole. In reading order: `layout` (which folder a row belongs to), `split` (sets by time), `files` (rows become row
 //! groups and files), `folder` (the hidden one, and the rename), `profile` (what each feature's values are like), `manifest`.
+//! `streamed` is the same set without files, for callers who take it as it is made.
 
 mod files;
 mod folder;
@@ -11,6 +12,7 @@ mod manifest;
 mod profile;
 mod select;
 mod split;
+mod streamed;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +29,7 @@ pub use self::layout::{HiveKey, Layout};
 use self::manifest::Manifest;
 use self::profile::Profile;
 pub use self::split::Split;
+pub use self::streamed::StreamedSet;
 use super::spine::SpineRows;
 use crate::columnar::{array, arrow_type};
 use crate::failure::Failure;
@@ -75,9 +78,7 @@ impl TrainingSet {
     ) -> Result<TrainingSet, Failure> {
         check_names(&spine, features, &layout)?;
         layout.check()?;
-        let field = |(name, data_type): &(String, DataType)| Arc::new(Field::new(name, arrow_type(data_type), true));
-        let fields = spine.fields().iter().cloned().chain(features.iter().map(field));
-        let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let schema: SchemaRef = Arc::new(with_features(&spine, features));
         let folder = HiddenFolder::beside(out)?;
         let files = Files::new(folder.path(), schema.clone(), layout.notes());
         Ok(TrainingSet {
@@ -96,7 +97,7 @@ impl TrainingSet {
     /// Writes the next rows of the spine with all their features, in the order in which they were declared.
     pub fn write(&mut self, rows: &SpineRows, features: &[FeatureColumn<'_>]) -> Result<(), Failure> {
         self.check_shape(rows, features)?;
-        let batch = self.batch(rows, features).map_err(|e| Failure::internal("E3014", e.to_string()))?;
+        let batch = batch(&self.schema, rows, features).map_err(|e| Failure::internal("E3014", e.to_string()))?;
         let places = self.layout.places(rows)?;
         let mut done = Vec::with_capacity(places.len());
         for (place, numbers) in places {
@@ -161,15 +162,21 @@ impl TrainingSet {
         };
         Err(Failure::internal("E3014", format!("the training set was given {wrong}")))
     }
+}
 
-    fn batch(&self, rows: &SpineRows, features: &[FeatureColumn<'_>]) -> Result<RecordBatch, ArrowError> {
-        let mut columns: Vec<ArrayRef> = rows.columns.columns().to_vec();
-        for feature in features {
-            let values: Vec<&Value<'_>> = feature.answers.iter().map(|answer| &answer.value).collect();
-            columns.push(array(feature.data_type, &values)?);
-        }
-        RecordBatch::try_new(self.schema.clone(), columns)
+/// The columns of a spine, and features behind them.
+fn with_features(spine: &Schema, features: &[(String, DataType)]) -> Schema {
+    let field = |(name, data_type): &(String, DataType)| Arc::new(Field::new(name, arrow_type(data_type), true));
+    Schema::new(spine.fields().iter().cloned().chain(features.iter().map(field)).collect::<Vec<_>>())
+}
+
+fn batch(schema: &SchemaRef, rows: &SpineRows, features: &[FeatureColumn<'_>]) -> Result<RecordBatch, ArrowError> {
+    let mut columns: Vec<ArrayRef> = rows.columns.columns().to_vec();
+    for feature in features {
+        let values: Vec<&Value<'_>> = feature.answers.iter().map(|answer| &answer.value).collect();
+        columns.push(array(feature.data_type, &values)?);
     }
+    RecordBatch::try_new(schema.clone(), columns)
 }
 
 /// Names stand once: a reader could not tell a label from a feature, or a column from a folder.

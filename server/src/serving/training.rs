@@ -24,6 +24,9 @@ use crate::offline::{CommitTimes, Spine, SpineRows, Visibility, Wanted};
 /// Told how many rows are done, and of how many (0: nobody knows).
 pub type Progress<'p> = dyn FnMut(u64, u64) + 'p;
 
+/// Takes rows of a spine with their features.
+pub(super) type TakeRows<'t> = dyn FnMut(&SpineRows, &[FeatureColumn<'_>]) -> Result<(), Failure> + 't;
+
 /// What a job runs on: the log up to some positions, and a way to be stopped.
 pub struct Job<'j> {
     /// the engine
@@ -82,7 +85,7 @@ impl Job<'_> {
         reading: &Reading,
         spine: &mut Spine,
         names: &[(String, DataType)],
-        take: &mut dyn FnMut(&SpineRows, &[FeatureColumn<'_>]) -> Result<(), Failure>,
+        take: &mut TakeRows<'_>,
     ) -> Result<(), Failure> {
         loop {
             let parts = next_parts(spine, rows_at_once(&reading.plan))?;

@@ -66,7 +66,7 @@ pub const DEAD_LETTERS_BYTES_MAX: usize = 32 << 20;
 /// Bytes of decoded events that reads of the past keep in memory.
 pub const HISTORY_CACHE_BYTES: usize = 512 << 20;
 /// Reads of the log of one request that are made one by one, each over the decoded events that are in memory; more are made
-/// together, by one walk over the log.
+/// together, by one walk over the log, which takes as long as some fifteen of them (measured on the flights).
 pub const LOG_READS_APART: usize = 8;
 /// Events of the log that one explanation lists; the totals say how many more there are.
 pub const EXPLAIN_EVENTS_MAX: usize = 1_000;

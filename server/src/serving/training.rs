@@ -24,7 +24,7 @@ use crate::offline::{CommitTimes, Spine, SpineRows, Visibility, Wanted};
 /// Told how many rows are done, and of how many (0: nobody knows).
 pub type Progress<'p> = dyn FnMut(u64, u64) + 'p;
 
-/// Takes some rows of a spine, with their features.
+/// Takes rows of a spine with their features.
 pub(super) type TakeRows<'t> = dyn FnMut(&SpineRows, &[FeatureColumn<'_>]) -> Result<(), Failure> + 't;
 
 /// What a job runs on: the log up to some positions, and a way to be stopped.

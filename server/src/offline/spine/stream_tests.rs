@@ -10,6 +10,8 @@ use arrow_array::{
 };
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::Fields;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 use tidemill_features::value::DataType;
 
@@ -162,4 +164,83 @@ fn damaged_streams_are_errors() {
         assert_eq!(read(&file(&folder, &whole[..at]), 7).map(|rows| rows.len()).unwrap_err().code, "E3001");
     }
     assert!(errors > 200, "{errors} of {} flips were found", whole.len());
+}
+
+/// What the seeds of the fuzz target ask for, by their first byte.
+fn asked(choice: u8) -> Wanted {
+    let named = |list: &[(&str, DataType)]| list.iter().map(|(name, of)| (name.to_string(), of.clone())).collect();
+    let (keys, request): (Vec<_>, Vec<_>) = match choice % 4 {
+        0 => (Vec::new(), Vec::new()),
+        1 => (named(&[("key", DataType::Text)]), named(&[("amount", DataType::Float64)])),
+        2 => (named(&[("key", DataType::Text), ("other_key", DataType::Int64)]), named(&[("foreign", DataType::Bool)])),
+        _ => {
+            let tags = DataType::List(Box::new(DataType::Text));
+            (named(&[("key", DataType::Bytes)]), named(&[("tags", tags), ("vec", DataType::Vector(2))]))
+        }
+    };
+    Wanted { time: "at".to_string(), keys, request }
+}
+
+/// Some bytes of a stream replaced, moved, or gone; among the replacements are the numbers that lengths break on.
+fn damage(bytes: &mut Vec<u8>, random: &mut StdRng) {
+    for _ in 0..random.random_range(1..6) {
+        let at = random.random_range(0..bytes.len());
+        let numbers = [0, 1, -1, i64::MAX, i64::MIN, 1 << 31, 1 << 40, bytes.len() as i64];
+        match random.random_range(0..5) {
+            0 => bytes[at] ^= 1 << random.random_range(0..8),
+            1 => bytes[at] = random.random(),
+            2 => {
+                let number = numbers[random.random_range(0..numbers.len())].to_le_bytes();
+                let at = at & !7;
+                let end = (at + [4, 8][random.random_range(0..2)]).min(bytes.len());
+                bytes[at..end].copy_from_slice(&number[..end - at]);
+            }
+            3 => {
+                let (from, length) = (random.random_range(0..bytes.len()), random.random_range(1..64));
+                let part: Vec<u8> = bytes[from..].iter().take(length).copied().collect();
+                let end = (at + part.len()).min(bytes.len());
+                bytes[at..end].copy_from_slice(&part[..end - at]);
+            }
+            _ if random.random_bool(0.1) => bytes.truncate(at.max(1)),
+            _ => {}
+        }
+    }
+}
+
+/// The seeds of the fuzz target, damaged at random: an error or rows of the right shape, whatever the bytes say.
+#[test]
+fn random_damage_is_an_error_or_harmless() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let (seed, cases) =
+        (number("TIDEMILL_SEED").unwrap_or_else(rand::random), number("TIDEMILL_CASES").unwrap_or(3_000));
+    println!("stream: TIDEMILL_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/arrow_spine");
+    let files = std::fs::read_dir(corpus).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    let mut seeds: Vec<Vec<u8>> = files.collect();
+    seeds.sort();
+    let folder = tempfile::tempdir().unwrap();
+    let mut whole = 0;
+    for case in 0..cases {
+        let mut bytes = seeds[random.random_range(0..seeds.len())].clone();
+        let choice = bytes.remove(0);
+        if case >= 50 {
+            damage(&mut bytes, &mut random);
+        }
+        let wanted = asked(choice);
+        let Ok(mut spine) = Spine::open_stream(&file(&folder, &bytes), "the spine", &wanted) else { continue };
+        let mut seen = 0;
+        while let Ok(Some(rows)) = spine.next_rows(2) {
+            let count = rows.times.len();
+            assert!(rows.first == seen && (1..=2).contains(&count) && rows.columns.num_rows() == count);
+            assert!((rows.keys.len(), rows.request.len()) == (wanted.keys.len(), wanted.request.len()));
+            assert!(rows.keys.iter().all(|column| (0..count).all(|row| !column.value(row).is_null())));
+            seen += count as u64;
+            if seen > 1_000 {
+                break;
+            }
+        }
+        whole += u64::from(seen == 5);
+    }
+    assert!(whole > 10, "the seeds themselves can be read");
 }

@@ -81,7 +81,9 @@ pub enum LogError {
         what: &'static str,
     },
     /// files are in an archive that is not named any more
-    #[error("E1042: {path} of the event log is not on this machine but in {url}: set log.archive to it")]
+    #[error(
+        "E1042: {path} of the event log is not on this machine but in {url}: set log.archive to it, or copy all of it to the new one"
+    )]
     ArchiveNeeded {
         /// of a file
         path: String,

@@ -38,6 +38,16 @@ fn urls_are_read_or_refused_with_a_reason() {
     assert!(long.contains("1,024") && long.len() < 400, "{long}");
 }
 
+proptest::proptest! {
+    /// Whatever is given: an answer, and one that can be given again.
+    #[test]
+    fn what_is_read_can_be_shown_and_read_again(text in "(s3://|file://|)[a-z/.*\\[\\]@ é\\x00%-]{0,20}") {
+        if let Ok(url) = ObjectUrl::parse(&text) {
+            proptest::prop_assert_eq!(ObjectUrl::parse(&url.to_string()).unwrap(), url);
+        }
+    }
+}
+
 #[test]
 fn names_below_a_prefix() {
     for prefix in ["s3://lake", "s3://lake/set", "/data/set"] {

@@ -11,8 +11,10 @@ use tidemill_tests::server::{Server, ndjson, project};
 
 use crate::sealing::{DEFINITIONS, answers, dead_letters, lines, load_with_kills};
 
-/// Tiny segments, and room for a few archived files.
-const SETTINGS: &str = "[log]\nsegment_mb = 0.01\ncache_mb = 0.05\narchive = \"s3://lake/log\"\n";
+/// Tiny segments, and room for so many MiB of archived files.
+fn settings(cache_mb: f64) -> String {
+    format!("[log]\nsegment_mb = 0.01\ncache_mb = {cache_mb}\narchive = \"s3://lake/log\"\n")
+}
 
 /// Raw segments on a machine.
 fn raw(folder: &Path) -> Vec<PathBuf> {
@@ -63,10 +65,10 @@ async fn plain(batches: &[(i64, i64)]) -> (Vec<Vec<v1::Column>>, std::collection
     (answers(&client).await, dead_letters(&client).await)
 }
 
-/// A machine that has lost everything.
-fn another(s3: &S3) -> tempfile::TempDir {
+/// A machine that has lost everything, with room for so much of the archive.
+fn another(s3: &S3, cache_mb: f64) -> tempfile::TempDir {
     let folder = project(DEFINITIONS);
-    s3.configure(folder.path(), SETTINGS);
+    s3.configure(folder.path(), &settings(cache_mb));
     folder
 }
 
@@ -79,7 +81,7 @@ async fn a_log_that_is_archived_under_kills_answers_as_one_that_is_not() {
     let seed = std::env::var("TIDEMILL_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
     println!("archiving under kills: TIDEMILL_SEED={seed}");
     let s3 = S3::start();
-    let folder = another(&s3);
+    let folder = another(&s3, 0.02);
     let batches = batches(250);
     load_with_kills(folder.path(), &batches, seed).await;
     let (expected, letters) = plain(&batches).await;
@@ -91,7 +93,7 @@ async fn a_log_that_is_archived_under_kills_answers_as_one_that_is_not() {
     let archived = s3.objects().below(&s3.url("log/events/s")).unwrap();
     assert!(archived.len() >= 10, "{} files of events", archived.len());
     let bytes: u64 = sealed(folder.path()).iter().map(|path| path.metadata().unwrap().len()).sum();
-    assert!(bytes <= 50 << 10, "{bytes} bytes of archived files stay");
+    assert!(bytes <= 20 << 10, "{bytes} bytes of archived files stay");
     assert_eq!(server.terminate(), Some(0));
     std::fs::remove_dir_all(folder.path().join("data/state")).unwrap();
     let server = Server::start(folder.path()).await;
@@ -99,7 +101,7 @@ async fn a_log_that_is_archived_under_kills_answers_as_one_that_is_not() {
     server.kill();
 
     // The machine is gone, with what was not archived: whoever sends everything again has all of it, once.
-    let other = another(&s3);
+    let other = another(&s3, 0.02);
     drop(folder);
     let server = Server::start(other.path()).await;
     let client = server.client().await;
@@ -112,7 +114,7 @@ async fn a_log_that_is_archived_under_kills_answers_as_one_that_is_not() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_archive_goes_away_and_comes_back() {
     let s3 = S3::start();
-    let folder = another(&s3);
+    let folder = another(&s3, 0.0);
     let all = batches(160);
     let server = Server::start(folder.path()).await;
     let client = server.client().await;
@@ -123,15 +125,14 @@ async fn an_archive_goes_away_and_comes_back() {
     push(&client, &all[60..120]).await;
     assert!(raw(folder.path()).len() > 3, "segments wait");
     // What needs a file of the archive says which one it is; everything else is served, also by a server that starts now.
-    let past = |key: &str| v1::GetRequest {
+    let now = v1::GetRequest {
         service: "all".into(),
-        keys: [("key".to_string(), tidemill_client::texts(&[key.to_string()]))].into(),
-        as_of: Some(crate::sealing::START + 1_500_000_000),
+        keys: [("key".to_string(), tidemill_client::texts(&["k1".to_string()]))].into(),
         ..v1::GetRequest::default()
     };
-    let now = v1::GetRequest { as_of: None, ..past("k1") };
     let live = client.get(now.clone()).await.unwrap().columns;
-    let said = client.get(past("k1")).await.unwrap_err().to_string();
+    let letters = client.dead_letters(v1::DeadLettersRequest { source: "s".into(), ..Default::default() });
+    let said = letters.await.unwrap_err().to_string();
     assert!(said.contains("E1040") && said.contains("s3://lake/log/") && said.contains(".parquet"), "{said}");
     assert_eq!(server.terminate(), Some(0));
     let server = Server::start(folder.path()).await;
@@ -140,7 +141,7 @@ async fn an_archive_goes_away_and_comes_back() {
     push(&client, &all[120..130]).await;
     let waiting = raw(folder.path()).len();
     assert!(waiting > 3, "segments wait on: {waiting}");
-    let said = Server::try_start(another(&s3).path()).await.err().expect("nobody knows whether there is a log");
+    let said = Server::try_start(another(&s3, 0.0).path()).await.err().expect("nobody knows whether there is a log");
     assert!(said.contains("E1040") && said.contains("s3://lake/log"), "{said}");
     s3.shut(false);
     // The next segment that is closed wakes the sealer.
@@ -156,7 +157,7 @@ async fn an_archive_goes_away_and_comes_back() {
 
 /// Another machine has exactly what was archived, and goes on from there.
 async fn restored(s3: &S3, all: &[(i64, i64)]) {
-    let other = another(s3);
+    let other = another(s3, 0.0);
     let server = Server::start(other.path()).await;
     let client = server.client().await;
     let count = consumed(&client).await;
@@ -172,15 +173,15 @@ async fn restored(s3: &S3, all: &[(i64, i64)]) {
     push(&client, &all[whole..]).await;
     let (expected, letters) = plain(all).await;
     assert_eq!((answers(&client).await, dead_letters(&client).await), (expected, letters));
+    // It writes to the archive, too.
+    push(&client, &all[..60]).await;
+    settled(other.path()).await;
     assert_eq!(server.terminate(), Some(0));
-    settled_again(s3, other.path()).await;
+    damage_is_named(s3, other.path()).await;
 }
 
 /// Damage in the archive is named, whatever it is.
-async fn settled_again(s3: &S3, folder: &Path) {
-    let server = Server::start(folder).await;
-    settled(folder).await;
-    assert_eq!(server.terminate(), Some(0));
+async fn damage_is_named(s3: &S3, folder: &Path) {
     let store = s3.objects();
     let files = store.below(&s3.url("log/events/s")).unwrap();
     let url = files[files.len() / 2].url.clone();
@@ -203,12 +204,12 @@ async fn settled_again(s3: &S3, folder: &Path) {
 
 /// The machine that was thought lost comes back, and a log of its own cannot share the archive.
 async fn strangers(s3: &S3, lost: &Path) {
-    let own = another(s3);
+    let own = another(s3, 0.0);
     std::fs::remove_file(own.path().join("tidemill.toml")).unwrap();
     let server = Server::start(own.path()).await;
     push(&server.client().await, &batches(3)).await;
     assert_eq!(server.terminate(), Some(0));
-    s3.configure(own.path(), SETTINGS);
+    s3.configure(own.path(), &settings(0.0));
     for folder in [lost, own.path()] {
         let said = Server::try_start(folder).await.err().expect("two logs cannot share an archive");
         assert!(said.contains("E1041") && said.contains("s3://lake/log"), "{said}");

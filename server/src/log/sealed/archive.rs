@@ -17,6 +17,8 @@ use super::companions::Companions;
 use super::disk::{TEMPORARY, damaged, io_error};
 use super::manifest::{MANIFEST, Manifest, SealedFile, SealedPiece};
 use super::marker::Marker;
+use super::sealer::FOLDERS;
+use crate::failure::shortened;
 use crate::limits::MANIFEST_OBJECT_BYTES_MAX;
 use crate::log::LogError;
 use crate::log::raw::{segment_path, segments};
@@ -90,21 +92,20 @@ pub fn attach(folder: &Path, archiving: Option<Archiving>) -> Result<(), LogErro
     ARCHIVES.lock().remove(folder);
     let local = Manifest::load(folder)?;
     let marker = Marker::load(folder)?;
-    let Some(archiving) = archiving else {
-        let gone = names(&local).find(|file| !folder.join(&file.path).exists());
-        return match (gone, marker.url()) {
-            (Some(file), Some(url)) => Err(LogError::ArchiveNeeded { path: file.path.clone(), url: url.to_string() }),
-            _ => Ok(()),
-        };
-    };
+    // A file that only an archive has which is not named any more.
+    let gone = names(&local).find(|file| !folder.join(&file.path).exists());
+    let lost = |url: &str| gone.map(|file| LogError::ArchiveNeeded { path: file.path.clone(), url: url.to_string() });
+    let Some(archiving) = archiving else { return marker.url().and_then(lost).map_or(Ok(()), Err) };
+    let before = marker.url().filter(|url| **url != archiving.url.to_string());
     archiving.objects.check(&archiving.url).map_err(away)?;
     let companions = Companions::new(&archiving, folder);
+    let here = local_files(folder, &local);
     let state = State {
         there: There::Unknown,
         archived: HashSet::new(),
         checksums: HashMap::new(),
-        local: local_files(folder, &local),
-        uses: local.pieces.len() as u64,
+        uses: here.len() as u64,
+        local: here,
         swept: false,
     };
     let fetching = Mutex::default();
@@ -112,6 +113,7 @@ pub fn attach(folder: &Path, archiving: Option<Archiving>) -> Result<(), LogErro
     let untouched = is_untouched(folder, &local)?;
     match archive.look(&local) {
         Ok(Some(theirs)) if untouched => archive.restore(&theirs)?,
+        Ok(theirs) if theirs.as_ref() != Some(&local) => before.and_then(lost).map_or(Ok(()), Err)?,
         Ok(_) => {}
         // An empty log must not begin where there may be one already.
         Err(error) if untouched => return Err(error),
@@ -133,6 +135,13 @@ fn local_files(folder: &Path, manifest: &Manifest) -> HashMap<String, (u64, u64)
     let mut found: Vec<_> = names(manifest).filter_map(of).collect();
     found.sort();
     found.into_iter().zip(0..).map(|((_, path, bytes), uses)| (path, (bytes, uses))).collect()
+}
+
+/// Whether a sealed file can be named so.
+fn is_sealed_name(path: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && !part.starts_with('.');
+    let of_log = FOLDERS.iter().any(|folder| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')));
+    of_log && path.ends_with(ENDING) && path.split('/').all(plain) && !path.contains(['\\', '\0'])
 }
 
 /// Whether a log has never had a frame on this machine.
@@ -250,6 +259,11 @@ impl Archive {
             return Ok(None);
         };
         let theirs = Manifest::parse(Path::new(&url.to_string()), &bytes)?;
+        // A name is a path on this machine, too.
+        if let Some(odd) = names(&theirs).find(|file| !is_sealed_name(&file.path)) {
+            let what = format!("it names `{}`, which is no file of a log", shortened(&odd.path));
+            return Err(damaged(Path::new(&url.to_string()), what));
+        }
         let hash = hash_bytes(&bytes);
         let own = is_untouched(&self.folder, local)?
             || bytes == local.lines()?
@@ -376,7 +390,7 @@ impl Archive {
         // Somebody else's files are nobody's here.
         self.check(manifest)?;
         let named: HashSet<String> = names(manifest).map(|file| object_name(&file.path, file.checksum)).collect();
-        for folder in super::sealer::FOLDERS {
+        for folder in FOLDERS {
             for object in self.archiving.objects.below(&self.archiving.url.join(folder)).map_err(away)? {
                 let name = self.archiving.url.name_below(&object.url);
                 if name.is_none_or(|name| named.contains(name) || !name.ends_with(ENDING)) {

@@ -246,8 +246,13 @@ fn strangers_are_kept_out() {
     );
     let said = attach(&machine.log(), None).unwrap_err().to_string();
     assert!(said.contains("E1042") && said.contains(&machine.store.path().display().to_string()), "{said}");
-    machine.start(0).unwrap();
-    assert_eq!(machine.read(), frames);
+    // Another archive, which is empty, and then has a copy of the old one.
+    let moved = Machine { store: tempfile::tempdir().unwrap(), ..machine };
+    let said = moved.start(0).unwrap_err().to_string();
+    assert!(said.contains("E1042"), "{said}");
+    copy(overtaken.store.path(), moved.store.path());
+    moved.start(0).unwrap();
+    assert_eq!(moved.read(), frames);
 }
 
 /// An archive for a log that has been sealed for long, and what stands beside the log.
@@ -283,4 +288,30 @@ fn an_archive_can_begin_later_and_keeps_what_is_beside_the_log() {
     remove_sealed(&replaced.log(), &file.path).unwrap();
     assert!(!replaced.log().join(&file.path).exists() && !there.exists());
     assert!(replaced.error().contains("missing"), "{}", replaced.error());
+}
+
+/// A manifest of somebody who means no good.
+#[test]
+fn an_archive_cannot_write_where_no_log_is() {
+    let (machine, _) = Machine::written(&some_frames(4), 2);
+    machine.start(0).unwrap();
+    seal_all(&machine.log(), u64::MAX);
+    let whole = Manifest::load(&machine.log()).unwrap();
+    for odd in [
+        "../evil.parquet",
+        "/evil.parquet",
+        "events/../../evil.parquet",
+        "frames/x.so",
+        "framesx/x.parquet",
+        "frames//x.parquet",
+    ] {
+        let mut manifest = whole.clone();
+        manifest.pieces[0].frames.path = odd.to_string();
+        std::fs::write(machine.store.path().join("manifest.ndjson"), manifest.lines().unwrap()).unwrap();
+        let other = Machine { data: tempfile::tempdir().unwrap(), store: tempfile::tempdir().unwrap() };
+        copy(machine.store.path(), other.store.path());
+        let said = other.start(0).unwrap_err().to_string();
+        assert!(said.contains("E1020") && said.contains(odd), "{said}");
+        assert!(!other.log().exists(), "nothing was restored");
+    }
 }

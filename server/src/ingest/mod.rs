@@ -29,7 +29,7 @@ pub use self::retention::{HeldBack, OldestAnswer};
 
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
-use crate::limits::{APPLY_QUEUE, PUSH_QUEUE, PUSH_WAIT};
+use crate::limits::{APPLY_QUEUE, KEPT_PIECES, PUSH_QUEUE, PUSH_WAIT};
 use crate::log::Sealer;
 use crate::online::Memory;
 use crate::settings::Keeping;
@@ -144,7 +144,8 @@ pub fn start(
     // One message says as much as many: there may be something to seal.
     let (closed, rotated) = std::sync::mpsc::sync_channel(1);
     let folder = log.folder().to_path_buf();
-    let sealer = Sealer::new(folder.clone(), sealing::key_columns(&registry));
+    let largest = keeping.bytes.map_or(u64::MAX, |bytes| bytes / KEPT_PIECES);
+    let sealer = Sealer::new(folder.clone(), sealing::key_columns(&registry)).with_compacted_bytes(largest);
     let (kept, held_back) = (Arc::new(retention::Kept::default()), Arc::default());
     let retention = keeping.is_limited().then(|| retention::Retention {
         keeping,

@@ -11,6 +11,8 @@ mod metamorphic;
 mod parity;
 mod readme;
 mod replay;
+mod replay_cut;
+mod retention;
 mod sealing;
 mod serving;
 mod sql;

@@ -21,7 +21,7 @@ use tidemill_tests::oracle::service::{read_seen, read_service};
 use crate::parity::{cases, run};
 
 /// The log of a case as batches of one partition, in log order.
-fn batches(case: &Case, size: usize) -> Vec<(usize, EventBatch)> {
+pub fn batches(case: &Case, size: usize) -> Vec<(usize, EventBatch)> {
     let together = |a: &(usize, Row), b: &(usize, Row)| a.0 == b.0 && a.1.partition == b.1.partition;
     let chunks = case.rows.chunk_by(together).flat_map(|rows| rows.chunks(size));
     chunks
@@ -30,7 +30,7 @@ fn batches(case: &Case, size: usize) -> Vec<(usize, EventBatch)> {
 }
 
 /// When events of sources without an arrival column could be read: some time after the last of a group had come.
-fn commit_times(case: &Case, group: usize, delay: i64) -> CommitTimes {
+pub fn commit_times(case: &Case, group: usize, delay: i64) -> CommitTimes {
     let mut commits = CommitTimes::new();
     let mut of_partition: BTreeMap<(u32, u32), Vec<&Row>> = BTreeMap::new();
     for (source, row) in &case.rows {
@@ -48,7 +48,7 @@ fn commit_times(case: &Case, group: usize, delay: i64) -> CommitTimes {
 }
 
 /// The oracle's word for the same.
-fn visible_from(case: &Case, visibility: &Visibility, source: &Source, event: &Event) -> i64 {
+pub fn visible_from(case: &Case, visibility: &Visibility, source: &Source, event: &Event) -> i64 {
     match visibility {
         Visibility::EventTime => i64::MIN,
         Visibility::AssumedDelay(delay) => event.event_time + delay,
@@ -63,7 +63,7 @@ fn visible_from(case: &Case, visibility: &Visibility, source: &Source, event: &E
 }
 
 /// The questions as a spine; those with a null key cannot be asked.
-fn spine<'c>(case: &'c Case, plan: &ReadPlan) -> (Vec<&'c Question>, Keys, Vec<i64>) {
+pub fn spine<'c>(case: &'c Case, plan: &ReadPlan) -> (Vec<&'c Question>, Keys, Vec<i64>) {
     let askable = |question: &&Question| {
         plan.keys.iter().all(|(name, _)| question.keys.get(name).is_some_and(|key| !key.is_null()))
     };

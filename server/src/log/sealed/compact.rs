@@ -11,12 +11,12 @@ use super::frames::{SealedFrames, Wanted};
 use super::manifest::{EventsFile, Manifest, PositionRange, SealedPiece, StoredSchema};
 use super::merge::merge;
 use super::sealer::{FRAMES_AT_ONCE, Sealer};
-use crate::limits::{COMPACT_PIECES, COMPACT_PIECES_MAX, COMPACTED_BYTES};
+use crate::limits::{COMPACT_PIECES, COMPACT_PIECES_MAX};
 use crate::log::shelf::shelf_of;
 use crate::log::{LogError, LogPlace};
 
 /// Pieces differ by less than this factor where they count as of one size.
-const SAME_SIZE: u64 = 4;
+const SAME_SIZE: u64 = 2;
 
 impl Sealer {
     /// Makes one piece of several, where that pays. `go_on` is asked between steps; when it says no, all stays as it was. Gives
@@ -57,7 +57,7 @@ impl Sealer {
             while to < pieces.len() && to - from < COMPACT_PIECES_MAX {
                 let (piece, size) = (&pieces[to], sizes[to]);
                 (least, most, total) = (least.min(size), most.max(size), total + size);
-                let alike = most < least.saturating_mul(SAME_SIZE) && total <= COMPACTED_BYTES;
+                let alike = most < least.saturating_mul(SAME_SIZE) && total <= self.compacted_bytes;
                 let fits = pieces[from..to].iter().all(|other| same_keys(other, piece));
                 if !alike || !fits || self.left_alone.contains(&piece.from()) {
                     break;

@@ -88,7 +88,13 @@ impl Job<'_> {
             progress(done, 0);
         }
         let mut head = self.manifest(&reading, request);
-        let notes = self.notes(&reading.plan, &unanswered, &mut head)?;
+        let mut notes = self.notes(&reading.plan, &unanswered, &mut head)?;
+        if let Some(gone) = self.server.reader.past.cut()?.of(&request.spine_source) {
+            let (events, source) = (gone.events, &request.spine_source);
+            notes.push(format!(
+                "E3051: {events} events of `{source}` are no rows: retention has cut them off the event log"
+            ));
+        }
         let written = set.finish(head)?;
         Ok(v1::JobResult {
             rows: written.rows,

@@ -48,10 +48,13 @@ pub const COMPACT_PIECES_MAX: usize = 16;
 /// Bytes of the log that one piece has at most after compaction. A walk over frames reads it in slices of `SEAL_PIECE_BYTES`,
 /// and looks through all of it for each: at most four times.
 pub const COMPACTED_BYTES: u64 = 512 << 20;
+/// Compaction leaves at least so many pieces of a log whose size is limited: retention cuts whole pieces, and so keeps it
+/// within a few percent of what was asked for.
+pub const KEPT_PIECES: u64 = 16;
 /// Rows of each input that a merge holds at once.
 pub const MERGE_ROWS: usize = 4096;
 /// Pause between two looks at whether retention has something to do.
-pub const RETENTION_EVERY: Duration = Duration::from_secs(10);
+pub const RETENTION_EVERY: Duration = Duration::from_secs(2);
 /// Rows after which a sealed file begins a new row group, at the next bucket: small enough that one of 32 ranges of buckets
 /// touches a few, large enough to compress.
 pub const SEALED_GROUP_ROWS: usize = 1 << 16;

@@ -44,7 +44,7 @@ pub use self::retention::{HeldBack, OldestAnswer};
 
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
-use crate::limits::{APPLY_QUEUE, BUILDS_WAITING, PUSH_QUEUE, PUSH_WAIT};
+use crate::limits::{APPLY_QUEUE, BUILDS_WAITING, KEPT_PIECES, PUSH_QUEUE, PUSH_WAIT};
 use crate::log::Sealer;
 use crate::online::Memory;
 use crate::settings::Keeping;
@@ -176,7 +176,8 @@ pub fn start(
         held_back: Arc::clone(&held_back),
         forced: false,
     });
-    let sealer = Sealer::new(log_folder.clone(), sealing::key_columns(&registry));
+    let largest = keeping.bytes.map_or(u64::MAX, |bytes| bytes / KEPT_PIECES);
+    let sealer = Sealer::new(log_folder.clone(), sealing::key_columns(&registry)).with_compacted_bytes(largest);
     let sealing = sealing::Sealing { sealer, rotated, retention, folder: log_folder.clone() };
     let sequencer = sequencer::Sequencer {
         registry: registry.clone(),

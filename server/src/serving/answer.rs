@@ -15,7 +15,6 @@ use crate::components::Server;
 use crate::failure::Failure;
 use crate::ingest::{Unfinished, history_rows};
 use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
-use crate::online::State;
 
 fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
     match as_of {
@@ -257,7 +256,7 @@ pub fn status(server: &Server) -> v1::StatusResponse {
         };
         (view.name.clone(), status)
     };
-    v1::StatusResponse {
+    let mut response = v1::StatusResponse {
         ready: true,
         sources: server.registry.sources.iter().enumerate().map(source).collect(),
         views: server
@@ -271,18 +270,22 @@ pub fn status(server: &Server) -> v1::StatusResponse {
         definition_hash: format!("{:016x}", server.registry.hash),
         version: env!("CARGO_PKG_VERSION").to_string(),
         row_errors: state.row_errors,
-        log: log_status(server, &state),
+        log: None,
         verify: Some(server.verification.lock().to_wire()),
-    }
+    };
+    // Sources that are not declared now count where they are sealed.
+    let taken: u64 = state.sources.iter().map(|ledger| ledger.accepted).sum();
+    // The manifest is a file: nobody shall wait for it.
+    drop(state);
+    response.log = log_status(server, taken);
+    response
 }
 
-/// The log in numbers; None where it cannot be looked at just now.
-fn log_status(server: &Server, state: &State) -> Option<v1::LogStatus> {
+/// The log in numbers, of which declared sources have taken so many events in; None where it cannot be looked at just now.
+fn log_status(server: &Server, taken: u64) -> Option<v1::LogStatus> {
     let log = crate::log::summary(&server.log_folder).ok()?;
     let gone = log.cut.sources.values();
     let cut_events: u64 = gone.clone().map(|gone| gone.events).sum();
-    // Sources that are not declared now count where they are sealed.
-    let taken: u64 = state.sources.iter().map(|ledger| ledger.accepted).sum();
     let held_back = server.ingest.held_back.lock().clone();
     Some(v1::LogStatus {
         segments: log.segments,

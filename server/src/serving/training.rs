@@ -95,7 +95,13 @@ impl Job<'_> {
             Ok(())
         })?;
         let mut head = self.manifest(reading, (&request.service, &request.spine, &request.time_column));
-        let notes = self.notes(&reading.plan, &unanswered, &mut head)?;
+        let mut notes = self.notes(&reading.plan, &unanswered, &mut head)?;
+        if let Some(gone) = self.server.reader.past.cut()?.of(&request.spine_source) {
+            let (events, source) = (gone.events, &request.spine_source);
+            notes.push(format!(
+                "E3051: {events} events of `{source}` are no rows: retention has cut them off the event log"
+            ));
+        }
         let written = set.finish(head)?;
         out.put(&written, &mut || self.go_on())?;
         Ok(v1::JobResult {

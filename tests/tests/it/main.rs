@@ -17,6 +17,8 @@ mod objects;
 mod parity;
 mod readme;
 mod replay;
+mod replay_cut;
+mod retention;
 mod sealing;
 mod serving;
 mod snapshots;

@@ -23,7 +23,7 @@ use tidemill_tests::oracle::service::{read_seen, read_service};
 use crate::parity::{cases, run};
 
 /// The log of a case as batches of one partition, in log order.
-fn batches(case: &Case, size: usize) -> Vec<(usize, EventBatch)> {
+pub fn batches(case: &Case, size: usize) -> Vec<(usize, EventBatch)> {
     let together = |a: &(usize, Row), b: &(usize, Row)| a.0 == b.0 && a.1.partition == b.1.partition;
     let chunks = case.rows.chunk_by(together).flat_map(|rows| rows.chunks(size));
     chunks
@@ -32,10 +32,12 @@ fn batches(case: &Case, size: usize) -> Vec<(usize, EventBatch)> {
 }
 
 /// A log of which the first batches lie in files, sorted by the key of the first view of their source.
-struct Log<'l> {
-    registry: &'l Registry,
-    batches: &'l [(usize, EventBatch)],
-    in_files: usize,
+pub struct Log<'l> {
+    pub registry: &'l Registry,
+    pub batches: &'l [(usize, EventBatch)],
+    pub in_files: usize,
+    /// where events may be missing, by view and key
+    pub missing: &'l (dyn Fn(usize, &[u8]) -> Option<Missing> + Sync),
 }
 
 impl Log<'_> {
@@ -101,8 +103,8 @@ impl EventLog for Log<'_> {
         Ok(())
     }
 
-    fn missing(&self, _: usize, _: &[u8]) -> Option<Missing> {
-        None
+    fn missing(&self, view: usize, key: &[u8]) -> Option<Missing> {
+        (self.missing)(view, key)
     }
 
     fn read_rest(
@@ -120,7 +122,7 @@ impl EventLog for Log<'_> {
 }
 
 /// When events of sources without an arrival column could be read: some time after the last of a group had come.
-fn commit_times(case: &Case, group: usize, delay: i64) -> CommitTimes {
+pub fn commit_times(case: &Case, group: usize, delay: i64) -> CommitTimes {
     let mut commits = CommitTimes::new();
     let mut of_partition: BTreeMap<(u32, u32), Vec<&Row>> = BTreeMap::new();
     for (source, row) in &case.rows {
@@ -138,7 +140,7 @@ fn commit_times(case: &Case, group: usize, delay: i64) -> CommitTimes {
 }
 
 /// The oracle's word for the same.
-fn visible_from(case: &Case, visibility: &Visibility, source: &Source, event: &Event) -> i64 {
+pub fn visible_from(case: &Case, visibility: &Visibility, source: &Source, event: &Event) -> i64 {
     match visibility {
         Visibility::EventTime => i64::MIN,
         Visibility::AssumedDelay(delay) => event.event_time + delay,
@@ -153,7 +155,7 @@ fn visible_from(case: &Case, visibility: &Visibility, source: &Source, event: &E
 }
 
 /// The questions as a spine; those with a null key cannot be asked.
-fn spine<'c>(case: &'c Case, plan: &ReadPlan) -> (Vec<&'c Question>, Keys, Vec<i64>) {
+pub fn spine<'c>(case: &'c Case, plan: &ReadPlan) -> (Vec<&'c Question>, Keys, Vec<i64>) {
     let askable = |question: &&Question| {
         plan.keys.iter().all(|(name, _)| question.keys.get(name).is_some_and(|key| !key.is_null()))
     };
@@ -195,7 +197,7 @@ fn check(
 ) -> Result<(), TestCaseError> {
     let batches = batches(case, size);
     let in_files = batches.len() * in_files / 4;
-    let log = Log { registry, batches: &batches, in_files };
+    let log = Log { registry, batches: &batches, in_files, missing: &|_, _| None };
     let plan = ReadPlan::of_service(registry, "all").expect("the service of a case");
     let (questions, keys, times) = spine(case, &plan);
     let folder = std::env::temp_dir();

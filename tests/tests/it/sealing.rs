@@ -1,5 +1,5 @@
 //! The event log as Parquet, from outside: a server with tiny segments under load and kills answers as one whose log is never
-//! sealed, and other tools read the files.
+//! sealed, also when its pieces have become larger ones, and other tools read the files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -89,6 +89,43 @@ fn sealed_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Whether a file belongs to a piece that was made of several: its name says where the piece begins and ends.
+fn is_compacted(path: &Path) -> bool {
+    path.file_stem().is_some_and(|name| name.to_string_lossy().split('-').count() == 5)
+}
+
+/// Training sets of all keys under both visibilities: the bytes of their files.
+fn exports(server: &Server, folder: &Path) -> Vec<Vec<u8>> {
+    let now = tidemill::clock::Clock::default().now();
+    let spine = folder.join("spine.ndjson");
+    // Under `served` only what came before a row's time counts: the last time is one that is still to come.
+    let times = [START + 100_000_000, START + 1_500_000_000, now / 86_400_000_000 * 86_400_000_000 + 864_000_000_000];
+    let row = |key: usize, at: &i64| {
+        let at = tidemill_features::time::rfc3339(*at);
+        format!("{{\"key\":\"k{key}\",\"at\":\"{at}\"}}\n")
+    };
+    let rows = (0..KEYS).flat_map(|key| times.iter().map(move |at| row(key, at)));
+    std::fs::write(&spine, rows.collect::<String>()).unwrap();
+    let mut all = Vec::new();
+    for visibility in ["event_time", "served"] {
+        let out = folder.join(format!("set_{visibility}"));
+        let _ = std::fs::remove_dir_all(&out);
+        let fixed = ["export", "all", "--spine", spine.to_str().unwrap(), "--time", "at", "--json"];
+        let output = Command::new(tidemill_tests::server::binary())
+            .args(fixed)
+            .args(["--visibility", visibility, "--out", out.to_str().unwrap()])
+            .env("TIDEMILL_SERVER", &server.address)
+            .output()
+            .unwrap();
+        let result: Json = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+        assert_eq!(result["rows"], KEYS * times.len());
+        let files = result["files"].as_array().unwrap().iter();
+        all.extend(files.map(|file| std::fs::read(file.as_str().unwrap()).unwrap()));
+    }
+    all
+}
+
 /// Pushes all batches; kills the server again and again, and sends what was not acknowledged once more.
 pub(crate) async fn load_with_kills(folder: &Path, batches: &[(i64, i64)], seed: u64) {
     let mut at = 0;
@@ -129,19 +166,23 @@ async fn a_log_that_is_sealed_under_kills_answers_as_one_that_is_not() {
         client.push(ndjson("s", lines(*first, *count), v1::Wait::Readable)).await.unwrap();
     }
     let (expected, letters) = (answers(&client).await, dead_letters(&client).await);
+    let trained = exports(&server, plain.path());
     assert!(letters.len() > 10 && sealed_files(plain.path()).is_empty());
     let server = Server::start(sealed.path()).await;
     let client = server.client().await;
+    // Read while pieces are sealed and made one.
     for _ in 0..500 {
-        if sealed_files(sealed.path()).len() >= 10 {
+        if sealed_files(sealed.path()).iter().any(|path| is_compacted(path)) {
             break;
         }
+        assert_eq!(answers(&client).await, expected, "while it is sealed");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let files = sealed_files(sealed.path()).len();
-    assert!(files >= 10, "{files} files of sealed events");
+    assert!(sealed_files(sealed.path()).iter().any(|path| is_compacted(path)), "{files} files, none of several pieces");
     assert_eq!(answers(&client).await, expected, "{files} sealed files");
     assert_eq!(dead_letters(&client).await, letters);
+    assert_eq!(exports(&server, sealed.path()), trained, "training sets out of {files} files");
     assert_eq!(server.terminate(), Some(0), "SIGTERM ends a server that seals in order");
     std::fs::remove_dir_all(sealed.path().join("data/state")).unwrap();
     let server = Server::start(sealed.path()).await;
@@ -153,7 +194,7 @@ async fn a_log_that_is_sealed_under_kills_answers_as_one_that_is_not() {
 /// State that has to be derived anew from a damaged file is not: the server says which one.
 async fn damage_is_named(folder: &Path) {
     std::fs::remove_dir_all(folder.join("data/state")).unwrap();
-    let file = sealed_files(folder)[3].clone();
+    let file = sealed_files(folder)[0].clone();
     let mut bytes = std::fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -225,7 +266,7 @@ fn duckdb_and_pyarrow_read_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = LogWriter::open(folder.path(), LogPlace::default()).unwrap();
     writer.set_segment_bytes(1);
-    for frames in payments(60).chunks(20) {
+    for frames in payments(60).chunks(10) {
         for frame in frames {
             writer.add(frame);
         }
@@ -234,8 +275,9 @@ fn duckdb_and_pyarrow_read_the_log() {
         writer.rotate().unwrap();
     }
     let keys = [("payments".to_string(), vec!["user".to_string()])].into();
-    let sealer = Sealer::new(folder.path().to_path_buf(), keys);
+    let mut sealer = Sealer::new(folder.path().to_path_buf(), keys);
     while sealer.seal_next(&mut || true).unwrap().is_some() {}
+    assert_eq!(sealer.compact_next(&mut || true).unwrap(), Some(6), "one piece of all that is sealed");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/sealed_log.py");
     let output = Command::new(python()).arg(script).arg(folder.path()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

@@ -11,12 +11,12 @@ use super::frames::{SealedFrames, Wanted};
 use super::manifest::{EventsFile, Manifest, PositionRange, SealedPiece, StoredSchema};
 use super::merge::merge;
 use super::sealer::{FRAMES_AT_ONCE, Sealer};
-use crate::limits::{COMPACT_PIECES, COMPACT_PIECES_MAX, COMPACTED_BYTES};
+use crate::limits::{COMPACT_PIECES, COMPACT_PIECES_MAX};
 use crate::log::shelf::shelf_of;
 use crate::log::{LogError, LogPlace};
 
 /// Pieces differ by less than this factor where they count as of one size.
-const SAME_SIZE: u64 = 4;
+const SAME_SIZE: u64 = 2;
 
 impl Sealer {
     /// Makes one piece of several, where that pays. `go_on` is asked between steps; when it says no, all stays as it was. Gives
@@ -57,7 +57,7 @@ impl Sealer {
             while to < pieces.len() && to - from < COMPACT_PIECES_MAX {
                 let (piece, size) = (&pieces[to], sizes[to]);
                 (least, most, total) = (least.min(size), most.max(size), total + size);
-                let alike = most < least.saturating_mul(SAME_SIZE) && total <= COMPACTED_BYTES;
+                let alike = most < least.saturating_mul(SAME_SIZE) && total <= self.compacted_bytes;
                 let fits = pieces[from..to].iter().all(|other| same_keys(other, piece));
                 if !alike || !fits || self.left_alone.contains(&piece.from()) {
                     break;
@@ -73,7 +73,7 @@ impl Sealer {
         let (from, to) = (old[0].from(), old[old.len() - 1].to());
         // No piece of this range was there before: pieces only grow.
         let stem = format!("{:020}-{:012}-{:020}-{:012}", from.segment, from.offset, to.segment, to.offset);
-        let Some(mut new) = self.frames_of(old, &stem)? else { return Ok(None) };
+        let mut new = self.frames_of(old, &stem)?;
         (new.log_bytes, new.accepted) = (old.iter().map(size_of).sum(), accepted(old));
         new.positions = positions(old);
         new.set_to(to);
@@ -84,6 +84,9 @@ impl Sealer {
             };
             let files: Vec<EventsFile> = old.iter().filter_map(of_schema).collect();
             let Some(first) = files.first() else { continue };
+            if !go_on() {
+                return Ok(None);
+            }
             let name = format!("events/{}/{stem}-{at:02}.parquet", stored.source);
             let schema = stored.schema();
             let schema = schema.ok_or_else(|| damaged(&self.folder.join(&name), "a column has an unknown type"))?;
@@ -94,11 +97,12 @@ impl Sealer {
             );
             new.events.push(EventsFile { schema: at, key: first.key.clone(), times, file });
         }
-        Ok(self.come_back(old, &new, go_on)?.then_some(new))
+        let is_same = go_on() && self.come_back(old, &new, go_on)? && go_on();
+        Ok(is_same.then_some(new))
     }
 
     /// A piece with the frames and bad events of several, still without events.
-    fn frames_of(&self, old: &[SealedPiece], stem: &str) -> Result<Option<SealedPiece>, LogError> {
+    fn frames_of(&self, old: &[SealedPiece], stem: &str) -> Result<SealedPiece, LogError> {
         let (mut frames, mut dead) = (Vec::new(), Vec::new());
         let mut schemas: Vec<StoredSchema> = Vec::new();
         for piece in old {
@@ -126,7 +130,7 @@ impl Sealer {
         if !dead.is_empty() {
             new.dead = Some(write_dead(&self.folder, format!("dead/{stem}.parquet"), &dead)?);
         }
-        Ok(Some(new))
+        Ok(new)
     }
 
     /// Whether a piece gives the same frames as those that it shall replace, to the byte. False: it was to stop.

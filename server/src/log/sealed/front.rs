@@ -21,6 +21,9 @@ impl Sealer {
                 return Ok(None);
             }
         }
+        if !go_on() {
+            return Ok(None);
+        }
         cut.set_to(last.to());
         let shelf = shelf_of(&self.folder);
         shelf.announce(&cut);

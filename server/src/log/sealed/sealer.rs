@@ -12,7 +12,7 @@ use super::disk::{TEMPORARY, damaged, io_error, remove_sealed};
 use super::frames::{SealedFrames, Wanted};
 use super::gather::{Gathered, KeyColumns};
 use super::manifest::{Manifest, SealedPiece};
-use crate::limits::{BATCH_ROWS, SEAL_PIECE_BYTES};
+use crate::limits::{BATCH_ROWS, COMPACTED_BYTES, SEAL_PIECE_BYTES};
 use crate::log::frame::HEADER;
 use crate::log::raw::{Payload, RawSegment, segment_path, segments};
 use crate::log::writer::sync_folder;
@@ -28,6 +28,8 @@ pub struct Sealer {
     pub(super) folder: PathBuf,
     key_columns: KeyColumns,
     piece_bytes: u64,
+    /// bytes of the log that a piece has at most after compaction
+    pub(super) compacted_bytes: u64,
     /// pieces (by their first frame) that could not be compacted, because something is damaged
     pub(super) left_alone: HashSet<LogPlace>,
 }
@@ -35,12 +37,23 @@ pub struct Sealer {
 impl Sealer {
     /// For the log in a folder. The key columns decide how events are sorted.
     pub fn new(folder: PathBuf, key_columns: KeyColumns) -> Self {
-        Sealer { folder, key_columns, piece_bytes: SEAL_PIECE_BYTES, left_alone: HashSet::new() }
+        Sealer {
+            folder,
+            key_columns,
+            piece_bytes: SEAL_PIECE_BYTES,
+            compacted_bytes: COMPACTED_BYTES,
+            left_alone: HashSet::new(),
+        }
     }
 
     /// Sorts fewer bytes of the log at once.
     pub fn with_piece_bytes(self, piece_bytes: u64) -> Self {
         Sealer { piece_bytes, ..self }
+    }
+
+    /// Makes no larger pieces than this: whole pieces go when the log is cut.
+    pub fn with_compacted_bytes(self, compacted_bytes: u64) -> Self {
+        Sealer { compacted_bytes: compacted_bytes.min(COMPACTED_BYTES), ..self }
     }
 
     /// Seals the first segment that is closed and not sealed yet. `go_on` is asked between steps; when it says no, all stays

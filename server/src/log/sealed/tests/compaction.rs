@@ -121,6 +121,37 @@ fn a_kill_between_any_two_steps_of_a_compaction_leaves_a_whole_log() {
     }
 }
 
+#[test]
+fn a_kill_between_any_two_steps_of_a_cut_leaves_the_log_with_it_or_without() {
+    let folder = tempfile::tempdir().unwrap();
+    write_log(folder.path(), &some_frames(8), 1);
+    let (frames, _) = read_log(folder.path(), LogPlace::default()).unwrap();
+    seal_all(folder.path(), u64::MAX);
+    let mut copies = Vec::new();
+    let mut go_on = || {
+        let left = tempfile::tempdir().unwrap();
+        copy(folder.path(), left.path());
+        copies.push(left);
+        true
+    };
+    let to = LogPlace { segment: 5, offset: 0 };
+    sealer(folder.path()).cut(to, &mut go_on).unwrap().unwrap();
+    assert!(copies.len() >= 2);
+    for left in copies {
+        let left = left.path();
+        for what in ["as it was left", "cleaned up"] {
+            let (found, _) = read_log(left, LogPlace::default()).unwrap();
+            let gone = cut_of(left).unwrap().sources.get("payments").map_or(0, |cut| cut.consumed as usize / 100);
+            assert!([0, 5].contains(&gone), "{what}");
+            assert_eq!(found, frames[gone..], "{what}");
+            remove_leftovers(left).unwrap();
+        }
+        sealer(left).cut(to, &mut || true).unwrap();
+        assert_eq!(read_log(left, LogPlace::default()).unwrap().0, frames[5..]);
+        assert_eq!(cut_of(left).unwrap().sources["payments"].consumed, 500);
+    }
+}
+
 /// Readers and scans at every place of the log, each a step further after each step of sealing, compacting and cutting.
 #[test]
 fn readers_and_scans_go_on_while_pieces_are_replaced_and_cut() {

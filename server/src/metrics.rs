@@ -66,6 +66,10 @@ fn refresh(server: &Server) {
     for (source, pending) in server.registry.sources.iter().zip(server.ingest.pending.iter()) {
         let lag = pending.events();
         gauge!("tidemill_lag_events", "source" => source.name.clone()).set(lag as f64);
+        if source.history.is_some() {
+            let loading = f64::from(u8::from(pending.history.is_incomplete()));
+            gauge!("tidemill_history_incomplete", "source" => source.name.clone()).set(loading);
+        }
     }
 }
 

@@ -186,3 +186,28 @@ fn mistakes_in_the_vocabulary_say_what_is_right() {
         assert_eq!(problem["near"].as_str().unwrap_or(""), near, "{definition}");
     }
 }
+
+#[test]
+fn a_history_is_checked_and_left_out_of_fixtures() {
+    let definitions = "[source.s]\nconnector = \"push\"\nevent_time = \"t\"\nhistory = \"lake/*.csv\"\n\
+         fields = { k = \"string\", t = \"timestamp\" }\n[entity.e]\nkey = \"k\"\n[view.v]\nentity = \"e\"\nsource = \"s\"\n\
+         [view.v.features]\nn = { agg = \"count()\" }\n";
+    let folder = project(definitions);
+    let checked = tidemill(&["check", path(folder.path()), "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!((&report["ok"], &report["not_ready"]), (&true.into(), &serde_json::json!([])));
+    let warning = report["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("source `s`:") && warning.contains("`history_until`"), "{warning}");
+    let fenced = definitions.replace("lake/*.csv\"\n", "lake/*.csv\"\nhistory_until = \"2026-01-01T00:00:00Z\"\n");
+    std::fs::write(folder.path().join("features/a.toml"), fenced).unwrap();
+    std::fs::create_dir(folder.path().join("tests")).unwrap();
+    let test = "[[test]]\nname = \"old events\"\nat = 2025-06-02T00:00:00Z\n\
+                events.s = [{ k = \"a\", t = 2025-06-01T00:00:00Z }]\n\
+                [[test.expect]]\nkeys = { k = \"a\" }\nvalues = { \"v:n\" = 1 }\n";
+    std::fs::write(folder.path().join("tests/t.toml"), test).unwrap();
+    let tested = tidemill(&["test", path(folder.path())]);
+    assert_eq!(tested.status.code(), Some(0), "{}{}", text(&tested.stdout), text(&tested.stderr));
+    let checked = tidemill(&["check", path(folder.path()), "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(report["warnings"], serde_json::json!([]));
+}

@@ -240,3 +240,51 @@ fn whole_vector(value: &Value<'_>, dims: u32) -> Result<(), String> {
 pub(super) fn wrong_value(field: &str, reason: &str) -> Bad {
     ("E1002", format!("column `{}`: {reason}", shortened(field)))
 }
+
+#[cfg(test)]
+mod tests {
+    use tidemill_features::definitions::{DefinitionFile, check};
+
+    use super::*;
+    use crate::source::json;
+
+    const DAY: i64 = 86_400_000_000;
+
+    /// Event times in days since the epoch, read on day 10; the fence lies at day 5.
+    fn decoded(days: &[i64], of_history: Option<Option<i64>>) -> Decoded {
+        let text = "[source.s]\nconnector = 'push'\nevent_time = 'at'\nassumed_delay = '2s'\nhistory = 'lake/*'\n\
+                    history_until = '1970-01-06T00:00:00Z'\nfields = { at = 'timestamp[us]' }\n";
+        let registry = check(&[DefinitionFile { path: "a.toml".into(), text: text.into() }]).unwrap();
+        let mut decoder = Decoder::new(registry.sources[0].clone(), Default::default(), 10 * DAY);
+        if let Some(until) = of_history {
+            decoder = decoder.of_history(until);
+        }
+        let lines: String = days.iter().map(|day| format!("{{\"at\":{}}}\n", day * DAY)).collect();
+        json::decode(lines.as_bytes(), &mut decoder);
+        decoder.finish()
+    }
+
+    #[test]
+    fn rows_beyond_the_fence_have_an_offset_and_are_no_events() {
+        let found = decoded(&[1, 7, 4, 5, 2], Some(Some(5 * DAY)));
+        assert_eq!((found.consumed, found.accepted(), found.bad.len()), (5, 3, 0));
+        assert_eq!(found.batches[0].offsets, [0, 2, 4]);
+        assert_eq!(
+            found.batches[0].arrivals[0],
+            DAY + 2_000_000,
+            "what is at rest arrived when it happened, or soon after"
+        );
+        let without = decoded(&[1, 7, 11], Some(None));
+        assert_eq!((without.accepted(), without.bad[0].code.as_str()), (2, "E1005"), "the future begins at the load");
+    }
+
+    #[test]
+    fn the_stream_does_not_bring_what_is_before_the_fence() {
+        let found = decoded(&[4, 5, 6], None);
+        assert_eq!((found.consumed, found.accepted(), found.bad.len()), (3, 2, 1));
+        let bad = &found.bad[0];
+        assert_eq!((bad.index, bad.code.as_str()), (0, "E1004"));
+        assert!(bad.reason.contains("1970-01-05") && bad.reason.contains("history_until 1970-01-06"), "{}", bad.reason);
+        assert_eq!(found.batches[0].arrivals, [10 * DAY; 2]);
+    }
+}

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidemill_features::codec::{Cursor, Damaged};
-use tidemill_features::definitions::{DefinitionFile, Registry, View, check};
+use tidemill_features::definitions::{DefinitionFile, HISTORY_PARTITIONS, Registry, View, check};
 use tidemill_features::expression::Column;
 use tidemill_features::read::{Context, ReadError, Stored, read_view, table_row};
 use tidemill_features::record::{Envelope, FORMAT, NodeId};
@@ -37,7 +37,7 @@ enum Pace {
 }
 
 /// The views that have a golden record, and the events in it.
-const GOLDEN: [(&str, Pace); 17] = [
+const GOLDEN: [(&str, Pace); 19] = [
     ("leaf", Pace::Steady(24)),
     ("sums", Pace::Steady(720)),
     ("extremes", Pace::Steady(720)),
@@ -53,6 +53,8 @@ const GOLDEN: [(&str, Pace); 17] = [
     ("windows", Pace::Steady(720)),
     ("ids", Pace::Steady(24)),
     ("id_pages", Pace::Steady(400)),
+    ("rested_ids", Pace::Steady(100)),
+    ("rested_id_pages", Pace::Steady(400)),
     ("table", Pace::Steady(24)),
     ("states@key", Pace::Steady(24)),
 ];
@@ -137,9 +139,13 @@ fn key() -> Vec<u8> {
 fn build(registry: &Registry, name: &str, pace: Pace) -> Records {
     let view = view(registry, name);
     let stream = view.stream.as_ref().unwrap();
+    let source = &registry.sources[stream.source];
     let mut records = Records::default();
-    for batch in batches(pace) {
-        let prepared = Prepared::new(view, stream, &registry.sources[stream.source], &batch);
+    for mut batch in batches(pace) {
+        if source.history.is_some() && batch.partition == 1 {
+            batch.partition = HISTORY_PARTITIONS + 1;
+        }
+        let prepared = Prepared::new(view, stream, source, &batch);
         let mut ledger = Ledger::default();
         records.apply(view, &by_key(&prepared, &batch, &mut ledger), &mut ledger);
     }
@@ -291,4 +297,6 @@ fn golden_records_hold_every_part() {
     assert!(levels.len() > 1, "ladders within a ladder");
     assert!(outline("ids").ids.is_some_and(|ids| ids[0] == 0), "ids in the record");
     assert!(chunks("id_pages") > 1 && outline("id_pages").ids.is_some_and(|ids| ids[0] > 0), "ids in pages");
+    assert!(outline("rested_ids").ids.is_some_and(|ids| ids[0] == 0), "ids of a history in the record");
+    assert!(outline("rested_id_pages").ids.is_some_and(|ids| ids[0] > 0), "and in pages");
 }

@@ -171,6 +171,7 @@ fn time_can_be_shifted() {
             row.arrival += shift;
         }
         shifted.reads.iter_mut().for_each(|question| question.t += shift);
+        shifted.sources.iter_mut().filter_map(|source| source.history_until.as_mut()).for_each(|until| *until += shift);
         let (before, after) = (tell(&case, *layout)?, tell(&shifted, *layout)?);
         prop_assert_eq!((&before.kept, &before.duplicates), (&after.kept, &after.duplicates));
         expect_same(&case, &before, &after, shift)

@@ -106,3 +106,32 @@ async fn files_that_come_later_are_not_of_the_history() {
     assert_eq!(shown["history"]["path"], "lake/*");
     assert_eq!(server.terminate(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_of_the_fence_count_once_it_has_moved() {
+    let fenced = |until: &str| DEFINITIONS.replace("'lake/*'", &format!("'lake/*'\nhistory_until = '{until}'"));
+    let folder = project(&fenced("2026-06-01T00:00:00Z"));
+    let (path, lake) = (folder.path(), folder.path().join("lake"));
+    std::fs::create_dir(&lake).unwrap();
+    let rows = "k,x,at\na,1,2026-02-01T00:00:00Z\na,2,2026-06-01T00:00:00Z\na,3,2025-12-01T00:00:00Z\n";
+    std::fs::write(lake.join("1.csv"), rows).unwrap();
+    let (server, history, counted) = started(path).await;
+    assert_eq!((history.state.as_str(), history.rows), ("loaded", 3));
+    assert_eq!(counted, (2, false), "one row is the stream's, one event the history's");
+    let status = server.client().await.status().await.unwrap();
+    let source = &status.sources["s"];
+    assert_eq!((source.consumed, source.accepted, source.dead_lettered), (3, 2, 1));
+    let listed = run(&server, &["dead-letters", "list", "--source", "s"]);
+    let shown = String::from_utf8(listed.stdout).unwrap();
+    assert!(shown.contains("E1004") && shown.contains("before history_until 2026-06-01"), "{shown}");
+    assert_eq!(server.terminate(), Some(0));
+
+    std::fs::write(path.join("features/test.toml"), fenced("2026-01-01T00:00:00Z")).unwrap();
+    let server = Server::start(path).await;
+    let client = server.client().await;
+    let request = v1::DeadLettersRequest { source: "s".into(), limit: 10, ..Default::default() };
+    let replayed = client.replay_dead_letters(request).await.unwrap();
+    assert_eq!((replayed.accepted, replayed.dead_lettered), (1, 0));
+    assert_eq!(count(&client).await, (3, false), "the history is as it was");
+    assert_eq!(server.terminate(), Some(0));
+}

@@ -12,6 +12,7 @@ mod parity;
 mod readme;
 mod replay;
 mod sealing;
+mod services;
 mod serving;
 mod sql;
 mod templates;

@@ -387,6 +387,7 @@ mod tests {
             let mut out = Vec::new();
             put_value(&mut out, &value);
             let mut cursor = Cursor::new(&out);
+            assert!(!cursor.is_empty());
             assert!(cursor.value(&data_type).unwrap().same(&value) && cursor.is_empty(), "{data_type} {value:?}");
             for length in 0..out.len() {
                 assert!(Cursor::new(&out[..length]).value(&data_type).is_err(), "{data_type} {value:?} {length}");

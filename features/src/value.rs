@@ -226,10 +226,7 @@ pub fn parse_decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
         unscaled = unscaled.checked_mul(10)?.checked_add(i128::from(digit - b'0'))?;
     }
     unscaled = unscaled.checked_mul(power_of_ten(scale - kept.len() as u8))?;
-    if unscaled >= power_of_ten(precision) && precision < 39 {
-        return None;
-    }
-    Some(if negative { -unscaled } else { unscaled })
+    (unscaled < power_of_ten(precision)).then_some(if negative { -unscaled } else { unscaled })
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use super::*;
 use crate::codec::Cursor;
 use crate::value::{DataType, Value};
 
-fn edge(newest: bool, k: usize, distinct: bool) -> Edge {
+pub(super) fn edge(newest: bool, k: usize, distinct: bool) -> Edge {
     Edge { newest, k, distinct }
 }
 
 /// Every kind over every type of argument that it treats in a way of its own.
-fn all() -> Vec<Aggregate> {
+pub(super) fn all() -> Vec<Aggregate> {
     use super::Kind::*;
     use crate::value::DataType::{Bool, Float64, Int64, Text, Vector};
     let decimal = DataType::Decimal { precision: 20, scale: 2 };
@@ -57,7 +57,7 @@ fn all() -> Vec<Aggregate> {
     all
 }
 
-fn aggregate(kind: Kind, input: DataType) -> Aggregate {
+pub(super) fn aggregate(kind: Kind, input: DataType) -> Aggregate {
     Aggregate { kind, input: Some(input), second: None, id_type: None }
 }
 
@@ -73,7 +73,7 @@ fn value_of(data_type: &DataType, number: f64) -> Value<'static> {
     }
 }
 
-fn cell(aggregate: &Aggregate, events: &[(EventOrder<'static>, f64)]) -> Cell {
+pub(super) fn cell(aggregate: &Aggregate, events: &[(EventOrder<'static>, f64)]) -> Cell {
     let mut cell = Cell::new(aggregate);
     for (order, number) in events {
         let first = value_of(aggregate.input.as_ref().unwrap_or(&DataType::Int64), *number);
@@ -84,7 +84,7 @@ fn cell(aggregate: &Aggregate, events: &[(EventOrder<'static>, f64)]) -> Cell {
     cell
 }
 
-fn bytes(cell: &Cell) -> Vec<u8> {
+pub(super) fn bytes(cell: &Cell) -> Vec<u8> {
     let mut out = Vec::new();
     cell.encode(&mut out);
     out
@@ -97,7 +97,7 @@ fn floats() -> impl Strategy<Value = f64> {
     ]
 }
 
-type Events = Vec<(EventOrder<'static>, f64)>;
+pub(super) type Events = Vec<(EventOrder<'static>, f64)>;
 
 fn events() -> impl Strategy<Value = Events> {
     let one = (prop_oneof![0i64..6, -10_000_000_000i64..10_000_000_000], floats());
@@ -179,10 +179,14 @@ proptest! {
         let greatest = times.windows(2).map(|pair| pair[1] - pair[0]).max();
         let expected = greatest.map_or(Value::Null, |gap| Value::Float64(gap as f64 / 1e6));
         prop_assert!(whole.finish(&aggregate, 0).unwrap().same(&expected));
+        let stored = bytes(&whole);
+        let mut cursor = Cursor::new(&stored);
+        let back = Cell::decode(&mut cursor, &aggregate).unwrap();
+        prop_assert!(cursor.is_empty() && bytes(&back) == stored);
     }
 }
 
-fn finish(kind: Kind, input: DataType, values: &[Value<'static>]) -> Finished {
+pub(super) fn finish(kind: Kind, input: DataType, values: &[Value<'static>]) -> Finished {
     let aggregate = aggregate(kind, input);
     let mut cell = Cell::new(&aggregate);
     for (i, value) in values.iter().enumerate() {

@@ -230,7 +230,7 @@ fn services_equal_the_oracle_from_timelines_histories_and_records() {
     run(
         "core = oracle",
         (service_case(), shape, from, 0..100_000_000i64),
-        cases() / 20,
+        (cases() / 20).max(50),
         |(case, shape, from, delay)| check(case, shape.0, shape.1, *from, *delay),
     );
 }

@@ -76,3 +76,23 @@ fn tiles_change_no_bit() {
         }
     }
 }
+
+/// Tiles are made for many moments and many events only.
+#[test]
+fn tiles_have_to_pay() {
+    let (registry, batch) = (registry(), events());
+    let view = &registry.views[0];
+    let prepared = Prepared::new(view, view.stream.as_ref().unwrap(), &registry.sources[0], &batch);
+    let levels = |events: usize, moments: usize| {
+        let mut builder = TimelineBuilder::new(&view.plan);
+        for row in 0..events {
+            builder.push(&prepared.incoming(row), 0).unwrap();
+        }
+        let timeline = builder.finish(moments).unwrap();
+        assert_eq!(timeline.tiles.is_some(), !timeline.tiles_visible_from.is_empty());
+        timeline.tiles_visible_from.len()
+    };
+    let (few, many) = (2 * FANOUT - 1, 2 * FANOUT);
+    assert_eq!((levels(few, 1000), levels(many, MOMENTS_FOR_TILES - 1), levels(many, MOMENTS_FOR_TILES)), (0, 0, 1));
+    assert_eq!((levels(FANOUT * FANOUT - 1, 1000), levels(FANOUT * FANOUT, 1000)), (1, 2));
+}

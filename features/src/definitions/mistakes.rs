@@ -82,6 +82,7 @@ fn of_sections_and_entities() {
         ("[entity.a]\nkey = 'k'\ndescription = «true\n", "E0003", "`description` is a text, not a bool", None),
         ("[entity.a]\nkeys = «'k'\n", "E0003", "`keys` is a list of texts, not a text", None),
         ("[entity.a]\nkeys = ['k', «1.5]\n", "E0003", "`keys` is a text, not a float", None),
+        ("[entity.a]\nkey = «{ b = 1 }\n", "E0003", "`key` is a text, not a table", None),
         ("[entity.a]\nkey = «2026-01-01\n", "E0003", "`key` is a text, not a date", None),
     ] {
         is_mistake(text, code, message, near);
@@ -159,6 +160,15 @@ fn of_sources() {
     ] {
         is_mistake(&text.replace("S", SOURCE), code, message, near);
     }
+    let columns = |count: usize| (1..count).map(|i| format!(", c{i} = 'bool'")).collect::<String>();
+    let many = |mark: &str, count: usize| {
+        format!(
+            "[source.r]\nconnector = 'push'\nevent_time = 't'\n{mark}fields = {{ t = 'timestamp'{} }}\n",
+            columns(count)
+        )
+    };
+    is_right(&many("", 2_000));
+    is_mistake(&many("«", 2_001), "E0017", "more than 2000 columns", None);
     let wrong = "[source.r]\nconnector = 'push'\nevent_time = «'k'\nfields = { k = 'int64' }\n";
     is_mistake(wrong, "E0015", "`event_time` is a timestamp, but `k` is int64", None);
     let wrong = "[source.r]\nconnector = 'push'\nevent_time = 't'\nfields = { t = 'timestamp', a = «'strnig' }\n";

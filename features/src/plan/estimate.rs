@@ -251,6 +251,8 @@ mod tests {
         );
         assert!(warnings("a = { agg = 'sum(x)', windows = ['90d'], hop = '1h' }\n").is_empty());
         assert!(warnings("a = { agg = 'sum(x)', last_n = 3 }\n").is_empty());
+        let table = registry("kind = 'table'", "a = { agg = 'max_gap()', window = 'lifetime' }\n");
+        assert!(table.views[0].plan.warnings().is_empty());
         let forever = "a = { agg = 'max_gap()', window = 'lifetime' }\nb = { agg = 'count()', last_n = 3 }\n";
         assert_eq!(
             warnings(forever),

@@ -11,6 +11,9 @@ mod history;
 mod joins;
 mod timeline;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 pub use self::events::EventSet;

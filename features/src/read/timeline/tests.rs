@@ -62,7 +62,7 @@ fn tiles_change_no_bit() {
     let (plain, tiled) = (timeline(1), timeline(1000));
     assert!(plain.tiles.is_none() && tiled.tiles_visible_from.len() == 2);
     let features: Vec<usize> = (0..view.plan.features.len()).collect();
-    for i in 0..60 {
+    for i in 0..24 {
         let time = random(i, SPAN + 10_000, 8) as i64 * SECOND;
         let until = if i % 3 == 0 { i64::MAX } else { time };
         let read = |timeline: &Timeline<'_>| {

@@ -322,4 +322,91 @@ mod tests {
         put_float(&mut out, 214.5);
         assert_eq!(out.len(), 3);
     }
+
+    /// The bytes themselves, at every length: they lie on disks.
+    #[test]
+    fn numbers_have_these_bytes() {
+        let of = |put: &dyn Fn(&mut Vec<u8>)| {
+            let mut out = Vec::new();
+            put(&mut out);
+            out
+        };
+        let varint = |value: u64| of(&|out| put_varint(out, value));
+        assert_eq!((varint(0), varint(127), varint(128)), (vec![0], vec![127], vec![128, 1]));
+        assert_eq!((varint(16_383), varint(16_384)), (vec![255, 127], vec![128, 128, 1]));
+        assert_eq!(varint(u64::MAX), [vec![255; 9], vec![1]].concat());
+        for (value, bytes) in [(0, vec![0]), (-1, vec![1]), (1, vec![2]), (63, vec![126]), (64, vec![128, 1])] {
+            assert_eq!(of(&|out| put_signed(out, value)), bytes, "{value}");
+            assert_eq!(of(&|out| put_wide(out, i128::from(value))), bytes, "{value}");
+        }
+        assert_eq!(of(&|out| put_signed(out, i64::MIN)), varint(u64::MAX));
+        assert_eq!(of(&|out| put_wide(out, i128::MIN)), [vec![255; 18], vec![3]].concat());
+        for (micros, bytes) in [
+            (0, vec![0]),
+            (1, vec![8]),
+            (-1, vec![4]),
+            (2_000, vec![17]),
+            (3_000_000, vec![26]),
+            (60_000_000, vec![11]),
+            (-120_000_000, vec![15]),
+            (61_000_000, vec![234, 3]),
+        ] {
+            assert_eq!(of(&|out| put_delta(out, micros)), bytes, "{micros}");
+        }
+        for (value, bytes) in [(0.0, vec![0]), (1.0, vec![16]), (0.5, vec![81]), (-0.25, vec![138, 3])] {
+            assert_eq!(of(&|out| put_float(out, value)), bytes, "{value}");
+        }
+        let limit = (1u64 << 50) as f64;
+        let plain = [vec![PLAIN_FLOAT], limit.to_bits().to_le_bytes().to_vec()].concat();
+        assert_eq!(of(&|out| put_float(out, limit)), plain);
+        assert_eq!(of(&|out| put_float(out, limit - 1.0)).len(), 8);
+    }
+
+    /// Every type, to its last byte: whatever is cut short is damage.
+    #[test]
+    fn values_of_every_type_come_back_whole() {
+        let boxed = Box::new;
+        let list = Value::List(vec![Value::Int64(-5), Value::Null, Value::Int64(1 << 40)]);
+        let map = Value::Map(vec![(Value::text("a"), Value::Int64(1)), (Value::text("b"), Value::Null)]);
+        let cases = [
+            (DataType::Bool, Value::Bool(true)),
+            (DataType::Bool, Value::Bool(false)),
+            (DataType::Int64, Value::Int64(-300)),
+            (DataType::Float64, Value::Float64(0.1 + 0.2)),
+            (DataType::Text, Value::text("häuser")),
+            (DataType::Text, Value::text("")),
+            (DataType::Bytes, Value::Bytes(Cow::Borrowed(b"\0\xff"))),
+            (DataType::Timestamp, Value::Timestamp(1_700_000_000_000_000)),
+            (DataType::Decimal { precision: 38, scale: 2 }, Value::Decimal(-(1 << 100))),
+            (DataType::List(boxed(DataType::Int64)), list),
+            (DataType::List(boxed(DataType::Int64)), Value::List(Vec::new())),
+            (DataType::Vector(2), Value::List(vec![Value::Float64(0.5), Value::Float64(-1e-30)])),
+            (DataType::Map(boxed(DataType::Text), boxed(DataType::Int64)), map),
+        ];
+        for (data_type, value) in cases {
+            let mut out = Vec::new();
+            put_value(&mut out, &value);
+            let mut cursor = Cursor::new(&out);
+            assert!(!cursor.is_empty());
+            assert!(cursor.value(&data_type).unwrap().same(&value) && cursor.is_empty(), "{data_type} {value:?}");
+            for length in 0..out.len() {
+                assert!(Cursor::new(&out[..length]).value(&data_type).is_err(), "{data_type} {value:?} {length}");
+            }
+            let mut out = Vec::new();
+            put_optional(&mut out, &value);
+            put_optional(&mut out, &Value::Null);
+            let mut cursor = Cursor::new(&out);
+            assert!(cursor.optional(&data_type).unwrap().same(&value) && cursor.rest() == [0]);
+            assert!(cursor.optional(&data_type).unwrap().is_null());
+        }
+    }
+
+    #[test]
+    fn what_no_one_writes_is_damage() {
+        // Floats with a scale that there is none of, varints that do not end, a length beyond the end.
+        assert!([[5], [6], [15]].iter().all(|bytes| Cursor::new(bytes).float().is_err()));
+        assert!(Cursor::new(&[255; 10]).varint().is_err() && Cursor::new(&[255; 19]).wide().is_err());
+        assert_eq!((Cursor::new(&[2, 0, 0]).length(), Cursor::new(&[3, 0, 0]).length()), (Ok(2), Err(Damaged)));
+        assert_eq!(Cursor::new(&[2, 7, 8, 9]).bytes(), Ok(&[7, 8][..]));
+    }
 }

@@ -69,6 +69,8 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -76,5 +78,52 @@ mod tests {
         assert_eq!(nearest("amuont", ["amount", "country"]).as_deref(), Some("amount"));
         assert_eq!(nearest("zzz", ["amount", "country"]), None);
         assert_eq!(nearest("cont", ["count", "sum"]).as_deref(), Some("count"));
+    }
+
+    /// Of two names as close as each other the first; a third of the letters may differ, one at least.
+    #[test]
+    fn near_enough() {
+        assert_eq!(nearest("ab", ["xb", "ax"]).as_deref(), Some("xb"));
+        assert_eq!(nearest("ab", ["xy"]), None);
+        assert_eq!(nearest("a", ["b"]).as_deref(), Some("b"));
+        assert_eq!(nearest("abcdef", ["abcdxy"]).as_deref(), Some("abcdxy"));
+        assert_eq!(nearest("abcdef", ["abcxyz"]), None);
+        assert_eq!(nearest("ab", []), None);
+    }
+
+    #[test]
+    fn the_caret_stands_below_its_column() {
+        let mut problem = Problem {
+            code: "E0007",
+            file: "features/cards.toml".to_string(),
+            line: 12,
+            column: 4,
+            message: "unknown key `wher`".to_string(),
+            near: Some("where".to_string()),
+            source_line: "\tä wher = 1".to_string(),
+        };
+        let shown = "E0007: unknown key `wher`\n  --> features/cards.toml:12:4\n    |\n12  | \tä wher = 1\n    | \t  ^";
+        assert_eq!(problem.to_string(), format!("{shown} did you mean `where`?"));
+        problem.near = None;
+        assert_eq!(problem.to_string(), shown);
+    }
+
+    /// The distance by its definition.
+    fn defined(a: &[char], b: &[char]) -> usize {
+        let (Some((x, front)), Some((y, back))) = (a.split_last(), b.split_last()) else { return a.len() + b.len() };
+        let replaced = defined(front, back) + usize::from(x != y);
+        let best = replaced.min(defined(front, b) + 1).min(defined(a, back) + 1);
+        match (a, b) {
+            ([front @ .., p, q], [back @ .., r, s]) if p == s && q == r => best.min(defined(front, back) + 1),
+            _ => best,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn distances_are_those_of_the_definition(a in "[abc]{0,5}", b in "[abc]{0,5}") {
+            let letters = |text: &str| text.chars().collect::<Vec<char>>();
+            prop_assert_eq!(distance(&a, &b), defined(&letters(&a), &letters(&b)));
+        }
     }
 }

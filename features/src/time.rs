@@ -137,11 +137,14 @@ pub fn rfc3339(time: i64) -> String {
 
 struct Rfc3339(i64);
 
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = self.0.clamp(MIN_TIME, MAX_TIME);
-        match civil(time, &TimeZone::UTC) {
-            Some(c) => write!(
+        // Not by way of an instant: jiff's end a day before the year 9999 does, so that every zone can show them.
+        match EPOCH.checked_add(jiff::SignedDuration::from_micros(time)) {
+            Ok(c) => write!(
                 f,
                 "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
                 c.year(),
@@ -152,7 +155,7 @@ impl fmt::Display for Rfc3339 {
                 c.second(),
                 time.rem_euclid(SECOND)
             ),
-            None => write!(f, "{time}us"),
+            Err(_) => write!(f, "{time}us"),
         }
     }
 }
@@ -187,6 +190,8 @@ pub fn zone(name: &str) -> Option<TimeZone> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -210,6 +215,7 @@ mod tests {
         assert_eq!(parse_rfc3339("1969-12-31T23:59:59.999999999Z"), Some(-1));
         assert_eq!(parse_rfc3339("2026-11-22T20:41:07"), None, "an offset is needed");
         assert_eq!(parse_rfc3339("2026-02-29T00:00:00Z"), None);
+        assert_eq!(rfc3339(MAX_TIME), "9999-12-31T23:59:59.999999Z");
         for (day, exists) in [("2024-02-29", true), ("2000-02-29", true), ("1900-02-29", false), ("2100-02-29", false)]
         {
             assert_eq!(parse_rfc3339(&format!("{day}T00:00:00Z")).is_some(), exists, "{day}");
@@ -218,5 +224,122 @@ mod tests {
         assert_eq!(parse_rfc3339("0000-12-31T00:00:00Z"), None);
         assert_eq!(parse_rfc3339("9999-12-31T23:59:59.999999Z"), Some(MAX_TIME));
         assert_eq!(parse_rfc3339("10000-01-01T00:00:00Z"), None);
+    }
+
+    #[test]
+    fn durations_of_every_unit() {
+        let sum = 2 * HOUR + 3 * 60 * SECOND + 4 * SECOND + 5_006;
+        for (text, micros) in [
+            ("1us", 1),
+            ("1ms", 1_000),
+            ("1s", 1_000_000),
+            ("1m", 60_000_000),
+            ("1h", 3_600_000_000),
+            ("1d", 86_400_000_000),
+            ("1w", 604_800_000_000),
+            ("2h3m4s5ms6us", sum),
+            ("366000d", 366_000 * DAY),
+        ] {
+            assert_eq!(parse_duration(text), Ok(micros), "{text}");
+        }
+        for (text, wrong) in [
+            ("", "expected a duration"),
+            ("h", "`h` is not a duration"),
+            ("5", "`5` is not a duration"),
+            ("1h5", "`1h5` is not a duration"),
+            ("1h h", "is not a duration"),
+            ("1x", "`x` is not a unit of time"),
+            ("1h2mo", "`mo` has no fixed length"),
+            ("366000d1us", "longer than 1000 years"),
+            ("1us366000d", "longer than 1000 years"),
+            ("9223372036854775807w", "longer than 1000 years"),
+            ("9223372036854775807us1us", "longer than 1000 years"),
+        ] {
+            let message = parse_duration(text).unwrap_err();
+            assert!(message.contains(wrong), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn durations_take_the_largest_unit_that_divides_them() {
+        for text in ["999us", "1001us", "1ms", "999ms", "1s", "61s", "1m", "59m", "1h", "25h", "1d", "8d", "1w", "2w"] {
+            assert_eq!(duration_text(parse_duration(text).unwrap()), text);
+        }
+    }
+
+    /// Every month ends with its last day, in leap years and others.
+    #[test]
+    fn months_have_their_days() {
+        for (year, february) in [(2023, 28), (2024, 29), (1900, 28), (2000, 29), (2100, 28)] {
+            let days = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+            for (month, days) in (1..).zip(days) {
+                let exists = |day: i32| parse_rfc3339(&format!("{year}-{month:02}-{day:02}T00:00:00Z")).is_some();
+                assert!(exists(1) && exists(days) && !exists(0) && !exists(days + 1), "{year}-{month}");
+            }
+        }
+    }
+
+    /// None of the characters of a time can be another or be left out, and nothing can follow.
+    #[test]
+    fn every_character_of_a_time_counts() {
+        for text in ["2026-11-22T20:41:07.512+01:30", "2026-11-22T20:41:07Z"] {
+            assert!(parse_rfc3339(text).is_some() && parse_rfc3339(&format!("{text}0")).is_none());
+            for at in 0..text.len() {
+                for wrong in ["x", "/", ";", ""] {
+                    let broken = format!("{}{wrong}{}", &text[..at], &text[at + 1..]);
+                    // One digit less of a fraction is still a fraction.
+                    let shorter = wrong.is_empty()
+                        && text[at..].starts_with(|c: char| c.is_ascii_digit())
+                        && (20..23).contains(&at);
+                    assert_eq!(parse_rfc3339(&broken).is_some(), shorter, "{broken}");
+                }
+                assert_eq!(parse_rfc3339(&text[..at]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn fields_of_a_time_have_their_ranges() {
+        let at = |text: &str| parse_rfc3339(text);
+        let midnight = at("2026-11-22T00:00:00Z").unwrap();
+        for (text, micros) in [
+            ("2026-11-22t00:00:00z", 0),
+            ("2026-11-22 23:59:59Z", 86_399_000_000),
+            ("2026-11-22T00:00:00.5Z", 500_000),
+            ("2026-11-22T00:00:00.0000019Z", 1),
+            ("2026-11-22T00:00:00.1234567Z", 123_456),
+            ("2026-11-22T00:00:00+01:30", -5_400_000_000),
+            ("2026-11-22T00:00:00-01:30", 5_400_000_000),
+            ("2026-11-22T00:00:00+23:59", -86_340_000_000),
+            ("2026-11-22T00:00:00-23:59", 86_340_000_000),
+        ] {
+            assert_eq!(at(text), Some(midnight + micros), "{text}");
+        }
+        for text in [
+            "2026-00-22T00:00:00Z",
+            "2026-13-22T00:00:00Z",
+            "2026-11-22T24:00:00Z",
+            "2026-11-22T00:60:00Z",
+            "2026-11-22T00:00:60Z",
+            "2026-11-22T00:00:00.Z",
+            "2026-11-22T00:00:00+24:00",
+            "2026-11-22T00:00:00+00:60",
+            "9999-12-31T23:59:59-00:01",
+            "0001-01-01T00:00:00+00:01",
+        ] {
+            assert_eq!(at(text), None, "{text}");
+        }
+        assert_eq!(rfc3339(i64::MAX), "9999-12-31T23:59:59.999999Z");
+        assert_eq!(rfc3339(i64::MIN), "0001-01-01T00:00:00.000000Z");
+    }
+
+    proptest! {
+        /// Written by the calendar of another library, read by ours.
+        #[test]
+        fn times_come_back(time in MIN_TIME..=MAX_TIME, day in -720_000i64..2_930_000) {
+            for time in [time, (day * DAY).clamp(MIN_TIME, MAX_TIME)] {
+                prop_assert_eq!(parse_rfc3339(&rfc3339(time)), Some(time));
+            }
+        }
     }
 }

@@ -226,10 +226,7 @@ pub fn parse_decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
         unscaled = unscaled.checked_mul(10)?.checked_add(i128::from(digit - b'0'))?;
     }
     unscaled = unscaled.checked_mul(power_of_ten(scale - kept.len() as u8))?;
-    if unscaled >= power_of_ten(precision) && precision < 39 {
-        return None;
-    }
-    Some(if negative { -unscaled } else { unscaled })
+    (unscaled < power_of_ten(precision)).then_some(if negative { -unscaled } else { unscaled })
 }
 
 #[cfg(test)]
@@ -252,5 +249,85 @@ mod tests {
         assert!(Value::Float64(f64::NAN).settled().is_null());
         assert!(Value::Float64(-0.0).settled().same(&Value::Float64(0.0)));
         assert!(!Value::Float64(-0.0).same(&Value::Float64(0.0)));
+    }
+
+    #[test]
+    fn decimals_have_their_digits() {
+        let most = power_of_ten(38) - 1;
+        for (text, precision, scale, unscaled) in [
+            ("+1.5", 10, 2, Some(150)),
+            ("1.", 10, 2, Some(100)),
+            (".5", 10, 2, Some(50)),
+            ("-.5", 10, 1, Some(-5)),
+            ("99.9", 3, 1, Some(999)),
+            ("-99.9", 3, 1, Some(-999)),
+            ("100", 3, 1, None),
+            ("-100", 3, 1, None),
+            ("0100", 3, 0, Some(100)),
+            ("", 3, 1, None),
+            ("-", 3, 1, None),
+            ("1..2", 3, 1, None),
+            ("1.a", 3, 1, None),
+            ("a.1", 3, 1, None),
+            ("--1", 3, 1, None),
+            ("99999999999999999999999999999999999999", 38, 0, Some(most)),
+            ("100000000000000000000000000000000000000", 38, 0, None),
+            ("999999999999999999999999999999999999999999", 38, 0, None),
+        ] {
+            assert_eq!(parse_decimal(text, precision, scale), unscaled, "{text}");
+        }
+        for unscaled in [0, 1, -1, 9, 10, -10, 12_345, most, -most] {
+            for scale in 0..=38 {
+                let text = decimal_text(unscaled, scale);
+                assert_eq!(parse_decimal(&text, 38, scale), Some(unscaled), "{text}");
+                assert_eq!(text.split_once('.').map_or(0, |(_, digits)| digits.len()), scale as usize, "{text}");
+            }
+        }
+        assert_eq!((decimal_text(12_345, 3), decimal_text(-7, 0)), ("12.345".to_string(), "-7".to_string()));
+    }
+
+    /// Each value lies before all behind it, is the same as itself only, and stays so when it is copied or borrowed.
+    #[test]
+    fn values_have_one_order() {
+        let list = |items: &[i64]| Value::List(items.iter().map(|v| Value::Int64(*v)).collect());
+        let map = |entries: &[(i64, i64)]| {
+            Value::Map(entries.iter().map(|(k, v)| (Value::Int64(*k), Value::Int64(*v))).collect())
+        };
+        let ascending = vec![
+            vec![Value::Null],
+            vec![Value::Bool(false), Value::Bool(true)],
+            [i64::MIN, -1, 0, 1, i64::MAX].map(Value::Int64).to_vec(),
+            [f64::NEG_INFINITY, -1.5, 0.0, 5e-324, 1.0, f64::INFINITY].map(Value::Float64).to_vec(),
+            ["", "Z", "a", "aa", "b", "ü"].map(Value::text).to_vec(),
+            [&b""[..], b"\0", b"\0a", b"a", b"\xff"].map(|v| Value::Bytes(Cow::Borrowed(v))).to_vec(),
+            [i64::MIN, -1, 0, 1].map(Value::Timestamp).to_vec(),
+            [i128::MIN, -1, 0, 1].map(Value::Decimal).to_vec(),
+            vec![list(&[]), Value::List(vec![Value::Null]), list(&[1]), list(&[1, 2]), list(&[2]), list(&[2, 0])],
+            vec![map(&[]), map(&[(1, 1)]), map(&[(1, 1), (2, 0)]), map(&[(1, 2)]), map(&[(2, 0)])],
+        ];
+        let all: Vec<Value<'_>> = ascending.concat();
+        for (i, a) in all.iter().enumerate() {
+            for (j, b) in all.iter().enumerate() {
+                assert_eq!(a.order(b), i.cmp(&j), "{a:?} {b:?}");
+                assert_eq!(a.same(b), i == j, "{a:?} {b:?}");
+                assert_eq!(a.borrowed().same(b) && a.clone().into_owned().same(b), i == j, "{a:?} {b:?}");
+            }
+            assert_eq!(a.is_null(), i == 0);
+        }
+    }
+
+    #[test]
+    fn lists_settle_too() {
+        let list = Value::List([f64::NAN, -0.0, 1.0].map(Value::Float64).to_vec()).settled();
+        let Value::List(items) = list else { panic!("{list:?}") };
+        assert!(items[0].is_null() && items[1].same(&Value::Float64(0.0)) && items[2].same(&Value::Float64(1.0)));
+    }
+
+    #[test]
+    fn numbers_are_three_types() {
+        let decimal = DataType::Decimal { precision: 5, scale: 1 };
+        assert!([DataType::Int64, DataType::Float64, decimal].iter().all(DataType::is_numeric));
+        let others = [DataType::Bool, DataType::Text, DataType::Bytes, DataType::Timestamp, DataType::Vector(2)];
+        assert!(!others.iter().any(DataType::is_numeric));
     }
 }

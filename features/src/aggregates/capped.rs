@@ -88,3 +88,48 @@ impl<T> Capped<T> {
         Ok(Capped { by_hash, cap, full })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// How often each value was seen, those with the smallest hashes only, and whether there were others.
+    fn counted(values: &[i64], cap: usize) -> (Vec<(i64, u64)>, bool) {
+        let mut counts: BTreeMap<(u64, i64), u64> = BTreeMap::new();
+        values.iter().for_each(|v| *counts.entry((hash_value(&Value::Int64(*v)), *v)).or_insert(0) += 1);
+        let kept = counts.iter().take(cap).map(|((_, value), count)| (*value, *count));
+        let mut kept: Vec<(i64, u64)> = kept.collect();
+        kept.sort();
+        (kept, counts.len() > cap)
+    }
+
+    fn shown(capped: &Capped<u64>) -> (Vec<(i64, u64)>, bool) {
+        let whole = |value: &Value<'_>| if let Value::Int64(v) = value { *v } else { panic!("{value:?}") };
+        let entries: Vec<(i64, u64)> = capped.ascending().into_iter().map(|(v, n)| (whole(v), *n)).collect();
+        assert_eq!((entries.len(), capped.values().count()), (capped.len(), capped.len()));
+        (entries, capped.full)
+    }
+
+    fn capped(values: &[i64], cap: usize) -> Capped<u64> {
+        let mut capped = Capped::new(cap);
+        values.iter().for_each(|v| capped.update(&Value::Int64(*v), || 0, |n| *n += 1));
+        capped
+    }
+
+    proptest! {
+        #[test]
+        fn those_with_the_smallest_hashes_stay(values in prop::collection::vec(0i64..9, 0..30), cap in 1usize..10, at in 0usize..30) {
+            let expected = counted(&values, cap);
+            prop_assert_eq!(&shown(&capped(&values, cap)), &expected);
+            let (left, right) = values.split_at(at.min(values.len()));
+            let mut merged = capped(left, cap);
+            merged.merge(&capped(right, cap), || 0, |own, other| *own += other);
+            prop_assert_eq!(&shown(&merged), &expected);
+            let mut out = Vec::new();
+            merged.encode(&mut out, |count, out| put_varint(out, *count));
+            let back = Capped::decode(&mut Cursor::new(&out), cap, &DataType::Int64, Cursor::count).unwrap();
+            prop_assert_eq!(&shown(&back), &expected);
+        }
+    }
+}

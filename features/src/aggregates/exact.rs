@@ -364,4 +364,80 @@ mod tests {
             prop_assert_eq!(total.divided(n.max(1)), round_ratio(&mantissa, &BigUint::from(n.max(1)), exponent));
         }
     }
+
+    proptest! {
+        /// Powers and products are those of the whole numbers, however large.
+        #[test]
+        fn powers_and_products_are_exact(a: i64, b: i64, low in -9i64..9, up in -40i32..40, n in 1u32..5) {
+            for mantissa in [a, low, 0] {
+                let (mut power, mut product) = (Exact::default(), Exact::default());
+                power.add_power(mantissa, up, n);
+                product.add_product(b, mantissa, up);
+                let mut expected = Exact::default();
+                expected.add_big(BigInt::from(mantissa).pow(n), up * n as i32);
+                prop_assert_eq!(bytes(&power), bytes(&expected));
+                let mut expected = Exact::default();
+                expected.add_big(BigInt::from(b) * mantissa, up);
+                prop_assert_eq!(bytes(&product), bytes(&expected));
+            }
+        }
+
+        #[test]
+        fn squares_are_powers(value in any::<f64>().prop_filter("finite", |v| v.is_finite())) {
+            let (mut square, mut power) = (Exact::default(), Exact::default());
+            square.add_square(value);
+            let (mantissa, exponent) = float_parts(value);
+            power.add_power(mantissa, exponent, 2);
+            prop_assert_eq!(bytes(&square), bytes(&power));
+        }
+
+        /// A float becomes a 32-bit one as the machine does it, near the ends of the format too.
+        #[test]
+        fn single_roundings_are_the_machine_s(bits: u32, last in -(1i64 << 30)..(1 << 30)) {
+            let near = f64::from_bits((f64::from(f32::from_bits(bits)).to_bits() as i64 + last) as u64);
+            prop_assume!(near.is_finite());
+            let (mantissa, exponent) = float_parts(near);
+            let found = round_single(&BigInt::from(mantissa), &BigUint::from(1u8), exponent);
+            let expected = near as f32;
+            prop_assert_eq!(found, expected.is_finite().then_some(f64::from(expected)), "{}", near);
+        }
+    }
+
+    fn bytes(exact: &Exact) -> Vec<u8> {
+        let mut out = Vec::new();
+        exact.encode(&mut out);
+        out
+    }
+
+    /// Bits of integers up to the last one that 128 bits hold, and none behind the point.
+    #[test]
+    fn integers_fit_or_are_none() {
+        let of = |mantissa: i128, exponent| {
+            let mut exact = Exact::default();
+            exact.add(mantissa, exponent);
+            exact.integer()
+        };
+        assert_eq!((of(3, 4), of(48, -4), of(-48, -4), of(0, 9)), (Some(48), Some(3), Some(-3), Some(0)));
+        assert_eq!((of(3, -1), of(24, -4)), (None, None));
+        assert_eq!((of(1, 126), of(1, 127), of(-1, 126)), (Some(1 << 126), None, Some(-(1 << 126))));
+    }
+
+    /// Exponents that no sum of floats, squares or fourth powers has would ask for gigabytes.
+    #[test]
+    fn exponents_out_of_reach_are_damage() {
+        for (exponent, tag, sound) in [
+            (4400, 0, true),
+            (-4400, 0, true),
+            (4401, 0, false),
+            (-4401, 0, false),
+            (0, 1, true),
+            (0, 2, true),
+            (0, 3, false),
+        ] {
+            let mut out = vec![tag];
+            put_signed(&mut out, exponent);
+            put_bytes(&mut out, &[7]);
+            assert_eq!(Exact::decode(&mut Cursor::new(&out)).is_ok(), sound, "{exponent} {tag}");
+        }
+    }
 }

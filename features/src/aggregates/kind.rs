@@ -165,3 +165,54 @@ fn total_type(input: DataType) -> DataType {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The type of each aggregate's value, what it is of no events, and whether ties are broken by an event's place.
+    #[test]
+    fn aggregates_have_their_types() {
+        use DataType::{Bool, Float64, Int64, Text, Timestamp, Vector};
+        let edge = |k| Edge { newest: true, k, distinct: false };
+        let decimal = DataType::Decimal { precision: 9, scale: 2 };
+        let edges = Kind::Histogram([Real::new(1.0)].into());
+        let (null, zero) = (Value::Null, Value::Int64(0));
+        let (list, map) = (Value::List(Vec::new()), Value::Map(Vec::new()));
+        for (kind, input, second, output, nothing, by_place) in [
+            (Kind::Count, None, None, "int64", &zero, false),
+            (Kind::CountDistinct, Some(Text), None, "int64", &zero, false),
+            (Kind::Sum, Some(Float64), None, "float64", &null, false),
+            (Kind::Sum, Some(decimal.clone()), None, "decimal(38,2)", &null, false),
+            (Kind::Avg, Some(decimal.clone()), None, "float64", &null, false),
+            (Kind::Avg, Some(Int64), None, "float64", &null, false),
+            (Kind::Max, Some(decimal.clone()), None, "decimal(9,2)", &null, false),
+            (Kind::Min, Some(Timestamp), None, "timestamp", &null, false),
+            (Kind::Variance, Some(Int64), None, "float64", &null, false),
+            (Kind::One(edge(1)), Some(Text), None, "string", &null, true),
+            (Kind::Many(edge(3)), Some(Text), None, "list<string>", &list, true),
+            (Kind::Distinct, Some(Int64), None, "list<int64>", &list, false),
+            (Kind::TopK(3), Some(Text), None, "list<string>", &list, false),
+            (Kind::BottomK(3), Some(Text), None, "list<string>", &list, false),
+            (Kind::Mode, Some(Text), None, "string", &null, false),
+            (edges, Some(Float64), None, "list<int64>", &list, false),
+            (Kind::Any, Some(Bool), None, "bool", &null, false),
+            (Kind::All, Some(Bool), None, "bool", &null, false),
+            (Kind::ArgMax, Some(Text), Some(Int64), "string", &null, true),
+            (Kind::ArgMin, Some(Text), Some(Int64), "string", &null, true),
+            (Kind::CountBy, Some(Text), None, "map<string,int64>", &map, false),
+            (Kind::SumBy, Some(decimal), Some(Text), "map<string,decimal(38,2)>", &map, false),
+            (Kind::AvgBy, Some(Int64), Some(Bool), "map<bool,float64>", &map, false),
+            (Kind::Decayed(1), None, None, "float64", &null, false),
+            (Kind::MaxGap, None, None, "float64", &null, false),
+            (Kind::VectorSum, Some(Vector(2)), None, "vector<2>", &null, false),
+            (Kind::VectorAvg, Some(Vector(2)), None, "vector<2>", &null, false),
+        ] {
+            let aggregate = Aggregate { kind, input, second, id_type: None };
+            assert_eq!(aggregate.output().to_string(), output, "{aggregate:?}");
+            assert!(aggregate.value_of_nothing().same(nothing), "{aggregate:?}");
+            assert_eq!(aggregate.order_matters(), by_place, "{aggregate:?}");
+            assert_eq!(aggregate.needs_neighbours(), aggregate.kind == Kind::MaxGap, "{aggregate:?}");
+        }
+    }
+}

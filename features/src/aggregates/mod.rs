@@ -37,4 +37,6 @@ pub use self::kind::{Aggregate, Kind, Real};
 pub use self::order::{EventOrder, Sorted};
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod tests;

@@ -76,3 +76,32 @@ impl Ord for Sorted {
         self.0.order(&other.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_equal_as_they_are_ordered() {
+        let of = |v: i64| Sorted(Value::Int64(v));
+        assert!(of(1) == of(1) && of(1) != of(2) && of(1) < of(2));
+        assert_eq!(of(1).partial_cmp(&of(0)), Some(Ordering::Greater));
+    }
+
+    /// By time, then by id, then by place.
+    #[test]
+    fn events_have_one_order() {
+        let at = |time, id, partition, offset| EventOrder { time, id: Value::Int64(id), partition, offset };
+        let ascending =
+            [at(0, 9, 9, 9), at(1, 0, 9, 9), at(1, 1, 0, 9), at(1, 1, 1, 0), at(1, 1, 1, 1), at(2, 0, 0, 0)];
+        for (i, a) in ascending.iter().enumerate() {
+            for (j, b) in ascending.iter().enumerate() {
+                assert_eq!(a.order(b), i.cmp(&j), "{a:?} {b:?}");
+            }
+            let mut out = Vec::new();
+            a.encode(&mut out);
+            let back = EventOrder::decode(&mut Cursor::new(&out), Some(&DataType::Int64)).unwrap();
+            assert!(back.order(a).is_eq() && a.to_owned().order(a).is_eq());
+        }
+    }
+}

@@ -172,4 +172,51 @@ mod tests {
             assert_eq!(middle(bucket(-value)), -found);
         }
     }
+
+    /// The element of rank floor(q (n - 1)) of known ones, whole numbers far apart.
+    #[test]
+    fn ranks_are_floored() {
+        let mut sketch = Sketch::default();
+        assert!(sketch.finish(0.5).is_null());
+        for value in [-1024.0, -1.0, 0.0, 1.0, 1024.0] {
+            sketch.update(&Value::Float64(value), &DataType::Float64);
+        }
+        let at = |q| match sketch.finish(q) {
+            Value::Float64(v) => libm::round(v / 300.0) as i64,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([0.0, 0.24, 0.5, 0.99, 1.0].map(at), [-3, -3, 0, 0, 3]);
+        assert_eq!(sketch.finish(0.25).order(&Value::Float64(-0.9)), std::cmp::Ordering::Less);
+        assert!(sketch.finish(0.5).same(&Value::Float64(0.0)));
+    }
+
+    #[test]
+    fn buckets_beyond_infinity_are_damage() {
+        let decode = |buckets: &[i64]| {
+            let mut out = Vec::new();
+            put_varint(&mut out, buckets.len() as u64);
+            for distance in buckets {
+                put_signed(&mut out, *distance);
+                put_varint(&mut out, 1);
+            }
+            Sketch::decode(&mut Cursor::new(&out)).map(|sketch| sketch.buckets.into_keys().collect::<Vec<_>>())
+        };
+        let greatest = i64::from(GREATEST);
+        assert_eq!(bucket(f64::INFINITY), GREATEST);
+        assert_eq!(decode(&[-greatest, 2 * greatest]), Ok(vec![-GREATEST, GREATEST]));
+        assert!(decode(&[-greatest - 1]).is_err() && decode(&[greatest + 1]).is_err());
+        assert!(decode(&[-greatest, i64::MAX]).is_err() && decode(&[i64::MIN, i64::MIN]).is_err());
+    }
+
+    #[test]
+    fn merged_sketches_hold_both() {
+        let of = |values: &[f64]| {
+            let mut sketch = Sketch::default();
+            values.iter().for_each(|v| sketch.update(&Value::Float64(*v), &DataType::Float64));
+            sketch
+        };
+        let mut merged = of(&[1.0, 1.0, 2.0]);
+        merged.merge(&of(&[2.0, 3.0]));
+        assert_eq!(merged.buckets, of(&[1.0, 1.0, 2.0, 2.0, 3.0]).buckets);
+    }
 }

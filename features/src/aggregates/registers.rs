@@ -162,4 +162,50 @@ mod tests {
             assert_eq!(Registers::decode(&mut Cursor::new(&out[..out.len() - 1])), Err(Damaged));
         }
     }
+
+    /// A register holds one more than the zeros behind the bits that choose it.
+    #[test]
+    fn hashes_go_to_their_registers() {
+        for zeros in 0..=TOP {
+            let rest = if zeros == TOP { 0 } else { 1u64 << (TOP - 1 - zeros) };
+            let mut registers = Registers::default();
+            registers.update(5 << TOP | rest);
+            registers.update(9 << TOP | 1 << (TOP - 1));
+            registers.update(5 << TOP | 1 << (TOP - 1));
+            let mut expected = vec![0; COUNT];
+            (expected[5], expected[9]) = (zeros as u8 + 1, 1);
+            assert_eq!(registers.ranks, expected, "{zeros}");
+        }
+    }
+
+    #[test]
+    fn merged_registers_are_the_greater_ones() {
+        let of = |ranks: &[u8]| Registers { ranks: [ranks, &vec![0; COUNT - ranks.len()]].concat() };
+        let mut merged = of(&[1, 7, 3]);
+        merged.merge(&of(&[5, 2, 3]));
+        assert_eq!(merged, of(&[5, 7, 3]));
+    }
+
+    /// Up to half of the registers are written one by one, each with the distance to the one before.
+    #[test]
+    fn registers_have_two_forms() {
+        for (set, length) in [(0, 1), (1, 3), (COUNT / 2, 2 + COUNT), (COUNT / 2 + 1, 2 + COUNT), (COUNT, 2 + COUNT)] {
+            let ranks = (0..COUNT).map(|at| u8::from(at >= COUNT - set) * 3).collect();
+            let registers = Registers { ranks };
+            let mut out = Vec::new();
+            registers.encode(&mut out);
+            // A distance of thousands takes two bytes.
+            let far = usize::from(set > 0 && set <= COUNT / 2);
+            assert_eq!(out.len(), length + far, "{set}");
+            assert_eq!(Registers::decode(&mut Cursor::new(&out)), Ok(registers), "{set}");
+        }
+    }
+
+    #[test]
+    fn registers_that_cannot_be_are_damage() {
+        let decode = |bytes: &[u8]| Registers::decode(&mut Cursor::new(bytes)).is_ok();
+        // One register: the last one and the one behind it; the highest rank and the one above it.
+        assert!(decode(&[1, 0xff, 0x1f, 1]) && !decode(&[1, 0x80, 0x20, 1]));
+        assert!(decode(&[1, 0, TOP as u8 + 1]) && !decode(&[1, 0, TOP as u8 + 2]));
+    }
 }

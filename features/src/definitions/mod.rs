@@ -34,4 +34,6 @@ pub use self::types::{FieldType, TimeUnit, parse_type};
 pub use self::vocabulary::{AGGREGATES, AggregateName};
 
 #[cfg(test)]
+mod mistakes;
+#[cfg(test)]
 mod tests;

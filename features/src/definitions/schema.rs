@@ -53,3 +53,39 @@ fn kind(kind: Kind) -> Value {
         Kind::Table(fields) => table(fields),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One key of each kind.
+    #[test]
+    fn keys_have_the_schema_of_their_kind() {
+        let schema = json_schema();
+        let of = |section: &str| &schema["properties"][section]["patternProperties"][NAME];
+        let (source, view) = (&of("source")["properties"], &of("view")["properties"]);
+        let feature = &view["features"]["patternProperties"][NAME];
+        let kind = |schema: &Value| {
+            let mut schema = schema.clone();
+            schema.as_object_mut().unwrap().remove("description");
+            schema
+        };
+        assert_eq!(kind(&source["topic"]), json!({ "type": "string" }));
+        assert_eq!(kind(&source["follow"]), json!({ "type": "boolean" }));
+        assert_eq!(kind(&source["max_lag"]), json!({ "type": "string", "pattern": DURATION }));
+        assert_eq!(kind(&source["kind"]), json!({ "enum": ["stream", "table"] }));
+        assert_eq!(kind(&view["where"]), json!({ "type": "string" }));
+        assert_eq!(
+            kind(&feature["properties"]["last_n"]),
+            json!({ "type": "integer", "minimum": 1, "maximum": 10_000 })
+        );
+        assert_eq!(kind(&feature["properties"]["default"]), json!({ "type": ["string", "number", "boolean"] }));
+        let durations = json!({ "type": "array", "items": { "type": "string", "pattern": DURATION } });
+        assert_eq!(kind(&feature["properties"]["windows"]), durations);
+        let texts = json!({ "type": "array", "items": { "type": "string" } });
+        assert_eq!(kind(&of("service")["properties"]["features"]), texts);
+        assert_eq!((&feature["required"], &feature["additionalProperties"]), (&json!(["agg"]), &json!(false)));
+        assert_eq!(of("source")["required"], json!(["connector", "event_time", "fields"]));
+        assert_eq!(source["topic"]["description"], "Kafka topic");
+    }
+}

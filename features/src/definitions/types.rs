@@ -65,3 +65,70 @@ pub fn parse_type(text: &str) -> Option<FieldType> {
 /// The names that a mistyped type may have meant.
 pub(super) const TYPE_NAMES: [&str; 9] =
     ["bool", "int64", "float64", "string", "bytes", "timestamp", "decimal(10,2)", "list<int64>", "vector<64>"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_shown_as_they_are_written() {
+        for text in [
+            "bool",
+            "int64",
+            "float64",
+            "string",
+            "bytes",
+            "timestamp",
+            "decimal(10,2)",
+            "decimal(38,38)",
+            "decimal(1,0)",
+            "list<int64>",
+            "list<float32>",
+            "list<decimal(5,1)>",
+            "vector<1>",
+            "vector<65536>",
+        ] {
+            let field = parse_type(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!((field.data_type.to_string().as_str(), field.unit), (text, TimeUnit::Text));
+        }
+        for text in [
+            "",
+            "float32",
+            "int",
+            "decimal(0,0)",
+            "decimal(39,0)",
+            "decimal(5,6)",
+            "decimal(a,1)",
+            "decimal(5,1",
+            "list<list<int64>>",
+            "list<vector<2>>",
+            "list<>",
+            "vector<0>",
+            "vector<65537>",
+            "vector<-1>",
+            "map<string,int64>",
+        ] {
+            assert_eq!(parse_type(text), None, "{text}");
+        }
+        assert_eq!(parse_type(" decimal(7) "), parse_type("decimal(7, 0)"));
+    }
+
+    #[test]
+    fn units_of_timestamps() {
+        for (unit, per_second) in [("s", 1), ("ms", 1_000), ("us", 1_000_000), ("ns", 1_000_000_000)] {
+            let field = parse_type(&format!("timestamp[{unit}]")).unwrap();
+            assert_eq!((field.data_type, field.unit), (DataType::Timestamp, TimeUnit::PerSecond(per_second)));
+        }
+    }
+
+    #[test]
+    fn no_type_is_longer_than_64_bytes() {
+        let padded = |width: usize| parse_type(&format!("decimal(10,{:>width$})", 2));
+        assert!(padded(52).is_some() && padded(51).is_some() && padded(53).is_none());
+    }
+
+    #[test]
+    fn every_name_that_may_be_meant_is_a_type() {
+        assert!(TYPE_NAMES.iter().all(|name| parse_type(name).is_some()));
+    }
+}

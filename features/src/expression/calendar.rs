@@ -85,7 +85,7 @@ fn truncate(time: i64, unit: &str, zone: &TimeZone) -> Option<i64> {
     if matches!(unit, "second" | "minute" | "hour") {
         // An hour that a clock shows twice has two starts; the nearer one is meant, not the first.
         let shown = (local.duration_until(start)).as_micros() as i64;
-        return Some(time - time.rem_euclid(1) + shown);
+        return Some(time + shown);
     }
     instant(start, zone)
 }

@@ -118,4 +118,6 @@ fn constant(value: Value<'static>) -> Evaluate {
 }
 
 #[cfg(test)]
+mod forms;
+#[cfg(test)]
 mod tests;

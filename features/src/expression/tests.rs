@@ -6,7 +6,7 @@ use arrow_array::{BooleanArray, Float64Array, Int64Array, StringArray};
 
 use super::*;
 
-struct Names;
+pub(super) struct Names;
 
 const COLUMNS: [(&str, DataType); 6] = [
     ("i", DataType::Int64),
@@ -55,7 +55,7 @@ fn show(value: &Value<'_>) -> String {
 }
 
 #[track_caller]
-fn check(text: &str, expected: &str) {
+pub(super) fn check(text: &str, expected: &str) {
     let expression = compile(text, &Names).unwrap_or_else(|fault| panic!("{text}: {fault:?}"));
     let (columns, errors) = (columns(), Cell::new(0));
     let frame = Frame { columns: &columns, row: 0, now: 5_000_000, errors: &errors };

@@ -130,3 +130,133 @@ fn size_of_cell(aggregate: &Aggregate) -> usize {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregates::{Edge, Real};
+    use crate::definitions::{DefinitionFile, Registry, check};
+
+    #[test]
+    fn sizes_of_values() {
+        let decimal = DataType::Decimal { precision: 10, scale: 2 };
+        for (data_type, size) in [
+            (DataType::Bool, 1),
+            (DataType::Int64, 3),
+            (DataType::Float64, 4),
+            (DataType::Float32, 4),
+            (DataType::Timestamp, 8),
+            (decimal, 4),
+            (DataType::Text, 10),
+            (DataType::Bytes, 10),
+            (DataType::List(Box::new(DataType::Int64)), 17),
+            (DataType::Vector(8), 50),
+            (DataType::Map(Box::new(DataType::Text), Box::new(DataType::Int64)), 104),
+        ] {
+            assert_eq!(size_of_value(&data_type), size, "{data_type}");
+        }
+    }
+
+    #[test]
+    fn sizes_of_cells() {
+        use DataType::{Bool, Float64, Int64, Text, Vector};
+        let many = |k| Kind::Many(Edge { newest: true, k, distinct: false });
+        let edges = Kind::Histogram([0.0, 1.0, 2.0].map(Real::new).to_vec().into());
+        for (kind, input, second, size) in [
+            (Kind::Count, None, None, 12),
+            (Kind::TimeSinceLast, None, None, 12),
+            (Kind::Any, Some(Bool), None, 12),
+            (Kind::Sum, Some(Float64), None, 21),
+            (Kind::Avg, Some(Int64), None, 21),
+            (Kind::Min, Some(Text), None, 19),
+            (Kind::Max, Some(Int64), None, 12),
+            (Kind::Stddev, Some(Float64), None, 33),
+            (Kind::Rate(Real::new(0.0), Real::new(1.0)), Some(Int64), Some(Int64), 33),
+            (Kind::Kurtosis, Some(Float64), None, 69),
+            (Kind::Trend, Some(Float64), None, 69),
+            (Kind::One(Edge { newest: true, k: 1, distinct: false }), Some(Text), None, 35),
+            (Kind::ArgMax, Some(Text), Some(Float64), 39),
+            (many(3), Some(Int64), None, 66),
+            (many(1_000), Some(Int64), None, 4_873),
+            (edges, Some(Float64), None, 17),
+            (Kind::Decayed(1), None, None, 49),
+            (Kind::MaxGap, None, None, 29),
+            (Kind::Distinct, Some(Text), None, 329),
+            (Kind::CountDistinct, Some(Int64), None, 105),
+            (Kind::Quantile(Real::new(0.5)), Some(Float64), None, 137),
+            (Kind::TopK(3), Some(Text), None, 393),
+            (Kind::CountBy, Some(Bool), None, 105),
+            (Kind::SumBy, Some(Float64), Some(Text), 713),
+            (Kind::AvgBy, Some(Float64), Some(Int64), 489),
+            (Kind::VectorAvg, Some(Vector(4)), None, 57),
+        ] {
+            let aggregate = Aggregate { kind, input, second, id_type: None };
+            assert_eq!(size_of_cell(&aggregate), size, "{aggregate:?}");
+        }
+    }
+
+    fn registry(source: &str, features: &str) -> Registry {
+        let text = format!(
+            "[source.s]\nconnector = 'push'\nevent_time = 't'\n{source}\n\
+             fields = {{ k = 'string', x = 'float64', i = 'int64', t = 'timestamp' }}\n[entity.e]\nkey = 'k'\n[view.v]\n\
+             entity = 'e'\nsource = 's'\n[view.v.features]\n{features}"
+        );
+        check(&[DefinitionFile { path: "v.toml".into(), text }]).unwrap_or_else(|problems| panic!("{}", problems[0]))
+    }
+
+    fn estimate(source: &str, features: &str) -> Estimate {
+        registry(source, features).views[0].plan.estimate()
+    }
+
+    /// A time takes 3 bytes, flags one for eight filters and columns; a place 4 and the event id's size.
+    #[test]
+    fn views_cost_what_their_events_take() {
+        let sum = "a = { agg = 'sum(x)', windows = ['1h', '2h'] }\n";
+        let plain = Estimate {
+            bytes_per_event: 3 + 1 + 4,
+            bytes_per_entity: 24 + 20 * 8,
+            bytes_of_busy_record: 24 + 16 * (21 + 12),
+            rows_read: 2 * LEAF_MAX,
+            tiles_read: 2 * 4 * 16,
+        };
+        assert_eq!(estimate("", sum), plain);
+        let with_ids = estimate("event_id = 'i'", sum);
+        assert_eq!((with_ids.bytes_per_event, with_ids.bytes_per_entity), (8, 24 + 20 * (8 + 3 + 5)));
+        let ordered = estimate("event_id = 'i'", "a = { agg = 'last(x)', ttl = '1h' }\n");
+        assert_eq!(ordered.bytes_per_event, 3 + 1 + 4 + 4 + 3);
+        assert_eq!(estimate("", "a = { agg = 'last(x)', ttl = '1h' }\n").bytes_per_event, 3 + 1 + 4 + 4);
+    }
+
+    /// Windows that are alike are read once; sessions and the newest n events are looked at one by one.
+    #[test]
+    fn views_cost_what_their_windows_cut() {
+        let alike = "a = { agg = 'sum(x)', windows = ['1h'] }\nb = { agg = 'count()', windows = ['1h'] }\n";
+        let cost = estimate("", alike);
+        assert_eq!((cost.rows_read, cost.tiles_read), (LEAF_MAX, 64));
+        assert_eq!(cost.bytes_of_busy_record, 24 + 16 * (21 + 12 + 12));
+        let single = "a = { agg = 'sum(x)', last_n = 10 }\nb = { agg = 'sum(i)', last_n = 5 }\nc = { agg = 'count()', window = 'session(5m)' }\n";
+        let cost = estimate("", single);
+        assert_eq!((cost.rows_read, cost.tiles_read), (15, 0));
+    }
+
+    #[test]
+    fn warnings_say_how_much() {
+        let warnings = |features: &str| registry("", features).views[0].plan.warnings();
+        // 90 days of 1,000 events an hour, 8 bytes each.
+        assert_eq!(
+            warnings("a = { agg = 'sum(x)', windows = ['90d'] }\n"),
+            [
+                "`a_90d` keeps every event of 90d to be exact to the microsecond: a key with 1000 events an hour takes some 17 MB"
+            ]
+        );
+        assert!(warnings("a = { agg = 'sum(x)', windows = ['90d'], hop = '1h' }\n").is_empty());
+        assert!(warnings("a = { agg = 'sum(x)', last_n = 3 }\n").is_empty());
+        let table = registry("kind = 'table'", "a = { agg = 'max_gap()', window = 'lifetime' }\n");
+        assert!(table.views[0].plan.warnings().is_empty());
+        let forever = "a = { agg = 'max_gap()', window = 'lifetime' }\nb = { agg = 'count()', last_n = 3 }\n";
+        assert_eq!(
+            warnings(forever),
+            ["`a` has no left edge and needs its events one by one: they are kept forever; declare a window"]
+        );
+    }
+}

@@ -138,3 +138,54 @@ impl Plan {
         (self.filters + self.inputs.len()).div_ceil(8)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definitions::{DefinitionFile, check};
+
+    fn plan(feature: &str) -> Plan {
+        let text = format!(
+            "[source.s]\nconnector = 'push'\nevent_time = 't'\nfields = {{ k = 'string', t = 'timestamp' }}\n[entity.e]\n\
+             key = 'k'\n[view.v]\nentity = 'e'\nsource = 's'\n[view.v.features]\na = {{ agg = '{feature} }}\n"
+        );
+        let registry = check(&[DefinitionFile { path: "v.toml".into(), text }])
+            .unwrap_or_else(|problems| panic!("{}", problems[0]));
+        std::sync::Arc::into_inner(std::sync::Arc::into_inner(registry.views.into_iter().next().unwrap()).unwrap().plan)
+            .unwrap()
+    }
+
+    /// Events leave on a grid: never before the floor says so, and at most a sixteenth of what is kept later.
+    #[test]
+    fn events_leave_in_groups() {
+        for (feature, reach) in
+            [("count()', windows = ['3h']", 3 * HOUR), ("count()', windows = ['90d'], hop = '1d'", 91 * 24 * HOUR)]
+        {
+            let plan = plan(feature);
+            let kept = reach + HOUR;
+            let mut grid = std::collections::BTreeSet::new();
+            for newest in (0..200).map(|i| 1_700_000_000_000_000 + i * kept / 100) {
+                let (floor, expiry) = (plan.floor(newest), plan.expiry(newest));
+                assert_eq!(floor, newest - kept);
+                assert!(expiry <= floor && floor - expiry <= kept / 16, "{feature} {newest}");
+                grid.insert(expiry);
+            }
+            assert!((40..=130).contains(&grid.len()), "{feature}: {}", grid.len());
+            let steps: Vec<i64> = grid.iter().zip(grid.iter().skip(1)).map(|(a, b)| b - a).collect();
+            assert!(steps.iter().all(|step| *step == steps[0] && step.count_ones() == 1), "{feature}: {steps:?}");
+            assert_eq!((plan.floor(i64::MIN), plan.expiry(i64::MIN)), (i64::MIN, i64::MIN));
+        }
+        let forever = plan("max_gap()'");
+        assert_eq!((forever.floor(0), forever.expiry(0)), (i64::MIN, i64::MIN));
+    }
+
+    #[test]
+    fn flags_take_a_bit_each() {
+        let mut plan = plan("count()'");
+        for (filters, inputs, bytes) in [(0, 0, 0), (1, 0, 1), (4, 4, 1), (4, 5, 2), (8, 8, 2), (0, 17, 3)] {
+            plan.filters = filters;
+            plan.inputs = vec![DataType::Bool; inputs];
+            assert_eq!(plan.flag_bytes(), bytes, "{filters} {inputs}");
+        }
+    }
+}

@@ -12,6 +12,9 @@ mod joins;
 mod missing;
 mod timeline;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 pub use self::events::EventSet;

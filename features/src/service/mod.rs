@@ -9,6 +9,9 @@ mod keys;
 mod plan;
 mod request;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::derive::{Derivation, LookUp};
 pub use self::keys::{EncodedKeys, Keys, encode_keys};
 pub use self::plan::{DerivedRead, InputSlot, LookupRead, Origin, ReadPlan, ViewRead};

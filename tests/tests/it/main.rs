@@ -20,6 +20,7 @@ mod replay;
 mod replay_cut;
 mod retention;
 mod sealing;
+mod services;
 mod serving;
 mod snapshots;
 mod sql;

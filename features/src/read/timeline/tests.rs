@@ -62,7 +62,7 @@ fn tiles_change_no_bit() {
     let (plain, tiled) = (timeline(1), timeline(1000));
     assert!(plain.tiles.is_none() && tiled.tiles_visible_from.len() == 2);
     let features: Vec<usize> = (0..view.plan.features.len()).collect();
-    for i in 0..60 {
+    for i in 0..24 {
         let time = random(i, SPAN + 10_000, 8) as i64 * SECOND;
         let until = if i % 3 == 0 { i64::MAX } else { time };
         let read = |timeline: &Timeline<'_>| {
@@ -75,4 +75,24 @@ fn tiles_change_no_bit() {
             assert!(same, "{} at {time}: {a:?} {b:?}", view.plan.features[feature].name);
         }
     }
+}
+
+/// Tiles are made for many moments and many events only.
+#[test]
+fn tiles_have_to_pay() {
+    let (registry, batch) = (registry(), events());
+    let view = &registry.views[0];
+    let prepared = Prepared::new(view, view.stream.as_ref().unwrap(), &registry.sources[0], &batch);
+    let levels = |events: usize, moments: usize| {
+        let mut builder = TimelineBuilder::new(&view.plan);
+        for row in 0..events {
+            builder.push(&prepared.incoming(row), 0).unwrap();
+        }
+        let timeline = builder.finish(moments).unwrap();
+        assert_eq!(timeline.tiles.is_some(), !timeline.tiles_visible_from.is_empty());
+        timeline.tiles_visible_from.len()
+    };
+    let (few, many) = (2 * FANOUT - 1, 2 * FANOUT);
+    assert_eq!((levels(few, 1000), levels(many, MOMENTS_FOR_TILES - 1), levels(many, MOMENTS_FOR_TILES)), (0, 0, 1));
+    assert_eq!((levels(FANOUT * FANOUT - 1, 1000), levels(FANOUT * FANOUT, 1000)), (1, 2));
 }

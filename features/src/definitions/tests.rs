@@ -442,7 +442,7 @@ fn pushed_events_have_the_arrival_of_the_clock() {
         );
         let registry = check(&file(&text)).unwrap_or_else(|problems| panic!("{}", problems[0]));
         let dedup = registry.views[0].plan.dedup.clone().unwrap();
-        assert_eq!(dedup.arrivals_ascend, registry.sources[0].is_clocked());
+        assert_eq!(dedup.arrivals_ascend, registry.sources[0].is_clocked(0));
         dedup.arrivals_ascend
     };
     assert!(clocked("connector = 'push'"));

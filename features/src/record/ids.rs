@@ -331,7 +331,7 @@ mod tests {
     }
 
     fn dedup(horizon: i64, arrivals_ascend: bool) -> Dedup {
-        Dedup { id_type: DataType::Int64, horizon, arrivals_ascend }
+        Dedup { id_type: DataType::Int64, horizon, arrivals_ascend, with_history: false }
     }
 
     /// Partition, id, arrival.

@@ -45,7 +45,7 @@ impl Job<'_> {
         if !ObjectUrl::is_url(spine) {
             return Ok((absolute("spine", spine)?, None));
         }
-        let wrong = |error: ObjectError| Failure { field: Some("spine".into()), ..error.failure("E3050") };
+        let wrong = |error: ObjectError| Failure { field: Some("spine".into()), ..error.failure("E3052") };
         let url = match ObjectUrl::parse(spine).map_err(wrong)? {
             ObjectUrl::Local(path) => return Ok((path, None)),
             url => url,
@@ -59,7 +59,7 @@ impl Job<'_> {
 }
 
 fn failed(error: ObjectError) -> Failure {
-    error.failure("E3051")
+    error.failure("E3053")
 }
 
 impl Destination<'_> {

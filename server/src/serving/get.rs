@@ -126,7 +126,7 @@ impl Reader {
             ),
             None => format!("view `{name}` is being built from the event log; try again later"),
         };
-        Failure::new(Remedy::Unavailable, "E2040", message)
+        Failure::new(Remedy::Unavailable, "E2042", message)
     }
 
     /// The plan of a service or of a list of references; services are planned once.

@@ -75,7 +75,7 @@ impl Job<'_> {
             self.go_on()?;
             left = left.checked_sub(bytes.len() as u64).ok_or_else(|| {
                 let message = format!("{NAME} is larger than {} GB; send it in parts", HISTORY_SPINE_BYTES_MAX >> 30);
-                Failure::field("E3051", "arrow", message)
+                Failure::field("E3055", "arrow", message)
             })?;
             file.write_all(&bytes).map_err(failed)?;
         }

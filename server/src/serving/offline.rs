@@ -95,7 +95,7 @@ fn next_part(server: &Server, sent: &mut Streaming<HistoryRequest>) -> Result<Op
     match Handle::current().block_on(next)? {
         None => Ok(None),
         Some(HistoryRequest { part: Some(part) }) => Ok(Some(part)),
-        Some(HistoryRequest { part: None }) => Err(Failure::field("E3050", "part", "an empty message")),
+        Some(HistoryRequest { part: None }) => Err(Failure::field("E3054", "part", "an empty message")),
     }
 }
 
@@ -168,12 +168,12 @@ impl Offline for Api {
         let (server, mut sent) = (self.server.clone(), request.into_inner());
         run(self.server.clone(), "History", move |job, tell| {
             let Some(Part::Start(start)) = next_part(&server, &mut sent)? else {
-                return Err(Failure::field("E3050", "start", "the first message says what is asked for"));
+                return Err(Failure::field("E3054", "start", "the first message says what is asked for"));
             };
             let mut chunks = || match next_part(&server, &mut sent)? {
                 None => Ok(None),
                 Some(Part::Arrow(bytes)) => Ok(Some(bytes)),
-                Some(Part::Start(_)) => Err(Failure::field("E3050", "start", "it is in the first message only")),
+                Some(Part::Start(_)) => Err(Failure::field("E3054", "start", "it is in the first message only")),
             };
             job.history(&start, &mut chunks, tell)
         })

@@ -259,14 +259,14 @@ async fn a_view_that_is_added_is_built_while_the_others_serve() {
     assert_eq!((building.state.as_str(), building.applied), ("building", 0), "{building:?}");
     assert!(building.built < 1.0);
     let refused = values(&client, "second", None).await.unwrap_err();
-    assert_eq!((refused.code.as_str(), refused.status), ("E2040", tonic::Code::Unavailable), "{refused:?}");
+    assert_eq!((refused.code.as_str(), refused.status), ("E2042", tonic::Code::Unavailable), "{refused:?}");
     assert!(refused.message.contains("`w`") && refused.message.contains('%'), "{}", refused.message);
     // The other view serves, and what comes from the log can be asked.
     let first = values(&client, "first", None).await.unwrap();
     assert!(first[0].iter().sum::<i64>() >= LOADED);
     assert_eq!(view(&client, "v").await.state, "serving");
     let snapshot = run(&server, &["snapshot", "w", "--out", folder.path().join("out").to_str().unwrap(), "--json"]);
-    assert!(String::from_utf8_lossy(&snapshot.stderr).contains("E2040") || snapshot.status.success());
+    assert!(String::from_utf8_lossy(&snapshot.stderr).contains("E2042") || snapshot.status.success());
     let request = v1::ExplainRequest {
         feature: "w:good".into(),
         keys: [("key".to_string(), texts(["k7"]))].into(),

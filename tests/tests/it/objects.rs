@@ -156,7 +156,7 @@ fn errors_are_clear(s3: &S3, server: &Server, folder: &Path, spine: &str) {
     export(spine, "s3://pond/new", &["there is no bucket `pond`", "s3://pond/new"]);
     export(spine, "gs://lake/new", &["E3042", "`gs://` is not known", "s3://BUCKET/KEY"]);
     export(spine, "s3://lake//new", &["E3042", "no empty part"]);
-    export("s3://lake/none.csv", "s3://lake/new", &["E3050", "s3://lake/none.csv", "no such object"]);
+    export("s3://lake/none.csv", "s3://lake/new", &["E3052", "s3://lake/none.csv", "no such object"]);
     export("s3://lake/labels", "s3://lake/new", &["no such object"]);
     store.write(b"key,at\nk1,yesterday\n".to_vec(), &s3.url("bad.csv"), &Expected::Anything).unwrap();
     export("s3://lake/bad.csv", "s3://lake/new", &["s3://lake/bad.csv", "row 1"]);
@@ -168,7 +168,7 @@ fn errors_are_clear(s3: &S3, server: &Server, folder: &Path, spine: &str) {
     store.write(Vec::new(), &s3.url("half/part-00000.parquet"), &Expected::Anything).unwrap();
     export(spine, "s3://lake/half", &["E3010", "half/part-00000.parquet"]);
     s3.shut(true);
-    export(spine, "s3://lake/new", &["E3051", "s3://lake/new cannot be listed", "retries"]);
+    export(spine, "s3://lake/new", &["E3053", "s3://lake/new cannot be listed", "retries"]);
     s3.shut(false);
     assert_eq!(store.any_below(&s3.url("new")).unwrap(), None, "nothing was written");
     assert_eq!(left_over(folder), Vec::<std::path::PathBuf>::new());

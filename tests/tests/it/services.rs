@@ -161,7 +161,7 @@ impl Tables for TablesUntil<'_> {
         let Some(key) = encode_key([key.borrowed()]) else { return Ok(None) };
         match self.core.from {
             From::Timelines => self.core.timeline(view, &key, |timeline| timeline.row_before(time, self.until)),
-            From::Histories => self.core.history(view, &key, |history| Ok(history.table_rows()?.before(time))),
+            From::Histories => self.core.history(view, &key, |history| history.table_rows()?.before(time)),
             From::Records => {
                 let records = &self.core.records[at];
                 let stored = Stored { record: records.records.get(&key).map(Vec::as_slice), nodes: &Of(records, &key) };

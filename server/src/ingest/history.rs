@@ -153,7 +153,7 @@ impl HistoryFeed {
 
     fn failed(&self, message: String) -> Failure {
         let source = &self.feed.definition().name;
-        Failure::invalid("E1025", format!("the history of source `{source}`: {message}"))
+        Failure::invalid("E1032", format!("the history of source `{source}`: {message}"))
     }
 
     /// Whether all rows of a file are in the log. (A log that was put back to an earlier state has fewer.)

@@ -127,5 +127,3 @@ pub const MANIFEST_OBJECT_BYTES_MAX: u64 = 1 << 30;
 pub const ARCHIVE_CACHE_BYTES: u64 = 10 << 30;
 /// Bytes of a file beside the log in its archive: the names of the files of a source.
 pub const COMPANION_BYTES_MAX: u64 = 256 << 20;
-/// How often a sealed file is fetched for one reader, where others keep evicting it.
-pub const ARCHIVE_TRIES: usize = 10;

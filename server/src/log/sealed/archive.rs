@@ -6,7 +6,8 @@
 //! what else a new machine needs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -176,9 +177,10 @@ fn object_name(path: &str, checksum: u32) -> String {
     format!("{}.{checksum:08x}{ENDING}", path.strip_suffix(ENDING).unwrap_or(path))
 }
 
-/// Fetches a file that is not on this machine. False: nobody has it, for another one has replaced it or there is no archive.
-pub(super) fn fetch(folder: &Path, file: &SealedFile) -> Result<bool, LogError> {
-    of(folder).map_or(Ok(false), |archive| archive.fetch(file))
+/// Fetches a file that is not on this machine, and opens it, for it may be evicted at once. None: nobody has it, for another
+/// one has replaced it or there is no archive.
+pub(super) fn fetch(folder: &Path, file: &SealedFile) -> Result<Option<File>, LogError> {
+    of(folder).map_or(Ok(None), |archive| archive.fetch(file))
 }
 
 /// Notes that a file was used.
@@ -409,17 +411,23 @@ impl Archive {
         let evicted = self.state.lock().too_much(self.archiving.cache_bytes);
         for path in evicted {
             let path = self.folder.join(path);
-            if let Err(error) = std::fs::remove_file(&path) {
+            if let Err(error) = std::fs::remove_file(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
                 tracing::warn!(%error, "an archived file cannot be removed from the cache: {}", path.display());
             }
         }
     }
 
-    fn fetch(&self, file: &SealedFile) -> Result<bool, LogError> {
+    fn fetch(&self, file: &SealedFile) -> Result<Option<File>, LogError> {
         let gate = self.fetching.lock().entry(file.path.clone()).or_default().clone();
         let one = gate.lock();
         let local = self.folder.join(&file.path);
-        let fetched = if local.exists() { Ok(true) } else { self.fetch_to(file, &local) };
+        let fetched = match File::open(&local) {
+            // Somebody else has just fetched it.
+            Ok(opened) => Ok(Some(opened)),
+            Err(_) => self.fetch_to(file, &local),
+        };
         drop(one);
         // As long as others wait for this gate, whoever comes must wait with them: two clones are ours and the map's.
         let mut fetching = self.fetching.lock();
@@ -427,14 +435,14 @@ impl Archive {
             fetching.remove(&file.path);
         }
         drop(fetching);
-        if let Ok(true) = fetched {
+        if let Ok(Some(_)) = fetched {
             self.state.lock().touch(file);
             self.trim();
         }
         fetched
     }
 
-    fn fetch_to(&self, file: &SealedFile, local: &Path) -> Result<bool, LogError> {
+    fn fetch_to(&self, file: &SealedFile, local: &Path) -> Result<Option<File>, LogError> {
         let url = self.url_of(file);
         let named = || PathBuf::from(url.to_string());
         let parent = local.parent().unwrap_or(&self.folder);
@@ -452,26 +460,30 @@ impl Archive {
             Err(ObjectError::Missing { .. }) => {
                 // Another file may have replaced it since the reader saw the manifest.
                 let still = names(&Manifest::load(&self.folder)?).any(|named| named.path == file.path);
-                return if still { wrong("it is missing from the archive".to_string()) } else { Ok(false) };
+                return if still { wrong("it is missing from the archive".to_string()) } else { Ok(None) };
             }
             Err(error) => return Err(away(error)),
         }
-        if checksum(&temporary).map_err(io_error(&temporary))? != file.checksum {
+        let mut opened = File::open(&temporary).map_err(io_error(&temporary))?;
+        let found = checksum(&mut opened).map_err(io_error(&temporary))?;
+        if found != file.checksum {
             return wrong("its checksum is not the one in the manifest".to_string());
         }
         std::fs::rename(&temporary, local).map_err(io_error(local))?;
         metrics::counter!("tidemill_archive_files_fetched_total").increment(1);
-        Ok(true)
+        Ok(Some(opened))
     }
 }
 
-fn checksum(path: &Path) -> std::io::Result<u32> {
-    let mut file = std::fs::File::open(path)?;
+/// The checksum of a file, which then is at its front again.
+fn checksum(file: &mut File) -> std::io::Result<u32> {
     let (mut checksum, mut buffer) = (crc32fast::Hasher::new(), vec![0; 1 << 18]);
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(checksum.finalize()),
+            0 => break,
             read => checksum.update(&buffer[..read]),
         }
     }
+    file.seek(SeekFrom::Start(0))?;
+    Ok(checksum.finalize())
 }

@@ -186,8 +186,6 @@ pub const MANIFEST_OBJECT_BYTES_MAX: u64 = 1 << 30;
 pub const ARCHIVE_CACHE_BYTES: u64 = 10 << 30;
 /// Bytes of a file beside the log in its archive: the names of the files of a source.
 pub const COMPANION_BYTES_MAX: u64 = 256 << 20;
-/// How often a sealed file is fetched for one reader, where others keep evicting it.
-pub const ARCHIVE_TRIES: usize = 10;
 /// Bytes of a spine that is sent: it lies in a temporary file while its features are read.
 pub const HISTORY_SPINE_BYTES_MAX: u64 = 64 << 30;
 /// Bytes of one message of a history's answer: most clients take no more than 4 MB at once.

@@ -265,7 +265,8 @@ impl Bucket {
         let url = self.url(key);
         let text = chain(error);
         let mut reason = readable(&text);
-        for secret in &self.secrets {
+        // What is shorter is no secret of anybody, and may be a part of any word.
+        for secret in self.secrets.iter().filter(|secret| secret.len() >= 8) {
             reason = reason.replace(secret, "…");
         }
         let refused = |reason| ObjectError::Refused { url: url.clone(), tried, reason };

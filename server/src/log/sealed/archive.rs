@@ -6,7 +6,7 @@
 //! what else a new machine needs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Read;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tidemill_features::hash::hash_bytes;
 
 use super::companions::Companions;
-use super::disk::{TEMPORARY, damaged, io_error};
+use super::disk::{damaged, io_error};
 use super::manifest::{MANIFEST, Manifest, SealedFile, SealedPiece};
 use super::marker::Marker;
 use super::sealer::FOLDERS;
@@ -39,15 +39,15 @@ pub struct Archiving {
 
 /// The archive of one log.
 pub(super) struct Archive {
-    archiving: Archiving,
-    folder: PathBuf,
+    pub(super) archiving: Archiving,
+    pub(super) folder: PathBuf,
     companions: Companions,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     /// by file: held while it is fetched, so that it is fetched once
-    fetching: Mutex<HashMap<String, Arc<Mutex<()>>>>,
+    pub(super) fetching: Mutex<HashMap<String, Arc<Mutex<()>>>>,
 }
 
-struct State {
+pub(super) struct State {
     there: There,
     /// files that the archive's manifest names
     archived: HashSet<String>,
@@ -78,11 +78,11 @@ pub(super) fn of(folder: &Path) -> Option<Arc<Archive>> {
     ARCHIVES.lock().get(folder).cloned()
 }
 
-fn away(error: ObjectError) -> LogError {
+pub(super) fn away(error: ObjectError) -> LogError {
     LogError::Archive { error: Box::new(error) }
 }
 
-fn names(manifest: &Manifest) -> impl Iterator<Item = &SealedFile> {
+pub(super) fn names(manifest: &Manifest) -> impl Iterator<Item = &SealedFile> {
     manifest.pieces.iter().flat_map(SealedPiece::files)
 }
 
@@ -176,9 +176,10 @@ fn object_name(path: &str, checksum: u32) -> String {
     format!("{}.{checksum:08x}{ENDING}", path.strip_suffix(ENDING).unwrap_or(path))
 }
 
-/// Fetches a file that is not on this machine. False: nobody has it, for another one has replaced it or there is no archive.
-pub(super) fn fetch(folder: &Path, file: &SealedFile) -> Result<bool, LogError> {
-    of(folder).map_or(Ok(false), |archive| archive.fetch(file))
+/// Fetches a file that is not on this machine, and opens it, for it may be evicted at once. None: nobody has it, for another
+/// one has replaced it or there is no archive.
+pub(super) fn fetch(folder: &Path, file: &SealedFile) -> Result<Option<File>, LogError> {
+    of(folder).map_or(Ok(None), |archive| archive.fetch(file))
 }
 
 /// Notes that a file was used.
@@ -199,7 +200,7 @@ pub(super) fn drop_damaged(folder: &Path, file: &SealedFile) -> bool {
 }
 
 impl State {
-    fn touch(&mut self, file: &SealedFile) {
+    pub(super) fn touch(&mut self, file: &SealedFile) {
         self.uses += 1;
         self.local.insert(file.path.clone(), (file.bytes, self.uses));
     }
@@ -211,7 +212,7 @@ impl State {
     }
 
     /// Files to evict, those that were used longest ago first, until the rest fits. One that was just used stays.
-    fn too_much(&mut self, cache_bytes: u64) -> Vec<String> {
+    pub(super) fn too_much(&mut self, cache_bytes: u64) -> Vec<String> {
         let mut total: u64 = self.local.values().map(|(bytes, _)| bytes).sum();
         let mut oldest: Vec<(u64, u64, String)> = self
             .local
@@ -234,7 +235,7 @@ impl State {
 }
 
 impl Archive {
-    fn url_of(&self, file: &SealedFile) -> ObjectUrl {
+    pub(super) fn url_of(&self, file: &SealedFile) -> ObjectUrl {
         self.archiving.url.join(&object_name(&file.path, file.checksum))
     }
 
@@ -403,75 +404,5 @@ impl Archive {
             }
         }
         Ok(true)
-    }
-
-    fn trim(&self) {
-        let evicted = self.state.lock().too_much(self.archiving.cache_bytes);
-        for path in evicted {
-            let path = self.folder.join(path);
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!(%error, "an archived file cannot be removed from the cache: {}", path.display());
-            }
-        }
-    }
-
-    fn fetch(&self, file: &SealedFile) -> Result<bool, LogError> {
-        let gate = self.fetching.lock().entry(file.path.clone()).or_default().clone();
-        let one = gate.lock();
-        let local = self.folder.join(&file.path);
-        let fetched = if local.exists() { Ok(true) } else { self.fetch_to(file, &local) };
-        drop(one);
-        // As long as others wait for this gate, whoever comes must wait with them: two clones are ours and the map's.
-        let mut fetching = self.fetching.lock();
-        if Arc::strong_count(&gate) == 2 {
-            fetching.remove(&file.path);
-        }
-        drop(fetching);
-        if let Ok(true) = fetched {
-            self.state.lock().touch(file);
-            self.trim();
-        }
-        fetched
-    }
-
-    fn fetch_to(&self, file: &SealedFile, local: &Path) -> Result<bool, LogError> {
-        let url = self.url_of(file);
-        let named = || PathBuf::from(url.to_string());
-        let parent = local.parent().unwrap_or(&self.folder);
-        std::fs::create_dir_all(parent).map_err(io_error(parent))?;
-        let temporary = self.folder.join(format!("{}.{TEMPORARY}", file.path));
-        let wrong = |what: String| {
-            let _ = std::fs::remove_file(&temporary);
-            Err(damaged(&named(), what))
-        };
-        match self.archiving.objects.fetch(&url, &temporary, file.bytes) {
-            Ok(bytes) if bytes == file.bytes => {}
-            Ok(bytes) | Err(ObjectError::TooLarge { bytes, .. }) => {
-                return wrong(format!("it has {bytes} bytes, not {}", file.bytes));
-            }
-            Err(ObjectError::Missing { .. }) => {
-                // Another file may have replaced it since the reader saw the manifest.
-                let still = names(&Manifest::load(&self.folder)?).any(|named| named.path == file.path);
-                return if still { wrong("it is missing from the archive".to_string()) } else { Ok(false) };
-            }
-            Err(error) => return Err(away(error)),
-        }
-        if checksum(&temporary).map_err(io_error(&temporary))? != file.checksum {
-            return wrong("its checksum is not the one in the manifest".to_string());
-        }
-        std::fs::rename(&temporary, local).map_err(io_error(local))?;
-        metrics::counter!("tidemill_archive_files_fetched_total").increment(1);
-        Ok(true)
-    }
-}
-
-fn checksum(path: &Path) -> std::io::Result<u32> {
-    let mut file = std::fs::File::open(path)?;
-    let (mut checksum, mut buffer) = (crc32fast::Hasher::new(), vec![0; 1 << 18]);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(checksum.finalize()),
-            read => checksum.update(&buffer[..read]),
-        }
     }
 }

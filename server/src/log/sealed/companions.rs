@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use tidemill_features::hash::hash_bytes;
 
-use super::archive::Archiving;
+use super::archive::{Archiving, away};
 use super::disk::{damaged, io_error};
 use crate::limits::{COMPANION_BYTES_MAX, OBJECT_PART_BYTES};
 use crate::log::LogError;
@@ -35,10 +35,6 @@ struct Put {
     notes: HashMap<String, u64>,
     /// by name of a file beside: the hash of its bytes
     beside: HashMap<String, u64>,
-}
-
-fn away(error: ObjectError) -> LogError {
-    LogError::Archive { error: Box::new(error) }
 }
 
 impl Companions {

@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 
 use super::archive;
 use super::manifest::SealedFile;
-use crate::limits::ARCHIVE_TRIES;
 use crate::log::LogError;
 use crate::log::writer::sync_folder;
 
@@ -102,22 +101,14 @@ pub(in crate::log) fn remove_sealed(folder: &Path, name: &str) -> Result<(), Log
 /// Opens a file, which may have to be fetched first. None: nobody has it.
 fn open_here(folder: &Path, file: &SealedFile) -> Result<Option<File>, LogError> {
     let path = folder.join(&file.path);
-    for _ in 0..ARCHIVE_TRIES {
-        match File::open(&path) {
-            Ok(opened) => {
-                archive::used(folder, file);
-                return Ok(Some(opened));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if !archive::fetch(folder, file)? {
-                    return Ok(None);
-                }
-            }
-            Err(error) => return Err(io_error(&path)(error)),
+    match File::open(&path) {
+        Ok(opened) => {
+            archive::used(folder, file);
+            Ok(Some(opened))
         }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => archive::fetch(folder, file),
+        Err(error) => Err(io_error(&path)(error)),
     }
-    let what = "it was evicted as often as it was fetched; set log.cache_mb to more";
-    Err(io_error(&path)(std::io::Error::other(what)))
 }
 
 /// All bytes of a file, if they are what the manifest says. None: there is no such file.

@@ -3,13 +3,14 @@
 //! `manifest` says which files count; `disk` writes and checks files. `gather` takes frames in, `group` sorts events into files,
 //! `frame_rows` are those that hold what the frames said of themselves, `frames` puts the frames together again. `sealer` turns
 //! one segment into a piece, proves that it comes back, and only then removes it. `compact` makes one piece of several, whose
-//! events `merge` brings into one file; `front` cuts pieces off. `archive` keeps all of it in an object store, with `marker` (what
-//! of it is ours) and `companions` (what else a new machine needs).
+//! events `merge` brings into one file; `front` cuts pieces off. `archive` keeps all of it in an object store, with `fetched`
+//! (what of it is here), `marker` (what of it is ours) and `companions` (what else a new machine needs).
 
 mod archive;
 mod compact;
 mod companions;
 mod disk;
+mod fetched;
 mod frame_rows;
 mod frames;
 mod front;

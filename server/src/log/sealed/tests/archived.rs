@@ -144,8 +144,8 @@ fn files_are_fetched_when_they_are_read_and_evicted_when_there_are_too_many() {
     // Many readers at once, in a cache that holds one file.
     machine.start(0).unwrap();
     std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| assert_eq!(machine.read(), frames));
+        for _ in 0..8 {
+            scope.spawn(|| (0..2).for_each(|_| assert_eq!(machine.read(), frames)));
         }
     });
     assert_eq!(machine.local().len(), 1);

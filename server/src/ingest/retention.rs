@@ -121,14 +121,13 @@ impl Retention {
 
     /// The first piece that a view needs, the view, and why.
     fn first_needed(&self, pieces: &[PieceSummary]) -> Option<(usize, String, String)> {
-        let now = self.clock.now();
-        let since = now.saturating_sub(self.keeping.training_horizon);
+        let moment = (self.clock.now(), self.keeping.training_horizon);
         let answer = (self.oldest_answer)();
         let mut first: Option<(usize, String, String)> = None;
         for view in &self.registry.views {
             let Some(stream) = &view.stream else { continue };
             let source = &self.registry.sources[stream.source].name;
-            let (from, reason) = match need(view, since, answer) {
+            let (from, reason) = match need(view, moment, answer) {
                 Need::Everything(reason) => (i64::MIN, reason),
                 Need::From(from, reason) => (from, reason),
             };
@@ -170,8 +169,8 @@ fn newest_usual(newest: i64, piece: &PieceSummary) -> i64 {
     piece.accepted_to.map_or(newest, |accepted| newest.min(accepted.saturating_add(tidemill_features::time::DAY)))
 }
 
-/// What a view needs for reads that begin at `since`, and for the oldest answer that is kept.
-fn need(view: &View, since: i64, answer: Option<i64>) -> Need {
+/// What a view needs for training sets that go back so far, and for the oldest answer that is kept.
+fn need(view: &View, (now, training_horizon): (i64, i64), answer: Option<i64>) -> Need {
     let plan = &view.plan;
     if plan.table.is_some() {
         return Need::Everything("any of its rows may be the newest of its key".to_string());
@@ -181,11 +180,15 @@ fn need(view: &View, since: i64, answer: Option<i64>) -> Need {
     }
     let horizon = plan.dedup.as_ref().map_or(0, |dedup| dedup.horizon);
     let back = plan.reach.saturating_add(plan.slack).saturating_add(horizon);
+    let since = now.saturating_sub(training_horizon);
     let (from, whose) = match answer {
         Some(answer) if answer < since => {
-            (answer, format!("of an answer kept for verification, at {}", rfc3339(answer)))
+            (answer, format!("of an answer that is kept for verification, as of {},", rfc3339(answer)))
         }
-        _ => (since, format!("of reads from {} on", rfc3339(since))),
+        _ if training_horizon > 0 => {
+            (since, format!("of training sets that go back {}", duration_text(training_horizon)))
+        }
+        _ => (since, "of reads".to_string()),
     };
-    Need::From(from.saturating_sub(back), format!("windows {whose} reach back {}", duration_text(back)))
+    Need::From(from.saturating_sub(back), format!("windows {whose} need the events of {} before", duration_text(back)))
 }

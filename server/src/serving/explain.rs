@@ -139,6 +139,9 @@ fn of_log(
     let (answer, counted, excluded) =
         reader.past.with_history((id.view, &encoded(keys)), &batches, |history, prepared, fates| {
             let recomputed = history.read(&context, &[id.output], time)?.remove(0);
+            if recomputed.is_unanswered() {
+                return Ok((recomputed, Vec::new(), Vec::new()));
+            }
             let counted: HashSet<usize> = history.counted(&context, id.output, time)?.into_iter().collect();
             let wanted = Wanted { plan, feature, source, time, counted };
             let (counted, excluded) = wanted.sort_out(history, prepared, fates)?;

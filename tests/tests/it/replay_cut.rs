@@ -103,7 +103,7 @@ fn check(case: &Case, cut: usize, visibility: &Visibility) -> Result<(u32, u32),
 /// Whether a key was known already, or only became so later in the part of the log that is gone, cannot be told for what was
 /// visible at a time. The value is the same.
 fn seen_later(found: &Answer, wanted: &model::Answer, visibility: &Visibility) -> Answer {
-    let open = matches!(found.status, Status::Empty | Status::Defaulted | Status::Present) && found.newest.is_none();
+    let open = matches!(found.status, Status::Empty | Status::Defaulted | Status::Present);
     let unknown = wanted.status == model::Status::NotFound && !matches!(visibility, Visibility::EventTime);
     let status = if open && unknown { Status::NotFound } else { found.status };
     Answer { status, ..found.clone() }

@@ -104,14 +104,15 @@ impl SealedFrames {
             to: piece.to(),
         };
         sealed.go_to(from)?;
+        let others = sealed.frames.iter_mut().filter(|frame| !wanted.is_of(&frame.source));
+        others.for_each(|frame| frame.events = 0);
         for file in &piece.events {
-            if piece.schemas.get(file.schema).is_some_and(|schema| wanted.is_of(&schema.source)) {
+            // A file without an event that is still to come need not even be whole.
+            if sealed.frames.iter().any(|frame| frame.schema == file.schema as u64 && frame.events > 0) {
                 let Some(bytes) = read_whole(folder, &file.file)? else { return Ok(None) };
                 sealed.files.push((file.clone(), folder.join(&file.file.path), bytes));
             }
         }
-        let others = sealed.frames.iter_mut().filter(|frame| !wanted.is_of(&frame.source));
-        others.for_each(|frame| frame.events = 0);
         Ok(Some(sealed))
     }
 

@@ -1,6 +1,7 @@
 //! A running server in this process, asked without a network between.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::TempDir;
@@ -84,7 +85,7 @@ impl Doors {
 
     /// Serving.Get
     pub fn get(&self, request: &v1::GetRequest) -> Result<v1::GetResponse, Failure> {
-        self.ask(0, |server| answer::get(&server, request))
+        self.ask(0, |server| answer::get(&server, request, &AtomicBool::new(false)))
     }
 
     /// Serving.Explain

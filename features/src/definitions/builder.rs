@@ -207,7 +207,7 @@ impl Builder {
             id_type: s.fields[at].1.data_type.clone(),
             horizon: s.dedup_horizon,
             // Only the server's own clock never goes back.
-            arrivals_ascend: s.is_clocked(),
+            arrivals_ascend: s.arrival_time.is_none() && matches!(s.connector, super::Connector::Push),
         });
         let plan = Plan {
             hash: 0,

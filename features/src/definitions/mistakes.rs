@@ -98,6 +98,7 @@ fn of_sections_and_entities() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)]
 fn of_sources() {
     for (text, code, message, near) in [
         ("[source.«r]\nconnector = 'kafka'\nS", "E0004", "a kafka source needs `topic`", None),

@@ -34,6 +34,8 @@ pub use self::types::{FieldType, TimeUnit, parse_type};
 pub use self::vocabulary::{AGGREGATES, AggregateName};
 
 #[cfg(test)]
+mod meanings;
+#[cfg(test)]
 mod mistakes;
 #[cfg(test)]
 mod tests;

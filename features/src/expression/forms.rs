@@ -124,6 +124,7 @@ fn comparisons_are_exact() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)]
 fn numbers_at_the_edges_of_their_types() {
     for (text, expected) in [
         ("-f", "-2.5"),
@@ -186,6 +187,11 @@ fn numbers_at_the_edges_of_their_types() {
         ("element(ARRAY[1, 2], 1)", "1"),
         ("element(ARRAY[1, 2], 3)", "null"),
         ("contains(ARRAY[1, 2], 2)", "true"),
+        ("element(v, 2)", "-1.0"),
+        ("contains(v, 0.5)", "true"),
+        ("contains(v, 0.25)", "false"),
+        ("length(v)", "2"),
+        ("-NULL", "null"),
         ("starts_with(s, 'rü')", "false"),
         ("regexp_like(s, '^x')", "false"),
         ("lower('ÄB')", "'äb'"),
@@ -241,6 +247,8 @@ fn what_is_refused_is_told() {
         ("i + b", "`+` takes numbers, not int64 and bool"),
         ("s * 2", "`*` takes numbers, not string and int64"),
         ("-s", "`-` takes a number, not string"),
+        ("-'a'", "`-` takes a number, not string"),
+        ("-TRUE", "`-` takes a number, not bool"),
         ("s || i", "`||` takes text, not string and int64"),
         ("i || s", "`||` takes text, not int64 and string"),
         ("i LIKE 'x'", "LIKE takes text, not int64 and string"),

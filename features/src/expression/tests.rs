@@ -8,13 +8,14 @@ use super::*;
 
 pub(super) struct Names;
 
-const COLUMNS: [(&str, DataType); 6] = [
+const COLUMNS: [(&str, DataType); 7] = [
     ("i", DataType::Int64),
     ("f", DataType::Float64),
     ("s", DataType::Text),
     ("b", DataType::Bool),
     ("t", DataType::Timestamp),
     ("d", DataType::Decimal { precision: 10, scale: 2 }),
+    ("v", DataType::Vector(2)),
 ];
 
 impl Scope for Names {
@@ -38,6 +39,7 @@ fn columns() -> Vec<Column> {
         Column::Bool(BooleanArray::from(vec![Some(true), None])),
         Column::Timestamp(Int64Array::from(vec![Some(1_774_749_600_123_456), None])),
         Column::Values(vec![Value::Decimal(1250), Value::Null]),
+        Column::Values(vec![Value::List([0.5, -1.0].map(Value::Float64).to_vec()), Value::Null]),
     ]
 }
 

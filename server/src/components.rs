@@ -173,6 +173,7 @@ impl Server {
             clock: self.clock.clone(),
             memory: self.memory.clone(),
             stop: self.stopping.clone(),
+            objects: self.objects.clone(),
         };
         let run = |file_feed: Feed| {
             let server = self.clone();

@@ -180,6 +180,8 @@ pub const OBJECT_PART_BYTES: usize = 16 << 20;
 pub const OBJECTS_LISTED_MAX: usize = 1_000_000;
 /// Bytes of a spine in an object store. It is fetched whole into the data directory before it is read, beside the event log.
 pub const SPINE_OBJECT_BYTES_MAX: u64 = 32 << 30;
+/// Bytes of a history's file in an object store, for the same reason; one at a time is here.
+pub const HISTORY_FILE_BYTES_MAX: u64 = 32 << 30;
 /// Bytes of a manifest in an object store: that of a log of a hundred terabytes, some kilobyte for each 64 MB.
 pub const MANIFEST_OBJECT_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of archived files of the event log that stay on this machine: a disk's worth of reads without the network.

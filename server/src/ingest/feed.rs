@@ -11,6 +11,7 @@ use super::{Ingest, Wait};
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
 use crate::limits::{FEED_BYTES, FEED_ROWS};
+use crate::objects::Objects;
 use crate::online::Memory;
 use crate::source::files::FileReader;
 use crate::source::{Decoded, Decoder};
@@ -38,6 +39,8 @@ pub struct Feed {
     pub memory: Arc<Memory>,
     /// set when the server stops
     pub stop: Arc<AtomicBool>,
+    /// for files in object stores
+    pub objects: Arc<Objects>,
 }
 
 /// Decoded events of one partition, and when they were.

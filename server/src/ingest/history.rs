@@ -16,10 +16,11 @@ use tidemill_features::time::rfc3339;
 use tokio::task::JoinHandle;
 
 use super::Wait;
-use super::feed::{Feed, name_of, write_durably};
+use super::feed::{Feed, write_durably};
+use super::lake::{Fetched, Lake};
 use crate::failure::Failure;
 use crate::limits::{HISTORY_FILES_MAX, HISTORY_SAYS_EVERY};
-use crate::source::files::{FileReader, Format, length_of, matching};
+use crate::source::files::{FileReader, Format};
 
 /// How far the history of a source is loaded, for reads and for `status`.
 #[derive(Debug, Default)]
@@ -63,7 +64,7 @@ struct HistoryList {
 
 #[derive(Debug, Deserialize, Serialize)]
 struct ListedFile {
-    /// below the project
+    /// below the project, or a URL
     name: String,
     bytes: u64,
     /// how many it has, once all of them are in the log
@@ -85,8 +86,8 @@ impl HistoryList {
     }
 
     /// Of the files that are there now.
-    fn of(history: &HistoryFiles, project: &Path) -> Result<HistoryList, String> {
-        let files = matching(project, &history.path)?;
+    fn of(history: &HistoryFiles, lake: &Lake<'_>) -> Result<HistoryList, String> {
+        let files = lake.matching(&history.path)?;
         if files.is_empty() {
             return Err(format!("no file matches `{}`", history.path));
         }
@@ -94,12 +95,11 @@ impl HistoryList {
             let (found, glob) = (files.len(), &history.path);
             return Err(format!("{found} files match `{glob}`, more than {HISTORY_FILES_MAX}; put them together"));
         }
-        let listed = |file: &PathBuf| {
-            Format::of(file, None)?;
-            file.to_str().ok_or_else(|| format!("{}: the name is not UTF-8", file.display()))?;
-            Ok(ListedFile { name: name_of(project, file), bytes: length_of(file)?, rows: None })
+        let listed = |(name, bytes): (String, u64)| {
+            Format::of(Path::new(&name), None)?;
+            Ok(ListedFile { name, bytes, rows: None })
         };
-        let files = files.iter().map(listed).collect::<Result<_, String>>()?;
+        let files = files.into_iter().map(listed).collect::<Result<_, String>>()?;
         Ok(HistoryList { glob: history.path.clone(), until: history.until, files })
     }
 
@@ -183,7 +183,8 @@ impl HistoryFeed {
     fn fixed_list(&self) -> Result<HistoryList, String> {
         let (source, glob) = (&self.feed.definition().name, &self.history.path);
         let Some(list) = HistoryList::load(&self.path)? else {
-            let list = HistoryList::of(&self.history, &self.feed.project)?;
+            let lake = Lake::of(&self.feed);
+            let list = tokio::task::block_in_place(|| HistoryList::of(&self.history, &lake))?;
             list.keep(&self.path)?;
             tracing::info!(
                 source,
@@ -204,8 +205,8 @@ impl HistoryFeed {
     /// Files of the lake that the stream has brought too: loading them would count their events twice.
     fn tell_of_later_files(&self, list: &HistoryList) {
         let known: HashSet<&str> = list.files.iter().map(|file| file.name.as_str()).collect();
-        let found = matching(&self.feed.project, &list.glob).unwrap_or_default();
-        let mut later = found.iter().map(|file| name_of(&self.feed.project, file)).filter(|n| !known.contains(&**n));
+        let found = tokio::task::block_in_place(|| Lake::of(&self.feed).matching(&list.glob)).unwrap_or_default();
+        let mut later = found.into_iter().map(|(name, _)| name).filter(|name| !known.contains(name.as_str()));
         if let Some(first) = later.next() {
             let (source, more) = (&self.feed.definition().name, later.count());
             tracing::info!(
@@ -216,19 +217,18 @@ impl HistoryFeed {
         }
     }
 
-    fn open(&self, list: &HistoryList, at: usize) -> Result<FileReader, Failure> {
-        let path = self.feed.project.join(&list.files[at].name);
+    fn open(&self, list: &HistoryList, at: usize, fetched: &mut Fetched) -> Result<FileReader, Failure> {
+        let ListedFile { name, bytes, .. } = &list.files[at];
         let next = self.feed.next_offset(partition_of(at));
-        let opened = Format::of(&path, None).and_then(|format| {
-            tokio::task::block_in_place(|| FileReader::open_whole(&path, format, next, list.files[at].bytes))
-        });
+        let opened = tokio::task::block_in_place(|| Lake::of(&self.feed).open((name, *bytes), next, fetched));
         opened.map_err(|e| self.failed(e))
     }
 
     /// Loads one file from the row on that the log does not have. False: the server stops.
     async fn load_file(&mut self, list: &HistoryList, at: usize) -> Result<bool, Failure> {
         let partition = partition_of(at);
-        let mut reader = self.open(list, at)?;
+        let mut fetched = None;
+        let mut reader = self.open(list, at, &mut fetched)?;
         let mut ended = false;
         let mut under_way: Option<JoinHandle<Result<bool, Failure>>> = None;
         loop {
@@ -247,7 +247,7 @@ impl HistoryFeed {
             if let Some(last) = under_way.take()
                 && !last.await.map_err(|e| self.failed(e.to_string()))??
             {
-                (reader, ended) = (self.open(list, at)?, false);
+                (reader, ended) = (self.open(list, at, &mut fetched)?, false);
                 continue;
             }
             self.say(list);

@@ -247,3 +247,50 @@ async fn wrong_credentials_are_said_without_them() {
     assert!(said.contains("E1040") && said.contains(&format!("s3://{BUCKET}/log")) && said.contains("403"), "{said}");
     assert!(!said.contains(SECRET), "{said}");
 }
+
+/// A history in an object store, under kills, beside a stream that repeats some of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_in_an_object_store_is_loaded_once() {
+    const FILES: i64 = 4;
+    const ROWS: i64 = 2_000;
+    let s3 = S3::start();
+    let store = s3.objects();
+    let row = |n: i64| format!("{{\"id\":{n},\"key\":\"k{}\",\"at\":{}}}\n", n % 10, START + n * 1_000_000);
+    for file in 0..FILES {
+        let lines: String = (file * ROWS..(file + 1) * ROWS).map(row).collect();
+        let url = s3.url(&format!("past/2026-{file:02}/events.ndjson"));
+        store.write(lines.into_bytes(), &url, &Expected::Anything).unwrap();
+    }
+    let definitions = "[source.s]\nconnector = 'push'\nevent_time = 'at'\nevent_id = 'id'\ndedup_horizon = '36500d'\nhistory = 's3://lake/past/**/*.ndjson'\nfields = { id = 'int64', key = 'string', at = 'timestamp[us]' }\n[entity.e]\nkey = 'key'\n[view.v]\nentity = 'e'\nsource = 's'\n[view.v.features]\nn = { agg = 'count()' }\n";
+    let folder = project(definitions);
+    s3.configure(folder.path(), "");
+    let last = FILES * ROWS;
+    for round in 0..4 {
+        let server = Server::start(folder.path()).await;
+        let lines: String = (last - 50..last + 50 * (round + 1)).map(row).collect();
+        server.client().await.push(ndjson("s", lines, v1::Wait::Durable)).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(60 * round as u64)).await;
+        server.kill();
+    }
+    let server = Server::start(folder.path()).await;
+    let client = server.client().await;
+    for _ in 0..600 {
+        let status = client.status().await.unwrap();
+        let history = status.sources["s"].history.clone().unwrap();
+        assert!(!history.state.starts_with("stopped"), "{}", history.state);
+        if history.state == "loaded" && status.sources["s"].lag == 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    for key in 0..10 {
+        let output = Command::new(binary())
+            .args(["explain", "v:n", &format!("key=k{key}"), "--json"])
+            .env("TIDEMILL_SERVER", &server.address)
+            .output()
+            .unwrap();
+        let found: Json = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(found["value"], (last + 200) / 10, "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(left_over(folder.path()), Vec::<std::path::PathBuf>::new());
+}

@@ -113,7 +113,7 @@ fn seen_later(found: &Answer, wanted: &model::Answer, visibility: &Visibility) -
 fn replays_of_a_cut_log_never_answer_wrongly() {
     let counts = std::cell::Cell::new((0, 0));
     let strategy = (service_case(), 0..=100usize, (0..3usize, 1..5usize, 0..100_000_000i64));
-    run("replay of a cut log", strategy, cases() / 10, |(case, share, (which, group, delay))| {
+    run("replay of a cut log", strategy, cases() / 40, |(case, share, (which, group, delay))| {
         let cut = case.rows.len() * share / 100;
         let visibility = match which {
             0 => Visibility::EventTime,

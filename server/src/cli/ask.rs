@@ -157,12 +157,23 @@ impl Shown {
         let mut json = json!({ "keys": keys, "values": values, "statuses": statuses, "newest": newest,
                 "capped": capped, "stale": answer.stale, "as_of": rfc3339(read_time),
                 "positions": positions(&answer.positions), "definition_hash": answer.definition_hash });
-        if !answer.unanswered.is_empty() {
-            let why =
-                |why: &v1::Unanswered| json!({ "code": why.code, "message": why.message, "features": why.features });
-            json["unanswered"] = answer.unanswered.iter().map(why).collect();
+        let unanswered: Vec<Json> = self.unanswered(row).collect();
+        if !unanswered.is_empty() {
+            json["unanswered"] = unanswered.into();
         }
         json
+    }
+
+    /// Why values of this row cannot be known; the answer tells of all rows together.
+    fn unanswered(&self, row: usize) -> impl Iterator<Item = Json> + '_ {
+        let is_error = move |name: &&String| {
+            self.answer.columns.iter().any(|column| column.name == **name && status_of(column, row) == "ERROR")
+        };
+        self.answer.unanswered.iter().filter_map(move |why| {
+            let features: Vec<&String> = why.features.iter().filter(is_error).collect();
+            let shown = json!({ "code": why.code, "message": why.message, "features": features });
+            (!features.is_empty()).then_some(shown)
+        })
     }
 
     fn print(&self, row: usize, read_time: i64) {
@@ -181,7 +192,8 @@ impl Shown {
         };
         let lines = answer.columns.iter().zip(&self.cells).map(line).collect();
         println!("{}", table(&["feature", "value", "age", "status"], lines));
-        answer.unanswered.iter().for_each(|why| println!("{}: {}", why.code, why.message));
+        let said = |why: &Json, name: &str| why[name].as_str().unwrap_or_default().to_string();
+        self.unanswered(row).for_each(|why| println!("{}: {}", said(&why, "code"), said(&why, "message")));
     }
 }
 

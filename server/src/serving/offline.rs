@@ -54,7 +54,6 @@ fn run<T: Send + 'static>(
     let (messages, told) = tokio::sync::mpsc::channel(MESSAGES);
     let stopped = stop.clone();
     tokio::task::spawn_blocking(move || {
-        let _place = place;
         let mut tell = |message| {
             if !sent(&messages, Ok(message)) {
                 stopped.store(true, Ordering::Relaxed);
@@ -62,6 +61,8 @@ fn run<T: Send + 'static>(
         };
         let done = work(&Job { server: &server, stop: &stopped }, &mut tell);
         metrics::job(method, done.as_ref().map_or_else(|failure| failure.code, |()| "OK"));
+        // Before the caller learns of the end: the next job may come at once.
+        drop(place);
         if let Err(failure) = done {
             sent(&messages, Err(to_grpc(failure)));
         }

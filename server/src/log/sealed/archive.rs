@@ -51,6 +51,8 @@ pub(super) struct State {
     there: There,
     /// files that the archive's manifest names
     archived: HashSet<String>,
+    /// files that it named before: they stay there for as long as somebody here may read them
+    replaced: HashSet<String>,
     /// checksums of all files that are there
     checksums: HashMap<String, u32>,
     /// files on this machine: bytes, and when they were last used, by count
@@ -103,6 +105,7 @@ pub fn attach(folder: &Path, archiving: Option<Archiving>) -> Result<(), LogErro
     let state = State {
         there: There::Unknown,
         archived: HashSet::new(),
+        replaced: HashSet::new(),
         checksums: HashMap::new(),
         uses: here.len() as u64,
         local: here,
@@ -162,6 +165,7 @@ pub(super) fn removed(folder: &Path, name: &str) {
     let mut state = archive.state.lock();
     state.local.remove(name);
     state.archived.remove(name);
+    state.replaced.remove(name);
     let checksum = state.checksums.remove(name);
     drop(state);
     // What is not known here was never put there, or the next start finds it.
@@ -207,7 +211,10 @@ impl State {
 
     /// Notes what the archive's manifest names.
     fn names(&mut self, manifest: &Manifest) {
-        self.archived = names(manifest).map(|file| file.path.clone()).collect();
+        let now: HashSet<String> = names(manifest).map(|file| file.path.clone()).collect();
+        let before = std::mem::replace(&mut self.archived, now);
+        self.replaced.extend(before);
+        self.replaced.retain(|path| !self.archived.contains(path));
         self.checksums.extend(names(manifest).map(|file| (file.path.clone(), file.checksum)));
     }
 
@@ -217,7 +224,10 @@ impl State {
         let mut oldest: Vec<(u64, u64, String)> = self
             .local
             .iter()
-            .filter(|(path, (_, uses))| self.archived.contains(*path) && *uses != self.uses)
+            .filter(|(path, (_, uses))| {
+                let is_there = self.archived.contains(*path) || self.replaced.contains(*path);
+                is_there && *uses != self.uses
+            })
             .map(|(path, (bytes, uses))| (*uses, *bytes, path.clone()))
             .collect();
         oldest.sort();

@@ -208,4 +208,21 @@ mod tests {
         assert!(decode(&[1, 0xff, 0x1f, 1]) && !decode(&[1, 0x80, 0x20, 1]));
         assert!(decode(&[1, 0, TOP as u8 + 1]) && !decode(&[1, 0, TOP as u8 + 2]));
     }
+
+    /// Both series of the estimate by their definitions, and at their ends.
+    #[test]
+    fn series_are_those_of_the_definition() {
+        for x in [1e-3, 0.25, 0.5, 0.9, 0.999] {
+            let (mut low, mut high) = (x, 1.0 - x);
+            for k in 1..60 {
+                let two = libm::ldexp(1.0, k);
+                low += libm::pow(x, two) * two / 2.0;
+                let rest = 1.0 - libm::pow(x, 1.0 / two);
+                high -= rest * rest / two;
+            }
+            assert!((sigma(x) - low).abs() <= low * 1e-12, "sigma of {x}: {}, not {low}", sigma(x));
+            assert!((tau(x) - high / 3.0).abs() <= 1e-12, "tau of {x}: {}, not {}", tau(x), high / 3.0);
+        }
+        assert_eq!((sigma(0.0), sigma(1.0), tau(0.0), tau(1.0)), (0.0, f64::INFINITY, 0.0, 0.0));
+    }
 }

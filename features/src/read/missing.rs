@@ -77,23 +77,28 @@ impl Missing {
 #[derive(Debug)]
 pub struct Doubts {
     horizon: i64,
+    /// whether one id stands for one event in all partitions
+    with_history: bool,
     /// no event that arrived later can repeat a missing one
     until: i64,
-    /// by encoded partition and id: the latest arrival of an event in doubt
+    /// by encoded partition and id, or id alone: the latest arrival of an event in doubt
     ids: HashMap<Vec<u8>, i64>,
 }
 
 impl Doubts {
     /// Where events that arrived up to `arrival` are missing. None: the view drops no duplicates.
     pub fn new(plan: &Plan, arrival: i64) -> Option<Self> {
-        let horizon = plan.dedup.as_ref()?.horizon;
-        Some(Doubts { horizon, until: arrival.saturating_add(horizon), ids: HashMap::new() })
+        let dedup = plan.dedup.as_ref()?;
+        let (horizon, with_history) = (dedup.horizon, dedup.with_history);
+        Some(Doubts { horizon, with_history, until: arrival.saturating_add(horizon), ids: HashMap::new() })
     }
 
     /// Whether the next event, in the order of the log, is in doubt.
     pub fn take(&mut self, order: &EventOrder<'_>, arrival: i64) -> bool {
         let mut id = Vec::with_capacity(16);
-        put_varint(&mut id, u64::from(order.partition));
+        if !self.with_history {
+            put_varint(&mut id, u64::from(order.partition));
+        }
         put_value(&mut id, &order.id);
         let known = self.ids.get(&id).copied();
         let repeats = known.is_some_and(|known| arrival.saturating_sub(known) <= self.horizon);

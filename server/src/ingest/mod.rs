@@ -5,8 +5,8 @@
 //! to readers and hands changes to the `flusher`, which writes the state store. `recover` brings state and log together at
 //! start; `build` derives the state of views that are new, or of which somebody wants it anew (`builds`), while all this runs.
 //! Both `walk` over the log and `fold` many events at once. `versions` tells which state to keep, `begun` which views were built
-//! after some of the log had gone. `files` feeds file sources in and `history` the files of a source's past (from its `lake`), both by `feed`;
-//! `sealing` turns closed segments of the log into Parquet, and `retention` says what of it may go.
+//! after some of the log had gone. `files` feeds file sources in and `history` the files of a source's past (from its `lake`),
+//! both by `feed`; `sealing` turns closed segments of the log into Parquet, and `retention` says what of it may go.
 
 mod applier;
 mod apply;

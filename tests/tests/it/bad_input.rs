@@ -312,7 +312,8 @@ async fn an_interrupted_export_leaves_nothing() {
     let at = |name: &str| folder.path().join(name);
     let row = |row: i64| format!("u{},{}\n", row % 5, rfc3339(START + row % 36_000 * 1_000_000));
     std::fs::write(at("spine.csv"), format!("user,at\n{}", (0..300_000).map(row).collect::<String>())).unwrap();
-    for _ in 0..3 {
+    let mut interrupted = 0;
+    for _ in 0..30 {
         let mut child = Command::new(binary())
             .args(["export", "users", "--time", "at", "--quiet", "--spine"])
             .arg(at("spine.csv"))
@@ -321,20 +322,30 @@ async fn an_interrupted_export_leaves_nothing() {
             .env("TIDEMILL_SERVER", &server.address)
             .spawn()
             .unwrap();
-        while hidden(folder.path()) == 0 {
-            assert!(child.try_wait().unwrap().is_none(), "the export ended before it could be interrupted");
+        while hidden(folder.path()) == 0 && child.try_wait().unwrap().is_none() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert!(Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap().success());
-        assert!(!child.wait().unwrap().success());
+        let _ = Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
+        child.wait().unwrap();
         for _ in 0..600 {
             if hidden(folder.path()) == 0 {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert!(hidden(folder.path()) == 0 && !at("set").exists());
+        assert_eq!(hidden(folder.path()), 0);
+        if at("set").exists() {
+            // It was faster than we were, and is whole.
+            assert!(at("set/_manifest.json").exists());
+            std::fs::remove_dir_all(at("set")).unwrap();
+            continue;
+        }
+        interrupted += 1;
+        if interrupted == 3 {
+            break;
+        }
     }
+    assert_eq!(interrupted, 3);
     // All places are free again.
     std::fs::write(at("one.csv"), format!("user,at\n{}", row(1))).unwrap();
     for out in ["one", "two", "three"] {

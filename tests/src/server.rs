@@ -45,6 +45,8 @@ impl Server {
             .arg(project)
             .args(["--listen", &address, "--metrics-listen", "", "--quiet"])
             .stdout(Stdio::null())
+            // Errors, and what tests look for; a pipe that nobody reads must not fill.
+            .env("TIDEMILL_LOG", "error,tidemill::ingest::build=info")
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary runs");
@@ -68,19 +70,25 @@ impl Server {
         Client::connect(&self.address).await.expect("the server answers")
     }
 
-    /// kill -9
-    pub fn kill(mut self) {
+    /// kill -9; what it has logged.
+    pub fn kill(mut self) -> String {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.logged()
     }
 
     /// SIGTERM; what it has logged, once it has ended.
     pub fn last_words(mut self) -> String {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        self.logged()
+    }
+
+    /// All that a server which ends has logged.
+    fn logged(&mut self) -> String {
         let mut words = String::new();
         if let Some(mut log) = self.child.stderr.take() {
             let _ = std::io::Read::read_to_string(&mut log, &mut words);
         }
+        let _ = self.child.wait();
         words
     }
 

@@ -95,7 +95,10 @@ impl Builder {
     }
 
     fn build(&self, build: &Build, growing: Vec<Growing>) -> Result<(), Failure> {
-        let mut growing = if growing.is_empty() { self.begin(build)? } else { growing };
+        let (names, is_begun) = (build.names(&self.registry), !growing.is_empty());
+        let what = if is_begun { "a build goes on" } else { "a build begins" };
+        tracing::info!(views = names, "{what}");
+        let mut growing = if is_begun { growing } else { self.begin(build)? };
         build.tell(&growing);
         let mut keeper = Keeper::new(self.to_keep.clone());
         let mut row_errors = 0;

@@ -1,4 +1,4 @@
-"""Reads a sealed event log with DuckDB and with pyarrow, for tests/tests/it/sealing.rs: prints one line of JSON for each.
+"""Reads a sealed event log with DuckDB, pyarrow, Polars and pandas, for tests/tests/it/sealing.rs: prints one line of JSON each.
 
 Argument: the folder of the log. The files of the source `payments` are read by a glob, as anybody would.
 """
@@ -8,6 +8,9 @@ import json
 import sys
 
 import duckdb
+import pandas
+import polars
+import pyarrow
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -83,5 +86,54 @@ def with_pyarrow():
     }
 
 
+def with_polars():
+    rows = polars.read_parquet(pattern).sort("_segment", "_position", "_offset")
+    frames = polars.read_parquet(f"{log}/frames/*.parquet")
+    dead = polars.read_parquet(f"{log}/dead/*.parquet").sort("_offset")
+    return {
+        "count": rows.height,
+        "total": rows["amount"].sum(),
+        "users": rows["user"].n_unique(),
+        "first": rows["at"].min().isoformat(),
+        "last": rows["at"].max().isoformat(),
+        "price": str(rows["price"].sum()),
+        "tags": rows["tags"].list.len().sum(),
+        "vector": rows["place"].explode().sum(),
+        "arrivals": rows["_arrival_time"].cast(polars.Int64).min(),
+        "offsets": [list(row) for row in rows.select("_partition", "_offset").rows()],
+        "frames": frames.height,
+        "consumed": frames["_consumed"].sum(),
+        "dead": [[*row, payload.decode()] for *row, payload in dead.select("_offset", "code", "reason", "payload").rows()],
+    }
+
+
+def with_pandas():
+    def read(folder):
+        files = sorted(glob.glob(f"{log}/{folder}/*.parquet"))
+        return pandas.concat([pandas.read_parquet(file, dtype_backend="pyarrow") for file in files])
+
+    rows = read("events/payments").sort_values(["_segment", "_position", "_offset"])
+    frames, dead = read("frames"), read("dead").sort_values("_offset")
+    return {
+        "count": len(rows),
+        "total": float(rows["amount"].sum()),
+        "users": int(rows["user"].nunique()),
+        "first": rows["at"].min().isoformat(),
+        "last": rows["at"].max().isoformat(),
+        "price": str(rows["price"].sum()),
+        "tags": sum(len(tags) for tags in rows["tags"]),
+        "vector": float(sum(sum(place) for place in rows["place"])),
+        "arrivals": int(rows["_arrival_time"].astype("int64[pyarrow]").min()),
+        "offsets": [[int(partition), int(offset)] for partition, offset in zip(rows["_partition"], rows["_offset"])],
+        "frames": len(frames),
+        "consumed": int(frames["_consumed"].sum()),
+        "dead": [
+            [int(row["_offset"]), row["code"], row["reason"], row["payload"].decode()] for _, row in dead.iterrows()
+        ],
+    }
+
+
 print(json.dumps({"duckdb": duckdb.__version__, "read": with_duckdb()}))
-print(json.dumps({"pyarrow": __import__("pyarrow").__version__, "read": with_pyarrow()}))
+print(json.dumps({"pyarrow": pyarrow.__version__, "read": with_pyarrow()}))
+print(json.dumps({"polars": polars.__version__, "read": with_polars()}))
+print(json.dumps({"pandas": pandas.__version__, "read": with_pandas()}))

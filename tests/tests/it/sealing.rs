@@ -262,7 +262,7 @@ fn cell(column: usize, id: u64) -> Value<'static> {
 }
 
 #[test]
-fn duckdb_and_pyarrow_read_the_log() {
+fn four_engines_read_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = LogWriter::open(folder.path(), LogPlace::default()).unwrap();
     writer.set_segment_bytes(1);
@@ -301,9 +301,9 @@ fn duckdb_and_pyarrow_read_the_log() {
     });
     let lines: Vec<Json> =
         output.stdout.split(|b| *b == b'\n').filter_map(|l| serde_json::from_slice(l).ok()).collect();
-    assert_eq!(lines.len(), 2, "one line for each tool");
-    for line in lines {
-        let tool = if line["duckdb"].is_null() { "pyarrow" } else { "duckdb" };
+    assert_eq!(lines.len(), 4, "one line for each tool");
+    for (line, tool) in lines.iter().zip(["duckdb", "pyarrow", "polars", "pandas"]) {
+        assert!(line[tool].is_string(), "{line}");
         for (name, value) in expected.as_object().unwrap() {
             assert_eq!(&line["read"][name], value, "{name} by {tool}");
         }

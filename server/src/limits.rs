@@ -202,3 +202,25 @@ pub const ARROW_BODY_BYTES_MAX: usize = 256 << 20;
 pub const ARROW_DICTIONARY_BYTES_MAX: usize = 256 << 20;
 /// Bytes of keys and request values of the spine rows that are read at once. Dictionaries can make small files large.
 pub const REPLAY_KEY_BYTES: usize = 512 << 20;
+/// How long a connection to Redis may take: a second is far beyond what a network in one place takes.
+pub const REDIS_CONNECT: Duration = Duration::from_secs(2);
+/// Pause before something is tried again that Redis did not do; it doubles each time.
+pub const REDIS_RETRY_MIN: Duration = Duration::from_millis(20);
+/// And becomes no longer than this: what waits for Redis shall go on soon after it is back.
+pub const REDIS_RETRY_MAX: Duration = Duration::from_secs(1);
+/// Names that Redis looks at in one step of a scan: it answers nobody else meanwhile.
+pub const REDIS_SCAN_COUNT: usize = 1000;
+/// Keys of one MGET, for the same reason.
+pub const REDIS_MGET_KEYS: usize = 512;
+/// Records of one commit in Redis. Each may have chunks beside it, so this is 64 keys, which take some 0.5 ms.
+pub const SHARED_COMMIT_RECORDS: usize = 32;
+/// Commits in Redis that are under way at once: enough to fill the connection, few enough that one that fails is found soon.
+pub const SHARED_COMMITS_IN_FLIGHT: usize = 64;
+/// Events that are applied to a shared store together: the more, the fewer commits; the fewer, the sooner they can be read.
+pub const SHARED_ROUND_EVENTS: usize = 8 * 1024;
+/// Bytes of records that an ingest process keeps of a shared store. What is not there is read again.
+pub const SHARED_CACHE_BYTES: usize = 512 << 20;
+/// How often it is looked whether a shared store has gone back in time: reads may be that much older than they say.
+pub const SHARED_SWEEP: Duration = Duration::from_secs(1);
+/// How often shards without events are told how far their partitions are: a start replays about that much.
+pub const SHARED_BARRIER: Duration = Duration::from_secs(2);

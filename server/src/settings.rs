@@ -11,8 +11,10 @@ use toml::{Table, Value};
 use crate::failure::Failure;
 use crate::objects::ObjectUrl;
 
+mod redis;
 mod s3;
 
+pub use self::redis::RedisSettings;
 pub use self::s3::{S3Settings, Secret};
 
 /// How a server runs.
@@ -42,8 +44,24 @@ pub struct Settings {
     pub archive_cache_bytes: u64,
     /// object stores
     pub s3: S3Settings,
+    /// what the process does
+    pub role: Role,
+    /// the shared store; None: the state lives in this process
+    pub redis: Option<RedisSettings>,
     /// where each value came from, by key
     pub origins: BTreeMap<&'static str, (String, Origin)>,
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// everything
+    #[default]
+    All,
+    /// takes events in, with others of its group
+    Ingest,
+    /// answers reads
+    Serve,
 }
 
 /// How much of the event log is kept.
@@ -91,7 +109,7 @@ impl std::fmt::Display for Origin {
 }
 
 /// Known keys: name, default, what it is.
-pub const KEYS: [(&str, &str, &str); 19] = [
+pub const KEYS: [(&str, &str, &str); 29] = [
     ("data_dir", "data", "where the event log and the state live, relative to the project"),
     ("listen", "127.0.0.1:6566", "address of gRPC and HTTP"),
     ("metrics_listen", "127.0.0.1:9566", "address of Prometheus metrics; empty: none"),
@@ -119,10 +137,20 @@ pub const KEYS: [(&str, &str, &str); 19] = [
     ("s3.access_key_id", "", "as ${env:NAME} or ${file:PATH}; else AWS_ACCESS_KEY_ID"),
     ("s3.secret_access_key", "", "as ${env:NAME} or ${file:PATH}; else AWS_SECRET_ACCESS_KEY"),
     ("s3.allow_http", "false", "allows an endpoint without TLS"),
+    ("role", "all", "what this process does: all, ingest or serve"),
+    ("store", "embedded", "where the state lives: embedded, or redis, which several processes share"),
+    ("redis.address", "127.0.0.1:6379", "host:port of Redis; of a cluster some of its nodes, with commas"),
+    ("redis.cluster", "false", "whether it is a Redis Cluster"),
+    ("redis.prefix", "tidemill", "begins the names of all keys"),
+    ("redis.username", "", "user of an ACL"),
+    ("redis.password", "", "as ${env:NAME} or ${file:PATH}"),
+    ("redis.tls", "false", "whether the connection is encrypted"),
+    ("redis.ca_file", "", "certificates that are trusted instead of the system's, as a PEM file"),
+    ("redis.timeout", "2s", "how long an answer may take"),
 ];
 
 /// Sections whose keys are known.
-const OWN_SECTIONS: [&str; 2] = ["log", "s3"];
+const OWN_SECTIONS: [&str; 3] = ["log", "s3", "redis"];
 /// Sizes of a segment: below, a file holds a handful of events; above, too much of the log is not sealed.
 const SEGMENT_MB: std::ops::RangeInclusive<f64> = 0.001..=1024.0;
 /// Sizes of the cache of archived files; one file stays whatever its size.
@@ -132,7 +160,7 @@ const CACHE_MB: std::ops::RangeInclusive<f64> = 0.0..=1e9;
 const KEEP_MB_MAX: f64 = (1u64 << 30) as f64;
 
 /// Sections of later versions: accepted, without effect on an embedded server.
-const SECTIONS: [&str; 4] = ["kafka", "redis", "auth", "limits"];
+const SECTIONS: [&str; 3] = ["kafka", "auth", "limits"];
 
 /// Settings of a project folder. `flags` are the values given on the command line, by key.
 pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<Settings, Failure> {
@@ -177,6 +205,7 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
     let keeping = keeping(&text, &wrong)?;
     let (segment_bytes, archive, archive_cache_bytes) = log_section(&text, &wrong)?;
     let s3 = s3::section(&text).map_err(|(key, expected)| wrong(key, expected))?;
+    let (role, redis) = role_and_store(&text, &wrong)?;
     values.iter_mut().filter(|(key, (value, _))| s3::is_secret(key) && !value.is_empty()).for_each(
         |(_, (value, _))| {
             *value = s3::SHOWN.to_string();
@@ -195,8 +224,30 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
         archive,
         archive_cache_bytes,
         s3,
+        role,
+        redis,
         origins: values,
     })
+}
+
+/// What the process does, and where the state lives.
+fn role_and_store(
+    text: &dyn Fn(&str) -> String,
+    wrong: &dyn Fn(&str, &str) -> Failure,
+) -> Result<(Role, Option<RedisSettings>), Failure> {
+    let role = match text("role").as_str() {
+        "all" => Role::All,
+        "ingest" => Role::Ingest,
+        "serve" => Role::Serve,
+        _ => return Err(wrong("role", "all, ingest or serve")),
+    };
+    let redis = match text("store").as_str() {
+        "redis" => Some(redis::section(text).map_err(|(key, expected)| wrong(key, expected))?),
+        "embedded" if role == Role::All => None,
+        "embedded" => return Err(wrong("store", "redis, because roles share their state")),
+        _ => return Err(wrong("store", "embedded or redis")),
+    };
+    Ok((role, redis))
 }
 
 /// How much of the event log is kept.

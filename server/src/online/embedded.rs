@@ -30,6 +30,9 @@ pub enum StoreError {
     /// throw it away and derive it anew
     #[error("the state store is damaged: {0}")]
     Damaged(String),
+    /// it is not what the settings say, or does not let us in: mend that
+    #[error("{0}")]
+    Refused(String),
     /// another process has it
     #[error("E5010: {0} is used by another process; stop that one, or choose another data_dir")]
     InUse(String),

@@ -44,7 +44,7 @@ pub(super) const SHOWN: &str = "(set)";
 
 /// Keys whose values are secrets.
 pub(super) fn is_secret(key: &str) -> bool {
-    key == "s3.access_key_id" || key == "s3.secret_access_key"
+    ["s3.access_key_id", "s3.secret_access_key", "redis.password"].contains(&key)
 }
 
 /// Reads the section by its keys. Err: the key that is wrong, and what was expected.

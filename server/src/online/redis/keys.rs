@@ -1,0 +1,64 @@
+//! Names of keys. What a shard holds has its tag, so that it lies in one slot; what users write stands behind the tag only.
+
+use crate::place::shard_of;
+
+/// Names the keys of one prefix.
+#[derive(Clone, Debug)]
+pub struct KeyNames {
+    prefix: String,
+}
+
+impl KeyNames {
+    /// Of a prefix that has no braces.
+    pub fn new(prefix: &str) -> Self {
+        KeyNames { prefix: prefix.to_string() }
+    }
+
+    /// Pattern of everything that has the prefix.
+    pub fn pattern(&self) -> String {
+        format!("{{{}:*", self.prefix)
+    }
+
+    fn tag(&self, shard: usize) -> String {
+        format!("{{{}:s{shard}}}", self.prefix)
+    }
+
+    /// A hash: how far partitions are in a shard, and at the homes that are there.
+    pub fn progress(&self, shard: usize) -> Vec<u8> {
+        format!("{}:progress", self.tag(shard)).into_bytes()
+    }
+
+    /// A hash: next offsets of the partitions in a shard.
+    pub fn positions(&self, shard: usize) -> Vec<u8> {
+        format!("{}:positions", self.tag(shard)).into_bytes()
+    }
+
+    /// A record.
+    pub fn record(&self, view: u64, key: &[u8]) -> Vec<u8> {
+        let mut name = format!("{}:r:{view:016x}:", self.tag(shard_of(key))).into_bytes();
+        name.extend_from_slice(key);
+        name
+    }
+
+    /// A hash: the chunks of a record.
+    pub fn chunks(&self, view: u64, key: &[u8]) -> Vec<u8> {
+        let mut name = format!("{}:c:{view:016x}:", self.tag(shard_of(key))).into_bytes();
+        name.extend_from_slice(key);
+        name
+    }
+
+    /// Pattern of the records of a view, and what of a name stands before the entity's key.
+    pub fn records_of(&self, view: u64) -> (String, usize) {
+        (format!("{{{}:s*:r:{view:016x}:*", self.prefix), format!(":r:{view:016x}:").len())
+    }
+
+    /// What the definitions are that the records were computed by.
+    pub fn definitions(&self) -> Vec<u8> {
+        format!("{{{}:group}}:definitions", self.prefix).into_bytes()
+    }
+
+    /// A hash: what processes say of themselves.
+    pub fn members(&self) -> Vec<u8> {
+        format!("{{{}:group}}:members", self.prefix).into_bytes()
+    }
+}

@@ -1,0 +1,371 @@
+//! The shared store in Redis or a Redis Cluster. Only this folder knows the client.
+//!
+//! Read `keys` for what lies where, `scripts` for what happens in one step, `connection` for what is asked of a server. A shard
+//! lies in one slot, so its commit is one script; reads of many entities are MGETs, which the client splits by slot and sends
+//! to all nodes at once. Every call may be repeated: a commit that was sent twice happens once.
+
+mod connection;
+mod keys;
+mod scripts;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use redis::Script;
+use tidemill_features::record::{Envelope, NodeId};
+
+use self::connection::Connection;
+pub(crate) use self::connection::pause;
+use self::keys::KeyNames;
+use super::StoreError;
+use super::shared::{Outcome, Progress, ShardCommit, SharedKey, SharedRecord, SourcePartition, Token};
+use crate::limits::{REDIS_MGET_KEYS, SHARDS};
+use crate::settings::RedisSettings;
+
+/// A shared store; clones share its connections.
+#[derive(Clone)]
+pub struct RedisStore {
+    connection: Connection,
+    names: Arc<KeyNames>,
+    commit: Arc<Script>,
+    claim: Arc<Script>,
+    chunks: Arc<Script>,
+}
+
+/// Chunks of a record, or the record that it has become.
+pub enum ReadChunks {
+    /// by the ids that were asked for; None: not there
+    Same(Vec<Option<Arc<[u8]>>>),
+    /// the record is another one now
+    Changed(Option<SharedRecord>),
+}
+
+impl RedisStore {
+    /// Connects to what the settings name, and checks that it keeps what it is given.
+    pub async fn open(settings: &RedisSettings) -> Result<RedisStore, StoreError> {
+        Ok(RedisStore {
+            connection: Connection::open(settings).await?,
+            names: Arc::new(KeyNames::new(&settings.prefix)),
+            commit: Arc::new(Script::new(scripts::COMMIT)),
+            claim: Arc::new(Script::new(scripts::CLAIM)),
+            chunks: Arc::new(Script::new(scripts::CHUNKS)),
+        })
+    }
+
+    /// Does one commit.
+    pub async fn commit(&self, commit: &ShardCommit) -> Result<Outcome, StoreError> {
+        let mut keys = vec![self.names.progress(commit.shard), self.names.positions(commit.shard)];
+        let mut arguments = vec![
+            commit.batch.to_vec(),
+            number(commit.partitions.len()),
+            number(commit.records.len()),
+            number(usize::from(!commit.at_home)),
+        ];
+        for step in &commit.partitions {
+            let name = step.partition.to_string().into_bytes();
+            arguments.extend([
+                field(&step.partition, commit.at_home),
+                step.to.token.to_vec(),
+                step.from.to_vec(),
+                step.to.encode(),
+                name,
+                step.to.next.to_string().into_bytes(),
+            ]);
+        }
+        for record in &commit.records {
+            let (view, key) = &record.key;
+            keys.extend([self.names.record(*view, key), self.names.chunks(*view, key)]);
+            let seal = |body: &[u8]| Envelope { definition: *view, sequence: 0, body }.seal();
+            let stored = [&commit.batch[..], &seal(&record.body)].concat();
+            let stamp = record.from.map_or_else(Vec::new, |stamp| stamp.to_vec());
+            arguments.extend([stamp, stored, number(record.chunks.len())]);
+            for (id, chunk) in &record.chunks {
+                arguments.extend([chunk_field(*id), chunk.as_ref().map_or_else(Vec::new, |chunk| seal(chunk))]);
+            }
+        }
+        let answer: Vec<redis::Value> =
+            self.connection.run(&self.commit, scripts::COMMIT, &keys, &arguments).await?;
+        outcome(&answer)
+    }
+
+    /// Makes a token the owner of partitions in one shard, at their homes there or for their progress. What comes back is
+    /// what was stored before, but for the token.
+    async fn claim_in(
+        &self,
+        shard: usize,
+        partitions: &[(SourcePartition, bool)],
+        token: Token,
+    ) -> Result<Vec<Option<Progress>>, StoreError> {
+        let nothing = Progress { token, ..Progress::default() }.encode();
+        let mut arguments = vec![token.to_vec(), nothing];
+        arguments.extend(partitions.iter().map(|(partition, at_home)| field(partition, *at_home)));
+        let keys = [self.names.progress(shard)];
+        let stored: Vec<Bytes> = self.connection.run(&self.claim, scripts::CLAIM, &keys, &arguments).await?;
+        stored.iter().map(|stored| progress(stored)).collect()
+    }
+
+    /// Makes a token the owner of a partition, in all shards and at its home. What comes back was stored before: by shard, and
+    /// at the home.
+    pub async fn claim(&self, partition: &SourcePartition, token: Token) -> Result<Claimed, StoreError> {
+        let mut claims = FuturesUnordered::new();
+        for shard in 0..SHARDS {
+            let mut fields = vec![(partition.clone(), false)];
+            if shard == home_of(partition) {
+                fields.push((partition.clone(), true));
+            }
+            claims.push(async move {
+                let stored = self.claim_in(shard, &fields, token).await?;
+                Ok::<_, StoreError>((shard, stored))
+            });
+        }
+        let mut claimed = Claimed { shards: vec![None; SHARDS], home: None };
+        while let Some(done) = claims.next().await {
+            let (shard, mut stored) = done?;
+            if stored.len() > 1 {
+                claimed.home = stored.pop().flatten();
+            }
+            claimed.shards[shard] = stored.pop().flatten();
+        }
+        Ok(claimed)
+    }
+
+    /// What is stored of some partitions: in each shard, and at their homes.
+    pub async fn look(&self, partitions: &[SourcePartition]) -> Result<Vec<Claimed>, StoreError> {
+        let nothing = || Claimed { shards: vec![None; SHARDS], home: None };
+        let mut found: Vec<Claimed> = partitions.iter().map(|_| nothing()).collect();
+        if partitions.is_empty() {
+            return Ok(found);
+        }
+        let mut looks = FuturesUnordered::new();
+        for shard in 0..SHARDS {
+            looks.push(async move {
+                let mut command = redis::cmd("HMGET");
+                command.arg(self.names.progress(shard));
+                for partition in partitions {
+                    command.arg(field(partition, false)).arg(field(partition, true));
+                }
+                let stored: Vec<Option<Bytes>> = self.connection.query(&command).await?;
+                Ok::<_, StoreError>((shard, stored))
+            });
+        }
+        while let Some(done) = looks.next().await {
+            let (shard, stored) = done?;
+            for (at, pair) in stored.chunks(2).enumerate() {
+                let decoded = |stored: &Option<Bytes>| stored.as_deref().map_or(Ok(None), progress);
+                found[at].shards[shard] = decoded(&pair[0])?;
+                if let Some(home) = decoded(&pair[1])? {
+                    found[at].home = Some(home);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Everything that is stored of all partitions, by partition.
+    pub async fn look_at_all(&self) -> Result<BTreeMap<SourcePartition, Claimed>, StoreError> {
+        let mut looks = FuturesUnordered::new();
+        for shard in 0..SHARDS {
+            looks.push(async move {
+                let mut command = redis::cmd("HGETALL");
+                command.arg(self.names.progress(shard));
+                let stored: Vec<(Bytes, Bytes)> = self.connection.query(&command).await?;
+                Ok::<_, StoreError>((shard, stored))
+            });
+        }
+        let mut found: BTreeMap<SourcePartition, Claimed> = BTreeMap::new();
+        while let Some(done) = looks.next().await {
+            let (shard, stored) = done?;
+            for (name, stored) in stored {
+                let Some((partition, at_home)) = parse_field(&name) else { continue };
+                let of = found.entry(partition);
+                let of = of.or_insert_with(|| Claimed { shards: vec![None; SHARDS], home: None });
+                match at_home {
+                    true => of.home = progress(&stored)?,
+                    false => of.shards[shard] = progress(&stored)?,
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Records, in the order of the keys.
+    pub async fn records(&self, keys: &[SharedKey]) -> Result<Vec<Option<SharedRecord>>, StoreError> {
+        let reads = keys.chunks(REDIS_MGET_KEYS).map(|keys| async move {
+            let mut command = redis::cmd("MGET");
+            keys.iter().for_each(|(view, key)| {
+                command.arg(self.names.record(*view, key));
+            });
+            let stored: Vec<Option<Bytes>> = self.connection.query(&command).await?;
+            stored.iter().map(|stored| stored.as_deref().map_or(Ok(None), record)).collect::<Result<Vec<_>, _>>()
+        });
+        let parts: Vec<Result<Vec<_>, StoreError>> = futures::future::join_all(reads).await;
+        let mut records = Vec::with_capacity(keys.len());
+        for part in parts {
+            records.extend(part?);
+        }
+        Ok(records)
+    }
+
+    /// Chunks of a record that was read before.
+    pub async fn chunks(
+        &self,
+        (view, key): &SharedKey,
+        stamp: Token,
+        ids: &[NodeId],
+    ) -> Result<ReadChunks, StoreError> {
+        let keys = [self.names.record(*view, key), self.names.chunks(*view, key)];
+        let mut arguments = vec![stamp.to_vec()];
+        arguments.extend(ids.iter().map(|id| chunk_field(*id)));
+        let answer: Vec<Bytes> = self.connection.run(&self.chunks, scripts::CHUNKS, &keys, &arguments).await?;
+        let (head, rest) = answer.split_first().ok_or_else(not_understood)?;
+        if &head[..] == b"changed" {
+            return Ok(ReadChunks::Changed(record(rest.first().ok_or_else(not_understood)?)?));
+        }
+        let opened = |stored: &Bytes| match stored.is_empty() {
+            true => Ok(None),
+            false => Ok(Some(Envelope::open(stored)?.body.into())),
+        };
+        Ok(ReadChunks::Same(rest.iter().map(opened).collect::<Result<_, StoreError>>()?))
+    }
+
+    /// Next offsets by partition as some shards have them: of each partition the least.
+    pub async fn positions(&self, shards: &[usize]) -> Result<BTreeMap<SourcePartition, u64>, StoreError> {
+        let reads = shards.iter().map(|shard| async move {
+            let mut command = redis::cmd("HGETALL");
+            command.arg(self.names.positions(*shard));
+            self.connection.query::<Vec<(String, u64)>>(&command).await
+        });
+        let mut least: BTreeMap<SourcePartition, (u64, usize)> = BTreeMap::new();
+        for of_shard in futures::future::join_all(reads).await {
+            for (name, next) in of_shard? {
+                let Some(partition) = parse_name(&name) else { continue };
+                let (known, seen) = least.entry(partition).or_insert((next, 0));
+                (*known, *seen) = ((*known).min(next), *seen + 1);
+            }
+        }
+        // A partition that one of the shards has nothing of is at its beginning there.
+        let whole = |(partition, (next, seen)): (_, (u64, usize))| (seen == shards.len()).then_some((partition, next));
+        Ok(least.into_iter().filter_map(whole).collect())
+    }
+
+    /// Encoded keys of all entities of a view, in no order; some may come twice.
+    pub async fn keys_of(&self, view: u64) -> Result<Vec<Box<[u8]>>, StoreError> {
+        self.connection.scan(&self.names.records_of(view)).await
+    }
+
+    /// Says what the definitions are, if nobody has said it before; gives what is said.
+    pub async fn agree(&self, definitions: &str) -> Result<String, StoreError> {
+        let key = self.names.definitions();
+        let mut said = redis::cmd("SET");
+        self.connection.query::<redis::Value>(said.arg(&key).arg(definitions).arg("NX")).await?;
+        self.connection.query(redis::cmd("GET").arg(&key)).await
+    }
+
+    /// What was said about definitions; None: nothing yet.
+    pub async fn agreed(&self) -> Result<Option<String>, StoreError> {
+        self.connection.query(redis::cmd("GET").arg(self.names.definitions())).await
+    }
+
+    /// Says something of a process.
+    pub async fn say(&self, member: &str, what: &str) -> Result<(), StoreError> {
+        self.connection.query(redis::cmd("HSET").arg(self.names.members()).arg(member).arg(what)).await
+    }
+
+    /// Forgets processes.
+    pub async fn forget(&self, members: &[String]) -> Result<(), StoreError> {
+        if members.is_empty() {
+            return Ok(());
+        }
+        self.connection.query(redis::cmd("HDEL").arg(self.names.members()).arg(members)).await
+    }
+
+    /// What all processes have said of themselves.
+    pub async fn members(&self) -> Result<BTreeMap<String, String>, StoreError> {
+        self.connection.query(redis::cmd("HGETALL").arg(self.names.members())).await
+    }
+}
+
+/// What was stored of a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claimed {
+    /// by shard
+    pub shards: Vec<Option<Progress>>,
+    /// at its home
+    pub home: Option<Progress>,
+}
+
+/// The shard where a partition has its home: spread by its name.
+pub fn home_of(partition: &SourcePartition) -> usize {
+    crate::place::shard_of(partition.to_string().as_bytes())
+}
+
+fn number(number: usize) -> Vec<u8> {
+    number.to_string().into_bytes()
+}
+
+fn field(partition: &SourcePartition, at_home: bool) -> Vec<u8> {
+    format!("{}:{partition}", if at_home { 'h' } else { 'p' }).into_bytes()
+}
+
+fn parse_field(field: &[u8]) -> Option<(SourcePartition, bool)> {
+    let (kind, name) = std::str::from_utf8(field).ok()?.split_once(':')?;
+    Some((parse_name(name)?, kind == "h"))
+}
+
+fn parse_name(name: &str) -> Option<SourcePartition> {
+    let (source, partition) = name.rsplit_once(':')?;
+    Some(SourcePartition { source: source.to_string(), partition: partition.parse().ok()? })
+}
+
+fn chunk_field(id: NodeId) -> Vec<u8> {
+    let mut field = vec![id.level];
+    field.extend_from_slice(&id.slot.to_be_bytes());
+    field
+}
+
+fn not_understood() -> StoreError {
+    StoreError::Damaged("Redis gave an answer that cannot be understood".to_string())
+}
+
+fn progress(stored: &[u8]) -> Result<Option<Progress>, StoreError> {
+    if stored.is_empty() { Ok(None) } else { Ok(Some(Progress::decode(stored)?)) }
+}
+
+fn record(stored: &[u8]) -> Result<Option<SharedRecord>, StoreError> {
+    if stored.is_empty() {
+        return Ok(None);
+    }
+    let (stamp, sealed) = stored.split_first_chunk().ok_or_else(not_understood)?;
+    Ok(Some(SharedRecord { stamp: *stamp, body: Envelope::open(sealed)?.body.into() }))
+}
+
+fn outcome(answer: &[redis::Value]) -> Result<Outcome, StoreError> {
+    let bytes = |value: &redis::Value| match value {
+        redis::Value::BulkString(bytes) => Some(bytes.clone()),
+        redis::Value::SimpleString(text) => Some(text.clone().into_bytes()),
+        _ => None,
+    };
+    let at = |value: &redis::Value| match value {
+        redis::Value::Int(at) => usize::try_from(*at).ok(),
+        _ => None,
+    };
+    let (head, rest) = answer.split_first().ok_or_else(not_understood)?;
+    match (bytes(head).as_deref(), rest) {
+        (Some(b"done"), _) => Ok(Outcome::Done),
+        (Some(b"moved"), [step, stored]) => Ok(Outcome::Moved {
+            step: at(step).ok_or_else(not_understood)?,
+            stored: progress(&bytes(stored).ok_or_else(not_understood)?)?,
+        }),
+        (Some(b"conflict"), rest) => {
+            let pair = |pair: &[redis::Value]| {
+                let stored = pair.get(1).and_then(bytes).ok_or_else(not_understood)?;
+                Ok((at(&pair[0]).ok_or_else(not_understood)?, record(&stored)?))
+            };
+            Ok(Outcome::Conflict(rest.chunks(2).map(pair).collect::<Result<_, StoreError>>()?))
+        }
+        _ => Err(not_understood()),
+    }
+}

@@ -1,0 +1,90 @@
+//! The scripts that run in Redis. Each looks at everything before its first write, since an error in a script takes nothing
+//! back; none reads a clock or a random number.
+
+/// A commit. KEYS: progress and positions of the shard, then record and chunks of each record. ARGV: batch, number of
+/// partitions, of records, whether positions are kept; for each partition its field, token, expected state, new value, its name and its next
+/// offset; for each record the expected stamp (empty: none), the new value, the number of chunks, and for each its field and
+/// value (empty: gone).
+///
+/// Answers: `done`; `moved`, place, stored value; `conflict`, then place and stored value of each record that has changed.
+pub const COMMIT: &str = r#"
+local batch, partitions, records, positioned = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
+local at = 5
+local done = 0
+local moved, found = nil, nil
+for i = 1, partitions do
+  local stored = redis.call('HGET', KEYS[1], ARGV[at])
+  if stored and string.sub(stored, 2, 17) == ARGV[at + 1] and string.sub(stored, 18, 33) == batch then
+    done = done + 1
+  elseif not moved and (not stored or string.sub(stored, 2, 17) ~= ARGV[at + 1]
+      or string.sub(stored, 34, 49) ~= ARGV[at + 2]) then
+    moved, found = i - 1, stored
+  end
+  at = at + 6
+end
+if done == partitions then return {'done'} end
+if moved then return {'moved', moved, found or ''} end
+local conflict = {'conflict'}
+for i = 1, records do
+  local stamp = redis.call('GETRANGE', KEYS[1 + 2 * i], 0, 15)
+  if stamp ~= ARGV[at] then
+    table.insert(conflict, i - 1)
+    table.insert(conflict, redis.call('GET', KEYS[1 + 2 * i]) or '')
+  end
+  local chunks = tonumber(ARGV[at + 2])
+  if chunks > 0 then redis.call('HLEN', KEYS[2 + 2 * i]) end
+  at = at + 3 + 2 * chunks
+end
+if #conflict > 1 then return conflict end
+redis.call('HLEN', KEYS[2])
+at = 5 + 6 * partitions
+for i = 1, records do
+  redis.call('SET', KEYS[1 + 2 * i], ARGV[at + 1])
+  local chunks = tonumber(ARGV[at + 2])
+  at = at + 3
+  for _ = 1, chunks do
+    if ARGV[at + 1] == '' then
+      redis.call('HDEL', KEYS[2 + 2 * i], ARGV[at])
+    else
+      redis.call('HSET', KEYS[2 + 2 * i], ARGV[at], ARGV[at + 1])
+    end
+    at = at + 2
+  end
+end
+at = 5
+for _ = 1, partitions do
+  if positioned then redis.call('HSET', KEYS[2], ARGV[at + 4], ARGV[at + 5]) end
+  redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 3])
+  at = at + 6
+end
+return {'done'}
+"#;
+
+/// A claim. KEYS: progress of the shard. ARGV: the token, what stands for a partition without progress, then fields. Answers what
+/// was stored, with the old token.
+pub const CLAIM: &str = r#"
+local answer = {}
+for i = 3, #ARGV do
+  local stored = redis.call('HGET', KEYS[1], ARGV[i])
+  if stored then
+    redis.call('HSET', KEYS[1], ARGV[i], string.sub(stored, 1, 1) .. ARGV[1] .. string.sub(stored, 18))
+  else
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[2])
+  end
+  table.insert(answer, stored or '')
+end
+return answer
+"#;
+
+/// Chunks of a record. KEYS: record, chunks. ARGV: the stamp of the record that the caller has, then fields. Answers the record
+/// where it is another one by now; else `same` and the chunks.
+pub const CHUNKS: &str = r#"
+if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then
+  return {'changed', redis.call('GET', KEYS[1]) or ''}
+end
+local answer = {'same'}
+for i = 2, #ARGV do
+  table.insert(answer, redis.call('HGET', KEYS[2], ARGV[i]) or '')
+end
+return answer
+"#;

@@ -224,3 +224,7 @@ pub const SHARED_CACHE_BYTES: usize = 512 << 20;
 pub const SHARED_SWEEP: Duration = Duration::from_secs(1);
 /// How often shards without events are told how far their partitions are: a start replays about that much.
 pub const SHARED_BARRIER: Duration = Duration::from_secs(2);
+/// Bytes that something in this cache takes besides its own, about: keys, lengths, places in tables.
+pub const SHARED_CACHE_OVERHEAD: usize = 96;
+/// Tokens that a process remembers to have had for a partition: a store that went back in time may show one of them.
+pub const OLDER_TOKENS: usize = 64;

@@ -24,6 +24,7 @@ mod replay;
 mod retention;
 mod sealing;
 mod sequencer;
+mod shared;
 mod versions;
 mod walk;
 
@@ -92,6 +93,8 @@ pub struct Pending {
     since: AtomicI64,
     /// what of the source's past is still to come
     pub history: HistoryProgress,
+    /// why nothing more of it is applied
+    pub halted: parking_lot::Mutex<Option<String>>,
 }
 
 impl Pending {

@@ -12,6 +12,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use tidemill_features::record::NodeId;
 
 use super::ledger::{SourceLedger, ViewLedger};
+use super::shared::ViewTotals;
 use super::shards::{RecordChunks, Shard, ViewState};
 use crate::place::shard_of;
 
@@ -34,6 +35,8 @@ pub struct State {
     pub complete: Vec<bool>,
     /// expressions that could not be computed for some event
     pub row_errors: u64,
+    /// by view: entities and bytes of records that lie in a shared store
+    elsewhere: Vec<(u64, i64)>,
 }
 
 /// A change of the state, published in one step.
@@ -51,6 +54,8 @@ pub struct Updates {
     pub views: Vec<(u32, ViewLedger)>,
     /// row errors to add
     pub row_errors: u64,
+    /// entities and bytes to add of records in a shared store, by view
+    pub elsewhere: Vec<(u32, (u64, i64))>,
 }
 
 /// What recovery found of the sources.
@@ -80,6 +85,7 @@ impl Memory {
                 views: vec![ViewLedger::default(); views],
                 complete: vec![false; views],
                 row_errors: 0,
+                elsewhere: vec![(0, 0); views],
             }),
         }
     }
@@ -113,6 +119,20 @@ impl Memory {
         updates.sources.iter().for_each(|(source, ledger)| state.sources[*source as usize].add(ledger));
         updates.views.iter().for_each(|(view, ledger)| state.views[*view as usize].add(ledger));
         state.row_errors += updates.row_errors;
+        for (view, (entities, bytes)) in updates.elsewhere {
+            let known = &mut state.elsewhere[view as usize];
+            *known = (known.0 + entities, known.1 + bytes);
+        }
+    }
+
+    /// Takes in what a shared store says of everything, by source and by view.
+    pub fn restate(&self, sources: &BTreeMap<usize, SourceLedger>, views: &BTreeMap<usize, ViewTotals>) {
+        let mut state = self.state.write();
+        sources.iter().for_each(|(source, ledger)| state.sources[*source] = *ledger);
+        for (view, totals) in views {
+            state.views[*view] = totals.ledger;
+            state.elsewhere[*view] = (totals.entities, totals.bytes);
+        }
     }
 
     /// Takes in what recovery has found of the sources.
@@ -155,11 +175,11 @@ impl State {
 
     /// Number of entities of a view.
     pub fn entities(&self, view: usize) -> usize {
-        self.shards[view].iter().map(Shard::entities).sum()
+        self.shards[view].iter().map(Shard::entities).sum::<usize>() + self.elsewhere[view].0 as usize
     }
 
     /// Bytes of keys, records and chunks of a view.
     pub fn bytes(&self, view: usize) -> u64 {
-        self.shards[view].iter().map(Shard::bytes).sum()
+        self.shards[view].iter().map(Shard::bytes).sum::<u64>() + self.elsewhere[view].1.max(0) as u64
     }
 }

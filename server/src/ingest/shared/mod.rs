@@ -1,0 +1,98 @@
+//! Ingest into a shared store: events of owned partitions become commits in shards.
+//!
+//! A partition of a source has one owner, whose token stands in every shard. Partitions of several owners meet in the records of
+//! an entity; a commit names the version that it was computed from, so whoever comes second reads again and applies again.
+//! Records are functions of the set of their events, so it does not matter who that is.
+//!
+//! `round` takes events of some partitions and spreads them over shards; `shard` applies them there, segment after segment;
+//! `owner` claims partitions, looks whether the store still says what it said, and finds out where to go on when it does not.
+//! `from_log` drives all of it from the event log of a process that owns everything.
+
+mod cache;
+mod from_log;
+mod owner;
+mod round;
+mod shard;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tidemill_features::definitions::Registry;
+use tokio::runtime::Handle;
+
+pub(super) use self::from_log::{FromLog, LogParts};
+use self::owner::Home;
+use self::shard::ShardState;
+use crate::failure::{Failure, Remedy};
+use crate::limits::SHARDS;
+use crate::online::{RedisStore, StoreError, pause};
+
+/// A partition, by the place of its source in the registry.
+pub(crate) type PartitionId = (usize, u32);
+
+/// What turns events into commits.
+pub(crate) struct Engine {
+    parts: Parts,
+    shards: Vec<ShardState>,
+    homes: BTreeMap<PartitionId, Home>,
+    /// by source: the views that it feeds
+    views_of_source: HashMap<usize, Vec<usize>>,
+}
+
+/// What shards work with.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub registry: Arc<Registry>,
+    pub store: RedisStore,
+    pub runtime: Handle,
+    /// set when the process stops: nobody waits for a store that is away
+    pub stopping: Arc<AtomicBool>,
+}
+
+impl Engine {
+    /// Owns nothing yet.
+    pub(crate) fn new(parts: Parts) -> Engine {
+        let views_of_source = parts.registry.views_of_source();
+        let shards = (0..SHARDS).map(|_| ShardState::default()).collect();
+        Engine { parts, shards, homes: BTreeMap::new(), views_of_source }
+    }
+}
+
+/// How often it is said that the store is away.
+const SAYS_EVERY: Duration = Duration::from_secs(5);
+
+impl Parts {
+    /// Asks the store until it answers. Err: it never will, or the process stops.
+    #[allow(clippy::disallowed_methods)]
+    pub(super) async fn persist<T, F>(&self, ask: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let (mut tries, mut said) = (0, None::<Instant>);
+        loop {
+            let error = match ask().await {
+                Ok(answer) => {
+                    if said.is_some() {
+                        tracing::info!("the shared store takes commits again");
+                    }
+                    return Ok(answer);
+                }
+                Err(error @ (StoreError::Damaged(_) | StoreError::InUse(_))) => {
+                    return Err(Failure::internal("E1060", error.to_string()));
+                }
+                Err(error) => error,
+            };
+            if self.stopping.load(Ordering::Relaxed) {
+                return Err(Failure::new(Remedy::Unavailable, "E1013", "the server is stopping"));
+            }
+            if said.is_none_or(|said| said.elapsed() > SAYS_EVERY) {
+                tracing::error!(%error, tries, "E1061: the shared store does not take what it is given; trying again");
+                said = Some(Instant::now());
+            }
+            tokio::time::sleep(pause(tries)).await;
+            tries += 1;
+        }
+    }
+}

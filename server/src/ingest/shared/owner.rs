@@ -1,0 +1,259 @@
+//! Owning partitions: claims, the look at whether the store still says what it said, and what tells shards without events how
+//! far their partitions are.
+
+use std::collections::BTreeMap;
+
+use futures::StreamExt;
+
+use super::round::Done;
+use super::{Engine, PartitionId, Parts};
+use crate::failure::Failure;
+use crate::limits::{OLDER_TOKENS, SHARED_COMMITS_IN_FLIGHT};
+use crate::online::{
+    Claimed, Outcome, PartitionStep, Progress, ShardCommit, SourceLedger, SourcePartition, Token, Totals, ViewTotals,
+    home_of,
+};
+use crate::place::LogPlace;
+
+/// An owned partition.
+pub(crate) struct Home {
+    /// what its home says
+    pub(super) stored: Progress,
+    /// tokens that may still stand in a store which has gone back in time
+    older: Vec<Token>,
+    /// the least offset that some shard waits for; what is fed begins there
+    pub(super) start: u64,
+}
+
+/// What it means that the store says something else than it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disturbance {
+    /// the store has gone back in time, or lost everything
+    WentBack,
+    /// somebody else owns the partition now
+    Fenced,
+}
+
+impl Parts {
+    /// The name of a partition.
+    pub(super) fn named(&self, (source, partition): PartitionId) -> SourcePartition {
+        SourcePartition { source: self.registry.sources[source].name.clone(), partition }
+    }
+}
+
+impl Engine {
+    /// Claims a partition, which may be owned already. Gives the offset from which its events are to be fed.
+    pub(crate) fn claim(&mut self, id: PartitionId) -> Result<u64, Failure> {
+        let (token, name, parts) = (rand::random::<Token>(), self.parts.named(id), self.parts.clone());
+        let claimed = parts.runtime.block_on(parts.persist(|| parts.store.claim(&name, token)))?;
+        let Claimed { shards, home } = claimed;
+        let mut older = self.homes.remove(&id).map_or_else(Vec::new, |home| {
+            let mut older = home.older;
+            older.push(home.stored.token);
+            older
+        });
+        for stored in shards.iter().chain([&home]).flatten() {
+            if !older.contains(&stored.token) {
+                older.push(stored.token);
+            }
+        }
+        older.drain(..older.len().saturating_sub(OLDER_TOKENS));
+        let owned = |stored: Option<Progress>| Progress { token, ..stored.unwrap_or_default() };
+        let home = owned(home);
+        let mut start = home.next;
+        for (state, stored) in self.shards.iter_mut().zip(shards) {
+            let stored = owned(stored);
+            start = start.min(stored.next);
+            state.own(id, stored);
+        }
+        self.homes.insert(id, Home { stored: home, older, start });
+        Ok(start)
+    }
+
+    /// Gives a partition up. What is stored stays.
+    pub(crate) fn release(&mut self, id: PartitionId) {
+        self.homes.remove(&id);
+        self.shards.iter_mut().for_each(|shard| shard.disown(id));
+    }
+
+    /// Whether a partition is owned.
+    pub(crate) fn owns(&self, id: PartitionId) -> bool {
+        self.homes.contains_key(&id)
+    }
+
+    /// Owned partitions.
+    pub(crate) fn owned(&self) -> Vec<PartitionId> {
+        self.homes.keys().copied().collect()
+    }
+
+    /// By owned partition: the offset from which it was to be fed when it was claimed.
+    pub(crate) fn starts(&self) -> BTreeMap<PartitionId, u64> {
+        self.homes.iter().map(|(id, home)| (*id, home.start)).collect()
+    }
+
+    /// Next offsets of owned partitions: everything before is in.
+    pub(crate) fn positions(&self) -> BTreeMap<PartitionId, u64> {
+        self.homes.iter().map(|(id, home)| (*id, home.stored.next)).collect()
+    }
+
+    /// Where a walk over the log finds everything that a shard may lack of a partition, if that is known.
+    pub(crate) fn safe_place(&self, id: PartitionId) -> Option<LogPlace> {
+        let home = self.homes.get(&id)?;
+        home.stored.totals.safe.filter(|(_, offset)| home.start >= *offset).map(|(place, _)| place)
+    }
+
+    /// What became of the events of all owned partitions: by source, and by view.
+    pub(crate) fn totals(&self) -> (BTreeMap<usize, SourceLedger>, BTreeMap<usize, ViewTotals>) {
+        let (mut sources, mut all): (BTreeMap<usize, SourceLedger>, Totals) = Default::default();
+        for (id, home) in &self.homes {
+            sources.entry(id.0).or_default().add(&home.stored.totals.source);
+            all.add(&home.stored.totals);
+            self.shards.iter().filter_map(|shard| shard.stored(*id)).for_each(|stored| all.add(&stored.totals));
+        }
+        let at = |hash: u64| self.parts.registry.views.iter().position(|view| view.plan.hash == hash);
+        let views = all.views.iter().filter_map(|(hash, totals)| Some((at(*hash)?, *totals))).collect();
+        (sources, views)
+    }
+
+    /// What it means that the store says this of an owned partition.
+    pub(crate) fn judge(&self, id: PartitionId, stored: Option<&Progress>) -> Disturbance {
+        let Some(home) = self.homes.get(&id) else { return Disturbance::Fenced };
+        match stored {
+            Some(stored) if stored.token != home.stored.token && !home.older.contains(&stored.token) => {
+                Disturbance::Fenced
+            }
+            _ => Disturbance::WentBack,
+        }
+    }
+
+    /// Looks whether the store says of owned partitions what it should. Gives those of which it does not, and what it says.
+    pub(crate) fn sweep(&self) -> Result<BTreeMap<PartitionId, Option<Progress>>, Failure> {
+        let parts = self.parts.clone();
+        let ids = self.owned();
+        let names: Vec<SourcePartition> = ids.iter().map(|id| parts.named(*id)).collect();
+        let found = parts.runtime.block_on(parts.persist(|| parts.store.look(&names)))?;
+        let mut disturbed = BTreeMap::new();
+        let same = |stored: Option<&Progress>, known: &Progress| {
+            stored.is_some_and(|stored| (stored.token, stored.state()) == (known.token, known.state()))
+        };
+        for (id, claimed) in ids.into_iter().zip(found) {
+            let home = self.homes.get(&id).map(|home| (claimed.home.as_ref(), &home.stored));
+            let shards = claimed.shards.iter().map(Option::as_ref).zip(&self.shards);
+            let shards = shards.filter_map(|(stored, shard)| Some((stored, shard.stored(id)?)));
+            let mut wrong = home.into_iter().chain(shards).filter(|(stored, known)| !same(*stored, known));
+            if let Some((first, _)) = wrong.next() {
+                // One that somebody else owns says more than one that is merely older.
+                let others = wrong.map(|(stored, _)| stored);
+                let fenced = std::iter::once(first).chain(others).find(|s| self.judge(id, *s) == Disturbance::Fenced);
+                disturbed.insert(id, fenced.unwrap_or(first).cloned());
+            }
+        }
+        Ok(disturbed)
+    }
+
+    /// Tells shards that had no events how far their partitions are, and homes where a walk over the log may begin.
+    pub(crate) fn barrier(&mut self, place: Option<LogPlace>) -> Result<BTreeMap<PartitionId, Option<Progress>>, Failure> {
+        let parts = self.parts.clone();
+        let mut commits = Vec::new();
+        for (shard, state) in self.shards.iter().enumerate() {
+            let batch = rand::random();
+            let steps = self.homes.keys().filter_map(|id| {
+                let (from, mut to) = state.barrier(*id)?;
+                to.batch = batch;
+                Some((*id, PartitionStep { partition: parts.named(*id), from, to }))
+            });
+            let (ids, partitions): (Vec<PartitionId>, Vec<_>) = steps.unzip();
+            if !ids.is_empty() {
+                commits.push((ids, ShardCommit { shard, batch, partitions, records: Vec::new(), at_home: false }));
+            }
+        }
+        let mut disturbed = self.commit_steps(commits)?;
+        let is_new = |home: &Home| place.is_some() && home.stored.totals.safe != place.map(|at| (at, home.stored.next));
+        let moved: Vec<PartitionId> = self.homes.iter().filter(|(_, home)| is_new(home)).map(|(id, _)| *id).collect();
+        let mut commits = Vec::new();
+        for id in moved.into_iter().filter(|id| !disturbed.contains_key(id)) {
+            if let Some(home) = self.homes.get(&id) {
+                let safe = place.map(|place| (place, home.stored.next));
+                let totals = Totals { safe, ..home.stored.totals.clone() };
+                commits.push(self.home_step(id, Progress { totals, ..home.stored.clone() }));
+            }
+        }
+        disturbed.extend(self.commit_steps(commits)?);
+        Ok(disturbed)
+    }
+
+    /// Tells homes what a round did.
+    pub(super) fn commit_homes(
+        &mut self,
+        counted: BTreeMap<PartitionId, Totals>,
+        ends: &BTreeMap<PartitionId, u64>,
+        done: &mut Done,
+    ) -> Result<(), Failure> {
+        let mut commits = Vec::new();
+        for (id, counted) in &counted {
+            let Some(home) = self.homes.get(id) else { continue };
+            let mut to = home.stored.clone();
+            to.next = to.next.max(ends[id]);
+            to.totals.add(counted);
+            if to.next > home.stored.next {
+                commits.push(self.home_step(*id, to));
+            }
+        }
+        let disturbed = self.commit_steps(commits)?;
+        for (id, counted) in counted.into_iter().filter(|(id, _)| !disturbed.contains_key(id)) {
+            done.sources.entry(id.0).or_default().add(&counted.source);
+            done.row_errors += counted.row_errors;
+            for (hash, totals) in &counted.views {
+                let view = self.parts.registry.views.iter().position(|view| view.plan.hash == *hash);
+                view.into_iter().for_each(|view| super::round::add(done.views.entry(view).or_default(), totals));
+            }
+        }
+        done.disturbed.extend(disturbed);
+        Ok(())
+    }
+
+    fn home_step(&self, id: PartitionId, to: Progress) -> (Vec<PartitionId>, ShardCommit) {
+        let (partition, batch) = (self.parts.named(id), rand::random());
+        let from = self.homes.get(&id).map_or([0; 16], |home| home.stored.state());
+        let shard = home_of(&partition);
+        let to = Progress { batch, sequence: to.sequence + 1, ..to };
+        let partitions = vec![PartitionStep { partition, from, to }];
+        (vec![id], ShardCommit { shard, batch, partitions, records: Vec::new(), at_home: true })
+    }
+
+    /// Does commits without records, side by side, and remembers what they did.
+    fn commit_steps(
+        &mut self,
+        commits: Vec<(Vec<PartitionId>, ShardCommit)>,
+    ) -> Result<BTreeMap<PartitionId, Option<Progress>>, Failure> {
+        let parts = self.parts.clone();
+        let mut disturbed = BTreeMap::new();
+        parts.runtime.block_on(async {
+            let commit = |(ids, commit): (Vec<PartitionId>, ShardCommit)| {
+                let parts = &parts;
+                async move {
+                    let outcome = parts.persist(|| parts.store.commit(&commit)).await?;
+                    Ok::<_, Failure>((ids, commit, outcome))
+                }
+            };
+            let mut commits =
+                futures::stream::iter(commits.into_iter().map(commit)).buffer_unordered(SHARED_COMMITS_IN_FLIGHT);
+            while let Some(done) = commits.next().await {
+                let (ids, commit, outcome) = done?;
+                match outcome {
+                    Outcome::Moved { step, stored } => drop(disturbed.insert(ids[step], stored)),
+                    _ => {
+                        for (id, step) in ids.into_iter().zip(commit.partitions) {
+                            match commit.at_home {
+                                true => drop(self.homes.get_mut(&id).map(|home| home.stored = step.to)),
+                                false => self.shards[commit.shard].own(id, step.to),
+                            }
+                        }
+                    }
+                }
+            }
+            Ok::<(), Failure>(())
+        })?;
+        Ok(disturbed)
+    }
+}

@@ -1,5 +1,6 @@
 //! The one place where settings become parts, and parts a server.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,16 +10,22 @@ use tidemill_features::definitions::{Connector, Registry};
 use crate::catalog::project;
 use crate::clock::Clock;
 use crate::failure::Failure;
-use crate::ingest::{Feed, HistoryFeed, Ingest, IngestThreads, OldestAnswer, feed, recover, start};
-use crate::limits::{JOBS_MAX, SEGMENT_BYTES};
+use crate::ingest::{
+    Feed, HistoryFeed, Ingest, IngestThreads, OldestAnswer, SharedParts, feed, recover, start, without_views,
+};
+use crate::limits::{JOBS_MAX, SEGMENT_BYTES, SHARDS};
 use crate::log::Archiving;
 use crate::objects::{ObjectUrl, Objects};
-use crate::online::Memory;
+use crate::online::{Memory, RedisStore, StoreError};
+use crate::serving::SharedReads;
 use crate::serving::get::Reader;
 use crate::serving::past::Past;
 use crate::serving::sample::{Sampler, oldest};
 use crate::serving::trickle::Verification;
-use crate::settings::{Keeping, S3Settings, Settings};
+use crate::settings::{Keeping, RedisSettings, S3Settings, Settings};
+
+/// Of keys and values in a shared store.
+const SHARED_FORMAT: u32 = 1;
 
 /// A running engine: what the doors (gRPC, HTTP) stand on.
 pub struct Server {
@@ -75,6 +82,8 @@ pub struct Options {
     pub archive: Option<(ObjectUrl, u64)>,
     /// object stores
     pub s3: S3Settings,
+    /// the shared store; None: the state lives in this process
+    pub redis: Option<RedisSettings>,
 }
 
 impl Default for Options {
@@ -85,6 +94,7 @@ impl Default for Options {
             keeping: Keeping::default(),
             archive: None,
             s3: S3Settings::default(),
+            redis: None,
         }
     }
 }
@@ -98,6 +108,7 @@ impl Options {
             keeping: settings.keeping,
             archive: settings.archive.clone().map(|url| (url, settings.archive_cache_bytes)),
             s3: settings.s3.clone(),
+            redis: settings.redis.clone(),
         }
     }
 }
@@ -131,17 +142,25 @@ impl Server {
         let archiving = options.archive.map(archiving);
         let keeping = options.keeping;
         let sizes = (options.segment_bytes, keeping.force);
-        let recovered = recover(data_dir, (&registry, &memory, &clock), sizes, archiving.as_ref())?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        let shared = options.redis.map(|redis| open_shared(&redis, &registry, &stopping)).transpose()?;
+        let bare = shared.as_ref().map(|_| without_views(&registry));
+        let recovered =
+            recover(data_dir, (bare.as_ref().unwrap_or(&registry), &memory, &clock), sizes, archiving.as_ref())?;
+        if let Some(shared) = &shared {
+            check_positions(shared, &memory)?;
+        }
         remove_temporary(&data_dir.join("tmp"));
         let past = Past::new(registry.clone(), memory.clone(), recovered.begun.clone(), log_folder.clone());
+        let past = if shared.is_some() { past.beside_shared(true) } else { past };
         let answers = data_dir.join("answers");
         let sampler = Sampler::start(&answers, options.verify_share);
         let oldest_answer: OldestAnswer = Box::new(move || oldest(&answers));
         let parts = (registry.clone(), clock.clone(), memory.clone());
-        let (ingest, threads) = start(parts, recovered, (keeping, oldest_answer));
-        let reader = Reader::new((registry.clone(), memory.clone()), clock.clone(), past, &ingest, sampler);
+        let (ingest, threads) = start(parts, recovered, (keeping, oldest_answer), shared.clone());
+        let mut reader = Reader::new((registry.clone(), memory.clone()), clock.clone(), past, &ingest, sampler);
+        reader.shared = shared.map(|SharedParts { store, runtime, .. }| SharedReads { store, runtime });
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
-        let stopping = Arc::new(AtomicBool::new(false));
         let closing = tokio::sync::watch::channel(false).0;
         let server = Server {
             registry,
@@ -234,4 +253,61 @@ fn key_columns(registry: &Registry, source: usize) -> Vec<Vec<usize>> {
         );
     }
     keys
+}
+
+/// Connects to a shared store, and makes sure that it holds the views of these definitions and of no others.
+fn open_shared(
+    settings: &RedisSettings,
+    registry: &Arc<Registry>,
+    stopping: &Arc<AtomicBool>,
+) -> Result<SharedParts, Failure> {
+    let runtime = tokio::runtime::Handle::try_current()
+        .map_err(|e| Failure::internal("E5014", format!("a shared store needs a runtime: {e}")))?;
+    let store = runtime.block_on(RedisStore::open(settings)).map_err(unusable)?;
+    let ours: BTreeMap<String, String> = registry
+        .views
+        .iter()
+        .filter(|view| view.stream.is_some())
+        .map(|view| (view.name.clone(), format!("{:016x}", view.plan.hash)))
+        .collect();
+    let said = serde_json::json!({ "format": SHARED_FORMAT, "shards": SHARDS, "views": ours });
+    let agreed = runtime.block_on(store.agree(&said.to_string())).map_err(unusable)?;
+    let theirs: serde_json::Value = serde_json::from_str(&agreed).unwrap_or_default();
+    if theirs != said {
+        let of = |name: &String| theirs["views"][name].as_str() != ours.get(name).map(String::as_str);
+        let known = theirs["views"].as_object().into_iter().flat_map(|views| views.keys());
+        let mut different: Vec<&String> = ours.keys().chain(known).filter(|name| of(name)).collect();
+        different.sort_unstable();
+        different.dedup();
+        let message = format!(
+            "the shared store with prefix `{}` holds the views of other definitions (different: {}); use the definitions of the processes that run, or another `prefix` under [redis] for these",
+            settings.prefix,
+            different.into_iter().cloned().collect::<Vec<_>>().join(", ")
+        );
+        return Err(Failure::invalid("E5041", message));
+    }
+    Ok(SharedParts { registry: registry.clone(), store, runtime, stopping: stopping.clone() })
+}
+
+/// A store that has events which this process could give out again was filled from another data directory.
+fn check_positions(shared: &SharedParts, memory: &Memory) -> Result<(), Failure> {
+    let stored = shared.runtime.block_on(shared.store.look_at_all()).map_err(unusable)?;
+    let state = memory.read();
+    for (partition, claimed) in stored {
+        let Some(source) = shared.registry.source(&partition.source) else { continue };
+        let next = claimed.home.map_or(0, |home| home.next);
+        let known = state.positions.get(&(source as u32, partition.partition)).copied().unwrap_or(0);
+        // What Kafka has can be read again; what was pushed lies in the log alone.
+        if next > known && !matches!(shared.registry.sources[source].connector, Connector::Kafka) {
+            let message = format!(
+                "the shared store has events of {partition} up to {next}, of which the event log in data_dir has {known}: it was filled from another data directory; use that one, or another `prefix` under [redis]"
+            );
+            return Err(Failure::invalid("E5042", message));
+        }
+    }
+    Ok(())
+}
+
+fn unusable(error: StoreError) -> Failure {
+    Failure::invalid("E5040", error.to_string())
 }

@@ -228,3 +228,10 @@ pub const SHARED_BARRIER: Duration = Duration::from_secs(2);
 pub const SHARED_CACHE_OVERHEAD: usize = 96;
 /// Tokens that a process remembers to have had for a partition: a store that went back in time may show one of them.
 pub const OLDER_TOKENS: usize = 64;
+/// Fetches of one read: tables, lookups, each behind the other, and chunks of ladders. More are only needed where records change
+/// all the time while they are read.
+pub const SHARED_FETCHES: usize = 24;
+/// Shards of one read whose own positions are fetched: each takes a command. Beyond, what all shards have at least is said.
+pub const SHARED_POSITIONS_OF: usize = 4;
+/// How often a read of one shard is begun anew because the shard was written meanwhile, until the positions are not exact.
+pub const SHARED_EXACT_TRIES: usize = 3;

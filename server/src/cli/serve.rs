@@ -36,19 +36,15 @@ pub struct ServeArguments {
     #[arg(long)]
     insecure: bool,
     /// what this process does
-    #[arg(long, default_value = "all", value_parser = ["all", "ingest", "serve"])]
-    role: String,
+    #[arg(long, value_parser = ["all", "ingest", "serve"])]
+    role: Option<String>,
     /// where the state lives
-    #[arg(long, default_value = "embedded", value_parser = ["embedded", "redis"])]
-    store: String,
+    #[arg(long, value_parser = ["embedded", "redis"])]
+    store: Option<String>,
 }
 
 pub(super) async fn run(arguments: ServeArguments, style: Style) -> Result<(), Ended> {
     log_to_stderr(style);
-    if arguments.role != "all" || arguments.store != "embedded" {
-        let message = "this version runs as one process with the embedded store: --role all --store embedded";
-        return Err(Failure::invalid("E5009", message).into());
-    }
     let absolute = arguments.data_dir.map(|dir| std::path::absolute(&dir).map_or(dir, |p| p.display().to_string()));
     let flags = [
         ("listen", arguments.listen),
@@ -56,6 +52,8 @@ pub(super) async fn run(arguments: ServeArguments, style: Style) -> Result<(), E
         ("metrics_listen", arguments.metrics_listen),
         ("reflection", arguments.reflection),
         ("insecure", arguments.insecure.then(|| "true".to_string())),
+        ("role", arguments.role),
+        ("store", arguments.store),
     ];
     let settings = settings::load(&arguments.dir, &flags)?;
     let running = Running::start(&arguments.dir, settings).await?;

@@ -6,7 +6,7 @@
 //! start; `build` derives the state of views that are new, or of which somebody wants it anew (`builds`), while all this runs.
 //! Both `walk` over the log and `fold` many events at once. `versions` tells which state to keep, `begun` which views were built
 //! after some of the log had gone. `files` feeds file sources in and `history` the files of a source's past (from its `lake`),
-//! both by `feed`; `sealing` turns closed segments of the log into Parquet, and `retention` says what of it may go.
+//! both by `feed`; where the state lies in a store that several processes share, `shared` is in the applier's place. `sealing` turns closed segments of the log into Parquet, and `retention` says what of it may go.
 
 mod applier;
 mod apply;
@@ -41,8 +41,9 @@ pub use self::builds::{Build, BuildList, Builds, Unfinished, parts_of};
 pub use self::feed::Feed;
 pub use self::files::feed;
 pub use self::history::{HistoryFeed, HistoryProgress, history_rows};
-pub use self::recover::{Recovered, recover};
+pub use self::recover::{Recovered, recover, without_views};
 pub use self::retention::{HeldBack, OldestAnswer};
+pub use self::shared::Parts as SharedParts;
 
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
@@ -154,11 +155,13 @@ impl IngestThreads {
     }
 }
 
-/// Starts the threads on recovered state.
+/// Starts the threads on recovered state; with a shared store, what recovery found are positions in the log, and the state is
+/// there.
 pub fn start(
     (registry, clock, memory): (Arc<Registry>, Arc<Clock>, Arc<Memory>),
     recovered: Recovered,
     (keeping, oldest_answer): (Keeping, OldestAnswer),
+    shared: Option<SharedParts>,
 ) -> (Ingest, IngestThreads) {
     let (queue, submissions) = mpsc::channel(PUSH_QUEUE);
     let (to_apply, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
@@ -212,19 +215,32 @@ pub fn start(
     let (jobs, asked) = std::sync::mpsc::sync_channel(BUILDS_WAITING);
     first_build(growing, &list, &jobs);
     let builds = Arc::new(Builds { list, jobs });
-    let parts = applier::Parts {
-        registry,
-        memory,
-        clock,
-        pending: pending.clone(),
-        commits,
-        idle,
-        rebuild_mark,
-        view_ids,
-        log_folder,
-        frontier,
+    let applier: Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send> = match shared {
+        Some(shared) => {
+            let pending = pending.clone();
+            let parts =
+                shared::LogParts { registry, memory, clock, pending, commits, folder: log_folder, to_keep: flushes, idle };
+            let driver = shared::FromLog::new(shared::Engine::new(shared), parts, applied_to);
+            Box::new(move |to_apply| driver.run(to_apply))
+        }
+        None => {
+            let pending = pending.clone();
+            let parts = applier::Parts {
+                registry,
+                memory,
+                clock,
+                pending,
+                commits,
+                idle,
+                rebuild_mark,
+                view_ids,
+                log_folder,
+                frontier,
+            };
+            let applier = applier::Applier::new(parts, applied_to, flushes);
+            Box::new(move |to_apply| applier.run(to_apply))
+        }
     };
-    let applier = applier::Applier::new(parts, applied_to, flushes);
     let ingest = Ingest { queue, pending, disk_full, builds, held_back };
     let threads = spawn((sequencer, submissions), (applier, applied), (flusher, to_flush), sealing, (builder, asked));
     (ingest, threads)
@@ -233,7 +249,7 @@ pub fn start(
 /// Starts each part on a thread of its own, with what it takes in.
 fn spawn(
     (sequencer, submissions): (sequencer::Sequencer, mpsc::Receiver<Submission>),
-    (applier, applied): (applier::Applier, Receiver<applier::ToApply>),
+    (applier, applied): (Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send>, Receiver<applier::ToApply>),
     (flusher, to_flush): (flusher::Flusher, Receiver<flusher::ToKeep>),
     sealing: sealing::Sealing,
     (builder, asked): (build::Builder, Receiver<build::Job>),
@@ -246,7 +262,7 @@ fn spawn(
     };
     IngestThreads {
         sequencer: thread("sequencer", Box::new(move || sequencer.run(submissions))),
-        applier: thread("applier", Box::new(move || applier.run(&applied))),
+        applier: thread("applier", Box::new(move || applier(&applied))),
         flusher: thread("flusher", Box::new(move || flusher.run(&to_flush))),
         sealing: thread("sealing", Box::new(move || sealing.run())),
         builder: thread("builder", Box::new(move || builder.run(&asked))),

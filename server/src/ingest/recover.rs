@@ -39,6 +39,20 @@ pub struct Recovered {
     pub begun: Arc<Begun>,
 }
 
+/// Definitions without their views: what recovery has to know where the state lies elsewhere.
+pub fn without_views(registry: &Registry) -> Registry {
+    let sources = registry.sources.clone();
+    Registry {
+        sources,
+        entities: Vec::new(),
+        views: Vec::new(),
+        embeddings: Vec::new(),
+        services: Vec::new(),
+        hash: registry.hash,
+        not_ready: Vec::new(),
+    }
+}
+
 /// Brings what the data directory holds into memory, but for views that miss much of the log. The log starts a new segment
 /// after so many bytes. With `force`, views are also built from a log that no longer has what they need.
 pub fn recover(

@@ -6,20 +6,25 @@
 //! memory; the event log fills the gap at start.
 //!
 //! `shared` is what a store of several processes has instead: records that say which commit wrote them, and positions for each
-//! shard, changed together in one step. `redis` keeps it in Redis or a Redis Cluster.
+//! shard, changed together in one step. `redis` keeps it in Redis or a Redis Cluster. Reads see either
+//! kind through `records`; `fetched` is what one request has fetched of a shared store.
 
 mod embedded;
+mod fetched;
 mod ledger;
 mod memory;
 mod meta;
+mod records;
 mod redis;
 mod shards;
 mod shared;
 
 pub use self::embedded::{Embedded, Flush, StoreError};
+pub use self::fetched::Fetched;
 pub use self::ledger::{SourceLedger, ViewLedger};
 pub use self::memory::{ChunkKey, Memory, RecordKey, Sources, State, Updates};
 pub use self::meta::{Meta, ViewMeta};
+pub use self::records::Records;
 pub use self::redis::{Claimed, ReadChunks, RedisStore, home_of};
 pub(crate) use self::redis::pause;
 pub use self::shards::{RecordChunks, Shard, ViewState};

@@ -51,18 +51,32 @@ pub fn get(server: &Server, request: &v1::GetRequest, stop: &AtomicBool) -> Resu
     let keys = wire::keys(&plan, &request.keys, &request.request, request.text_values)?;
     let at = moment(request)?;
     let answers = server.reader.read(plan, &keys, at, !matches!(at, At::Now), stop)?;
+    answered(server, request, &answers)
+}
+
+/// Serving.Get of now, on a thread that must not wait for the shared store.
+pub async fn get_now(server: &Server, request: &v1::GetRequest) -> Result<v1::GetResponse, Failure> {
+    let stop = AtomicBool::new(false);
+    let Some(shared) = &server.reader.shared else { return get(server, request, &stop) };
+    let plan = server.reader.plan(&request.service, &request.features)?;
+    let keys = wire::keys(&plan, &request.keys, &request.request, request.text_values)?;
+    let answers = server.reader.read_shared(shared, plan, &keys, At::Now, &stop).await?;
+    answered(server, request, &answers)
+}
+
+fn answered(server: &Server, request: &v1::GetRequest, answers: &Answers) -> Result<v1::GetResponse, Failure> {
     let mut response = v1::GetResponse {
-        columns: columns(&answers, request.value_times),
-        views: view_times(server, &answers),
+        columns: columns(answers, request.value_times),
+        views: view_times(server, answers),
         read_time: answers.read_time,
-        positions: positions(server, &answers),
+        positions: positions(server, answers),
         definition_hash: format!("{:016x}", server.registry.hash),
         stale: answers.stale.clone(),
-        unanswered: unanswered(server, &answers).into_iter().collect(),
+        unanswered: unanswered(server, answers).into_iter().collect(),
         arrow: Default::default(),
     };
     if request.encoding() == v1::Encoding::Arrow {
-        response.arrow = super::arrow::stream(server, &answers)?.into();
+        response.arrow = super::arrow::stream(server, answers)?.into();
         response.columns.clear();
     }
     Ok(response)
@@ -219,6 +233,7 @@ fn view_state(unfinished: Option<&Unfinished>) -> String {
 pub fn status(server: &Server) -> v1::StatusResponse {
     let state = server.memory.read();
     let disk_full = server.ingest.disk_full.load(std::sync::atomic::Ordering::Relaxed);
+    let halted = |at: usize| server.ingest.pending[at].halted.lock().clone();
     let source = |(at, source): (usize, &std::sync::Arc<tidemill_features::definitions::Source>)| {
         let ledger = &state.sources[at];
         let of_source = state.positions.iter().filter(|((source, _), _)| *source == at as u32);
@@ -230,6 +245,7 @@ pub fn status(server: &Server) -> v1::StatusResponse {
             positions: of_source.map(|((_, partition), next)| (*partition, *next)).collect(),
             state: match (server.stopped.lock().get(&at), server.ingest.pending[at].history.stopped()) {
                 (Some(why), _) => format!("stopped: {why}"),
+                (None, _) if halted(at).is_some() => format!("stopped: {}", halted(at).unwrap_or_default()),
                 (None, _) if disk_full => "disk full".to_string(),
                 (None, Some(why)) => format!("history stopped: {why}"),
                 (None, None) => "running".to_string(),

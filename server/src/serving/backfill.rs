@@ -21,6 +21,10 @@ impl Job<'_> {
             let near = nearest(name, fed().map(|view| view.name.as_str()));
             return Err(Failure::unknown("E3060", format!("no view `{}` with a source", shortened(name)), near));
         };
+        if self.server.reader.shared.is_some() {
+            let message = "in a shared store nothing is built anew in place: start an ingest process with another `prefix` under [redis], and let servers follow when it has caught up";
+            return Err(Failure::invalid("E3063", message));
+        }
         self.check_log(view)?;
         let build = self.server.ingest.builds.rebuild(registry, view)?;
         let source = registry.views[view].stream.as_ref().map_or(0, |stream| stream.source);

@@ -17,6 +17,7 @@ use super::moment::{Moment, Times};
 use super::tables::LoggedTables;
 use crate::failure::Failure;
 use crate::limits::EXPLAIN_EVENTS_MAX;
+use crate::online::Records;
 
 /// How a value came about.
 #[derive(Debug)]
@@ -110,7 +111,13 @@ fn of_feature(reader: &Reader, id: OutputId, mut answers: Answers, keys: &Keys) 
     let answer = answers.columns[0].remove(0);
     let of_log = of_log(reader, (id, &answers.plan), keys, answers.read_time, answers.positions)?;
     let bit_identical = of_log.answer.value.same(&answer.value) && of_log.answer.status == answer.status;
-    let merged_tiles = merged_tiles(reader, id, &encoded(keys), answers.read_time);
+    let count = |reader: &Reader| match reader.fetched(id.view, &encoded(keys), |fetched| {
+        merged_tiles(fetched, reader, id, &encoded(keys), answers.read_time)
+    }) {
+        Some(tiles) => tiles,
+        None => Ok(merged_tiles(&*reader.memory.read(), reader, id, &encoded(keys), answers.read_time)),
+    };
+    let merged_tiles = count(reader)?;
     Ok(Explanation { answer, bit_identical, merged_tiles, ..of_log })
 }
 
@@ -183,7 +190,7 @@ pub(super) fn explain_kept(
     if reader.registry.views[id.view].derived(id.output).is_some() {
         let columns = vec![vec![recomputed.clone()]];
         let (times, stale) = (None, Vec::new());
-        let answers = Answers { plan, columns, read_time: time, times, positions, stale, row_errors: 0 };
+        let answers = Answers { plan, columns, read_time: time, times, positions, stale, row_errors: 0, is_one_prefix: true };
         return Ok(of_derived(reader, id, answers));
     }
     let column = |(name, _): &(String, DataType)| {
@@ -283,8 +290,7 @@ impl Wanted<'_> {
     }
 }
 
-fn merged_tiles(reader: &Reader, id: OutputId, key: &[u8], time: i64) -> u64 {
-    let state = reader.memory.read();
+fn merged_tiles<R: Records>(state: &R, reader: &Reader, id: OutputId, key: &[u8], time: i64) -> u64 {
     let plan = &reader.registry.views[id.view].plan;
     let feature = &plan.features[id.output];
     let chunks = state.chunks(id.view, key);

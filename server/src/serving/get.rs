@@ -7,17 +7,18 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::RwLock;
 use tidemill_features::definitions::Registry;
 use tidemill_features::read::Answer;
-use tidemill_features::service::{Keys, ReadPlan, encode_keys};
+use tidemill_features::service::{EncodedKeys, Keys, ReadPlan, encode_keys};
 
 use super::moment::{Moment, Times};
 use super::past::Past;
 use super::sample::Sampler;
+use super::shared::SharedReads;
 use super::tables::{TablePlaces, table_places};
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
 use crate::ingest::{BuildList, Ingest, Pending, Unfinished, parts_of};
 use crate::limits::{GET_CELLS_MAX, GET_FEATURES_MAX, GET_KEYS_MAX};
-use crate::online::{Memory, State};
+use crate::online::{Memory, Records, State};
 
 /// Positions by source (its place in the registry) and partition.
 pub type Positions = BTreeMap<(u32, u32), u64>;
@@ -39,8 +40,10 @@ pub struct Reader {
     pub builds: Arc<BuildList>,
     /// by view: those whose records its values come from
     parts: Vec<Vec<usize>>,
-    sampler: Sampler,
+    pub(super) sampler: Sampler,
     plans: RwLock<HashMap<String, Arc<ReadPlan>>>,
+    /// where records are, if not in memory
+    pub shared: Option<SharedReads>,
 }
 
 /// An answer: a column of answers for each feature.
@@ -59,6 +62,8 @@ pub struct Answers {
     pub stale: Vec<String>,
     /// expressions that could not be computed
     pub row_errors: u64,
+    /// whether every row saw exactly the log prefix that the positions name; in a shared store some may have seen more
+    pub is_one_prefix: bool,
 }
 
 /// The moment of a read.
@@ -93,12 +98,12 @@ impl Reader {
         let tables = table_places(&registry);
         let parts = (0..registry.views.len()).map(|view| parts_of(&registry, view)).collect();
         let plans = RwLock::new(HashMap::new());
-        Reader { registry, memory, clock, past, pending, tables, builds, parts, sampler, plans }
+        Reader { registry, memory, clock, past, pending, tables, builds, parts, sampler, plans, shared: None }
     }
 
     /// Whether the state holds all that a view's values come from.
-    pub(super) fn is_complete(&self, state: &State, view: usize) -> bool {
-        self.parts[view].iter().all(|part| state.complete[*part])
+    pub(super) fn is_complete<R: Records>(&self, state: &R, view: usize) -> bool {
+        self.parts[view].iter().all(|part| state.is_complete(*part))
     }
 
     /// Refuses what needs the records of a view that is still being built.
@@ -172,28 +177,21 @@ impl Reader {
         from_log: bool,
         stop: &AtomicBool,
     ) -> Result<Answers, Failure> {
-        check_size(&plan, keys)?;
-        let encoded =
-            encode_keys(&plan, keys).map_err(|refused| Failure { field: Some("keys".into()), ..refused.into() })?;
+        if let Some(shared) = &self.shared {
+            return shared.runtime.block_on(self.read_shared(shared, plan, keys, at, stop));
+        }
+        let encoded = encoded_keys(&plan, keys)?;
         // T is taken with the gate open, so that no event published before this read is dated behind it by accident.
         let state = self.memory.read();
         if !from_log {
             self.check_complete(&state, &plan)?;
         }
-        let (read_time, times) = match at {
-            At::Now => (self.clock.now(), None),
-            At::Time(time) => (time, None),
-            At::Times(times) if times.len() != keys.rows => {
-                let message = format!("{} times for {} keys", times.len(), keys.rows);
-                return Err(Failure::field("E2007", "times", message));
-            }
-            At::Times(times) => (times.iter().max().copied().unwrap_or_else(|| self.clock.now()), Some(times)),
-        };
+        let (read_time, times) = self.times(at, keys)?;
         let positions = state.positions.clone();
         let stale = if matches!(at, At::Now) { self.stale(&plan, read_time) } else { Vec::new() };
         let moment = Moment::new(self, times.map_or(Times::One(read_time), Times::Rows), &positions, stop);
         let mut slots: Vec<Vec<Answer>> = (0..plan.slots).map(|_| Vec::with_capacity(keys.rows)).collect();
-        let beyond = moment.read_records(&state, &plan, keys, &encoded, &mut slots)?;
+        let beyond = moment.read_records(&*state, &plan, keys, &encoded, &mut slots)?;
         // Lookups read the same state once the keys are known; other answers do not make the writer wait.
         let state = (!plan.lookups.is_empty()).then_some(state);
         moment.read_log(&plan, keys, &encoded, beyond, &mut slots)?;
@@ -201,13 +199,26 @@ impl Reader {
         let columns = pick(&plan.outputs, slots);
         let row_errors = moment.row_errors();
         let times = times.map(<[i64]>::to_vec);
-        let answers = Answers { plan, columns, read_time, times, positions, stale, row_errors };
+        let answers = Answers { plan, columns, read_time, times, positions, stale, row_errors, is_one_prefix: true };
         self.sampler.keep(&self.registry, &answers, keys, &encoded);
         Ok(answers)
     }
 
+    /// T, and that of each row where rows have their own.
+    pub(super) fn times<'t>(&self, at: At<'t>, keys: &Keys) -> Result<(i64, Option<&'t [i64]>), Failure> {
+        match at {
+            At::Now => Ok((self.clock.now(), None)),
+            At::Time(time) => Ok((time, None)),
+            At::Times(times) if times.len() != keys.rows => {
+                let message = format!("{} times for {} keys", times.len(), keys.rows);
+                Err(Failure::field("E2007", "times", message))
+            }
+            At::Times(times) => Ok((times.iter().max().copied().unwrap_or_else(|| self.clock.now()), Some(times))),
+        }
+    }
+
     /// Names of the plan's sources that are behind by more than their `max_lag`, or whose history is not there yet.
-    fn stale(&self, plan: &ReadPlan, now: i64) -> Vec<String> {
+    pub(super) fn stale(&self, plan: &ReadPlan, now: i64) -> Vec<String> {
         let mut stale = Vec::new();
         for at in &plan.sources {
             let source = &self.registry.sources[*at];
@@ -218,6 +229,12 @@ impl Reader {
         }
         stale
     }
+}
+
+/// The keys of a request, if it is not too large.
+pub(super) fn encoded_keys(plan: &ReadPlan, keys: &Keys) -> Result<EncodedKeys, Failure> {
+    check_size(plan, keys)?;
+    encode_keys(plan, keys).map_err(|refused| Failure { field: Some("keys".into()), ..refused.into() })
 }
 
 fn check_size(plan: &ReadPlan, keys: &Keys) -> Result<(), Failure> {

@@ -50,7 +50,7 @@ impl Serving for Api {
             let _guard = StopOnDrop(stop.clone());
             return counted("Get", api::blocking(move || answer::get(&server, &request, &stop))).await;
         }
-        counted("Get", async { answer::get(&self.server, request.get_ref(), &AtomicBool::new(false)) }).await
+        counted("Get", answer::get_now(&self.server, request.get_ref())).await
     }
 
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {

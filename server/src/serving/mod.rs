@@ -1,6 +1,6 @@
 //! Serving: from a request to values.
 //!
-//! `get` reads what a request names at one `moment`; `tables` finds the table rows that events see; `past` answers from the
+//! `get` reads what a request names at one `moment`, in memory or, fetch by fetch, in a store that is `shared`; `tables` finds the table rows that events see; `past` answers from the
 //! event log what records no longer hold; `explain` shows how one value came about. `training` runs jobs over
 //! the whole log (`logged_events`), which `offline` is the door of, and whose files go to a `destination`; `trickle` recomputes what
 //! was served, all the time; `backfill` has a view built anew, `cut` tells what retention has taken. `wire` converts between values and
@@ -26,6 +26,7 @@ pub mod offline;
 pub mod past;
 pub mod sample;
 mod self_spine;
+mod shared;
 pub mod snapshot;
 pub mod status;
 mod tables;
@@ -33,3 +34,5 @@ pub mod training;
 pub mod trickle;
 pub mod verify;
 pub mod wire;
+
+pub use self::shared::SharedReads;

@@ -18,7 +18,7 @@ use super::tables::StoredTables;
 use crate::failure::Failure;
 use crate::ingest::may_miss;
 use crate::limits::LOG_READS_APART;
-use crate::online::State;
+use crate::online::Records;
 
 /// What one request is answered by.
 pub(super) struct Moment<'r> {
@@ -64,9 +64,9 @@ impl<'r> Moment<'r> {
     }
 
     /// Reads all records of a plan into its slots; the result is what they no longer hold.
-    pub(super) fn read_records(
+    pub(super) fn read_records<R: Records>(
         &self,
-        state: &State,
+        state: &R,
         plan: &ReadPlan,
         keys: &Keys,
         encoded: &EncodedKeys,
@@ -221,9 +221,9 @@ impl<'r> Moment<'r> {
     }
 
     /// Computes the derived features of a plan. Lookups read the state, which stays the same as long as it is held.
-    pub(super) fn derive_all(
+    pub(super) fn derive_all<R: Records>(
         &self,
-        state: Option<&State>,
+        state: Option<&R>,
         plan: &ReadPlan,
         keys: &Keys,
         slots: &mut [Vec<Answer>],
@@ -246,7 +246,7 @@ impl<'r> Moment<'r> {
         })
     }
 
-    fn look_up(&self, state: &State, plan: &ReadPlan, keys: &Keys) -> Result<Vec<Answer>, Failure> {
+    fn look_up<R: Records>(&self, state: &R, plan: &ReadPlan, keys: &Keys) -> Result<Vec<Answer>, Failure> {
         let encoded = encode_keys(plan, keys)?;
         let mut slots: Vec<Vec<Answer>> = (0..plan.slots).map(|_| Vec::with_capacity(keys.rows)).collect();
         let beyond = self.read_records(state, plan, keys, &encoded, &mut slots)?;

@@ -35,6 +35,10 @@ pub struct Past {
     /// views that were built after some of the log had gone
     pub begun: Arc<Begun>,
     folder: PathBuf,
+    /// whether the log has all events; that of a process which shares its work has not
+    is_whole: bool,
+    /// whether positions of answers are places in the log, so that what stands behind the first frame beyond them is not in
+    is_prefix: bool,
     /// by source
     caches: Mutex<BTreeMap<usize, Cache>>,
     /// held by the one replay at a time: each takes memory and all cores
@@ -52,7 +56,13 @@ struct Cache {
 impl Past {
     /// Of the log in this folder.
     pub fn new(registry: Arc<Registry>, memory: Arc<Memory>, begun: Arc<Begun>, folder: PathBuf) -> Self {
-        Past { registry, memory, begun, folder, caches: Mutex::default(), replays: Mutex::default() }
+        let (caches, replays) = Default::default();
+        Past { registry, memory, begun, folder, is_whole: true, is_prefix: true, caches, replays }
+    }
+
+    /// The same beside a shared store, whose shards have positions of their own. `is_whole`: the log has all of its events.
+    pub fn beside_shared(self, is_whole: bool) -> Self {
+        Past { is_whole, is_prefix: false, ..self }
     }
 
     /// What was cut off the log.
@@ -66,9 +76,11 @@ impl Past {
         let view_at = view;
         let view = &self.registry.views[view_at];
         let source = &self.registry.sources[view.stream.as_ref()?.source].name;
-        let Ok(cut) = self.cut() else {
-            return Some(Missing::new(vec![(i64::MIN, i64::MAX)], i64::MAX, None));
-        };
+        let everything = || Some(Missing::new(vec![(i64::MIN, i64::MAX)], i64::MAX, None));
+        if !self.is_whole {
+            return everything();
+        }
+        let Ok(cut) = self.cut() else { return everything() };
         let gone = cut.of(source)?;
         // The gate may be open: lookups read the log with the state in hand.
         let state = self.memory.read_again();
@@ -263,7 +275,8 @@ impl Past {
                 // Large frames are applied part by part.
                 let whole = frame.first_offset + frame.consumed <= applied;
                 if !whole && frame.first_offset >= applied {
-                    break;
+                    keep = false;
+                    if self.is_prefix { break } else { continue }
                 }
                 if of == source {
                     fitted(&mut frame, &self.registry.sources[of]);
@@ -277,7 +290,7 @@ impl Past {
                         }
                     }
                 }
-                if !whole {
+                if !whole && self.is_prefix {
                     break;
                 }
             }

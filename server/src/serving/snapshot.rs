@@ -99,7 +99,8 @@ impl Job<'_> {
                 continue;
             }
             // The entities of a view are those that have a record.
-            if !state.complete[at] {
+            let shared = self.server.reader.keys_of(at)?;
+            if shared.is_none() && !state.complete[at] {
                 return Err(self.server.reader.unfinished(&state, at));
             }
             let references: Vec<String> = view.outputs().map(|(name, _)| format!("{}:{name}", view.name)).collect();
@@ -109,8 +110,9 @@ impl Job<'_> {
                 (plan.keys == view.keys && plan.request.is_empty()).then(|| reference.clone())
             };
             let references: Vec<String> = references.iter().filter_map(own).collect();
-            let mut keys: Vec<Box<[u8]>> = state.keys(at).map(Into::into).collect();
+            let mut keys = shared.unwrap_or_else(|| state.keys(at).map(Into::into).collect::<Vec<Box<[u8]>>>());
             keys.sort_unstable();
+            keys.dedup();
             let plan = ReadPlan::of_references(registry, &references)?;
             parts.push(Part { view, plan, time, positions: state.positions.clone(), keys });
         }

@@ -13,7 +13,7 @@ use tidemill_features::value::Value;
 use super::get::Positions;
 use super::past::Past;
 use crate::ingest::Begun;
-use crate::online::State;
+use crate::online::Records;
 
 /// The views that keep the rows of joined tables, by name.
 pub type TablePlaces = HashMap<String, usize>;
@@ -25,14 +25,14 @@ pub(super) fn table_places(registry: &Registry) -> TablePlaces {
 }
 
 /// Tables as the state has them.
-pub(super) struct StoredTables<'s> {
-    pub state: &'s State,
+pub(super) struct StoredTables<'s, R> {
+    pub state: &'s R,
     pub registry: &'s Registry,
     pub begun: &'s Begun,
     pub places: &'s TablePlaces,
 }
 
-impl Tables for StoredTables<'_> {
+impl<R: Records> Tables for StoredTables<'_, R> {
     fn row(&self, table: &JoinedTable, key: &Value<'_>, time: i64) -> Result<Option<Vec<Value<'static>>>, ReadError> {
         let at = *self.places.get(&table.view).ok_or(Damaged)?;
         // The newest row may be one that the state never saw: the log has to tell.

@@ -41,11 +41,14 @@ pub(crate) struct Engine {
     views_of_source: HashMap<usize, Vec<usize>>,
 }
 
-/// What shards work with.
+/// What a shared store is worked on with.
 #[derive(Clone)]
-pub(crate) struct Parts {
+pub struct Parts {
+    /// the definitions
     pub registry: Arc<Registry>,
+    /// the store
     pub store: RedisStore,
+    /// on which its connections run
     pub runtime: Handle,
     /// set when the process stops: nobody waits for a store that is away
     pub stopping: Arc<AtomicBool>,

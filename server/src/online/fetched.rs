@@ -1,0 +1,134 @@
+//! What one request has fetched of a shared store.
+//!
+//! A read does not know beforehand all that it needs: an edge of a window may cut a chunk, a joined row or a looked-up entity
+//! has a key that only another record tells. So it is computed with what is there; what was asked for and is not there is
+//! noted, fetched all at once, and the read is computed again.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use tidemill_features::definitions::Registry;
+use tidemill_features::record::{NodeId, Nodes};
+
+use super::records::Records;
+use super::redis::{ReadChunks, RedisStore};
+use super::shared::{SharedKey, SharedRecord};
+use super::StoreError;
+
+/// Records and chunks that are here, and what is missing.
+pub struct Fetched<'r> {
+    registry: &'r Registry,
+    /// by view
+    views: Vec<HashMap<Box<[u8]>, Entity>>,
+    missing: RefCell<BTreeSet<Missing>>,
+}
+
+/// Something that was asked for: view, key, and the chunk if it is one.
+type Missing = (usize, Box<[u8]>, Option<(u8, u64)>);
+
+#[derive(Default)]
+struct Entity {
+    record: Option<SharedRecord>,
+    chunks: HashMap<NodeId, Option<Arc<[u8]>>>,
+}
+
+/// The chunks of a fetched record.
+pub struct FetchedChunks<'f> {
+    view: usize,
+    key: &'f [u8],
+    entity: Option<&'f Entity>,
+    missing: &'f RefCell<BTreeSet<Missing>>,
+}
+
+impl<'r> Fetched<'r> {
+    /// Nothing yet.
+    pub fn new(registry: &'r Registry) -> Self {
+        Fetched { registry, views: registry.views.iter().map(|_| HashMap::new()).collect(), missing: RefCell::default() }
+    }
+
+    /// Notes that a record is wanted.
+    pub fn want(&self, view: usize, key: &[u8]) {
+        if !self.views[view].contains_key(key) {
+            self.missing.borrow_mut().insert((view, key.into(), None));
+        }
+    }
+
+    /// Whether something was asked for that is not here.
+    pub fn is_lacking(&self) -> bool {
+        !self.missing.borrow().is_empty()
+    }
+
+    /// Fetches what was asked for.
+    pub async fn fetch(&mut self, store: &RedisStore) -> Result<(), StoreError> {
+        let missing = self.missing.take();
+        let hash = |view: usize| self.registry.views[view].plan.hash;
+        let (mut keys, mut chunks): (Vec<(usize, Box<[u8]>)>, HashMap<(usize, Box<[u8]>), Vec<NodeId>>) = Default::default();
+        for (view, key, chunk) in missing {
+            match chunk {
+                None => keys.push((view, key)),
+                Some((level, slot)) => chunks.entry((view, key)).or_default().push(NodeId { level, slot }),
+            }
+        }
+        let names: Vec<SharedKey> = keys.iter().map(|(view, key)| (hash(*view), key.clone())).collect();
+        let records = store.records(&names);
+        let reads = chunks.iter().map(|((view, key), ids)| {
+            let entity = self.views[*view].get(key);
+            let stamp = entity.and_then(|entity| entity.record.as_ref()).map_or([0; 16], |record| record.stamp);
+            let name = (hash(*view), key.clone());
+            async move { Ok::<_, StoreError>((*view, key.clone(), ids, store.chunks(&name, stamp, ids).await?)) }
+        });
+        let (records, reads) = futures::future::join(records, futures::future::join_all(reads)).await;
+        for ((view, key), record) in keys.into_iter().zip(records?) {
+            self.views[view].insert(key, Entity { record, chunks: HashMap::new() });
+        }
+        for read in reads {
+            let (view, key, ids, read) = read?;
+            let entity = self.views[view].entry(key).or_default();
+            match read {
+                ReadChunks::Same(found) => entity.chunks.extend(ids.iter().copied().zip(found)),
+                // Written meanwhile: this is the record to read, and its own chunks.
+                ReadChunks::Changed(record) => *entity = Entity { record, chunks: HashMap::new() },
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Records for Fetched<'_> {
+    type Chunks<'c>
+        = FetchedChunks<'c>
+    where
+        Self: 'c;
+
+    fn record(&self, view: usize, key: &[u8]) -> Option<&[u8]> {
+        match self.views[view].get(key) {
+            Some(entity) => entity.record.as_ref().map(|record| &*record.body),
+            None => {
+                self.want(view, key);
+                None
+            }
+        }
+    }
+
+    fn chunks<'c>(&'c self, view: usize, key: &'c [u8]) -> FetchedChunks<'c> {
+        FetchedChunks { view, key, entity: self.views[view].get(key), missing: &self.missing }
+    }
+
+    fn is_complete(&self, _: usize) -> bool {
+        true
+    }
+}
+
+impl Nodes for FetchedChunks<'_> {
+    fn get(&self, id: NodeId) -> Option<Arc<[u8]>> {
+        match self.entity.and_then(|entity| entity.chunks.get(&id)) {
+            Some(chunk) => chunk.clone(),
+            None => {
+                self.missing.borrow_mut().insert((self.view, self.key.into(), Some((id.level, id.slot))));
+                None
+            }
+        }
+    }
+}

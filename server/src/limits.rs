@@ -231,7 +231,5 @@ pub const OLDER_TOKENS: usize = 64;
 /// Fetches of one read: tables, lookups, each behind the other, and chunks of ladders. More are only needed where records change
 /// all the time while they are read.
 pub const SHARED_FETCHES: usize = 24;
-/// Shards of one read whose own positions are fetched: each takes a command. Beyond, what all shards have at least is said.
-pub const SHARED_POSITIONS_OF: usize = 4;
 /// How often a read of one shard is begun anew because the shard was written meanwhile, until the positions are not exact.
 pub const SHARED_EXACT_TRIES: usize = 3;

@@ -133,6 +133,8 @@ pub struct Ingest {
     pub builds: Arc<Builds>,
     /// what retention would cut and does not
     pub held_back: Arc<parking_lot::Mutex<Option<HeldBack>>>,
+    /// whether the state has everything that was there when the process started
+    pub ready: Arc<AtomicBool>,
 }
 
 /// The threads behind an `Ingest`; they end when every handle is gone.
@@ -215,11 +217,12 @@ pub fn start(
     let (jobs, asked) = std::sync::mpsc::sync_channel(BUILDS_WAITING);
     first_build(growing, &list, &jobs);
     let builds = Arc::new(Builds { list, jobs });
+    let ready = Arc::new(AtomicBool::new(shared.is_none()));
     let applier: Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send> = match shared {
         Some(shared) => {
             let pending = pending.clone();
-            let parts =
-                shared::LogParts { registry, memory, clock, pending, commits, folder: log_folder, to_keep: flushes, idle };
+            let (ready, folder, to_keep) = (ready.clone(), log_folder, flushes);
+            let parts = shared::LogParts { registry, memory, clock, pending, commits, folder, to_keep, idle, ready };
             let driver = shared::FromLog::new(shared::Engine::new(shared), parts, applied_to);
             Box::new(move |to_apply| driver.run(to_apply))
         }
@@ -241,7 +244,7 @@ pub fn start(
             Box::new(move |to_apply| applier.run(to_apply))
         }
     };
-    let ingest = Ingest { queue, pending, disk_full, builds, held_back };
+    let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready };
     let threads = spawn((sequencer, submissions), (applier, applied), (flusher, to_flush), sealing, (builder, asked));
     (ingest, threads)
 }

@@ -273,7 +273,7 @@ pub fn status(server: &Server) -> v1::StatusResponse {
         (view.name.clone(), status)
     };
     let mut response = v1::StatusResponse {
-        ready: true,
+        ready: server.ingest.ready.load(std::sync::atomic::Ordering::Acquire),
         sources: server.registry.sources.iter().enumerate().map(source).collect(),
         views: server
             .registry

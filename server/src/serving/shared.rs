@@ -3,18 +3,18 @@
 //! Shards are not one snapshot: each row sees what its own shard has, which is a prefix of each partition. An answer of one
 //! shard names it exactly; one of many shards names what all of them have at least.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tidemill_features::read::Answer;
-use tidemill_features::service::{EncodedKeys, Keys, ReadPlan};
+use tidemill_features::service::{EncodedKeys, Keys, ReadPlan, ViewRead};
 use tokio::runtime::Handle;
 
 use super::get::{Answers, At, Positions, Reader, encoded_keys, pick};
 use super::moment::{Moment, Times};
 use crate::failure::{Failure, Remedy};
-use crate::limits::{SHARED_EXACT_TRIES, SHARED_FETCHES, SHARED_POSITIONS_OF};
+use crate::limits::{SHARED_EXACT_TRIES, SHARED_FETCHES};
 use crate::online::{Fetched, RedisStore, SourcePartition, StoreError};
 use crate::place::shard_of;
 
@@ -29,12 +29,6 @@ pub struct SharedReads {
 
 /// Next offsets by partition.
 type Placed = BTreeMap<SourcePartition, u64>;
-
-fn shards_of(plan: &ReadPlan, encoded: &EncodedKeys) -> Vec<usize> {
-    let keys = plan.views.iter().zip(encoded.iter()).flat_map(|(_, keys)| keys);
-    let shards: BTreeSet<usize> = keys.filter(|key| !key.is_empty()).map(|key| shard_of(key)).collect();
-    shards.into_iter().collect()
-}
 
 /// Nobody answers.
 fn away(error: StoreError) -> Failure {
@@ -54,17 +48,17 @@ impl Reader {
         let encoded = encoded_keys(&plan, keys)?;
         let (read_time, times) = self.times(at, keys)?;
         let stale = if matches!(at, At::Now) { self.stale(&plan, read_time) } else { Vec::new() };
-        let shards = shards_of(&plan, &encoded);
+        let alone = self.alone(&plan, &encoded);
         // Of one shard the prefix can be told exactly, unless it is written meanwhile: then everything is read once more.
-        let mut tries = if shards.len() == 1 && plan.lookups.is_empty() { SHARED_EXACT_TRIES } else { 1 };
+        let mut tries = if alone.is_some() { SHARED_EXACT_TRIES } else { 1 };
         loop {
             let mut fetched = Fetched::new(&self.registry);
             for (view, keys) in plan.views.iter().zip(encoded.iter()) {
                 keys.iter().filter(|key| !key.is_empty()).for_each(|key| fetched.want(view.view, key));
             }
-            let (mut is_one_prefix, positions) = self.fetch_first(shared, &shards, &mut fetched).await?;
+            let (mut is_one_prefix, positions) = self.fetch_first(shared, alone, &mut fetched).await?;
             tries -= 1;
-            if shards.len() == 1 && !is_one_prefix && tries > 0 {
+            if !is_one_prefix && tries > 0 {
                 continue;
             }
             let positions = self.placed(positions);
@@ -77,12 +71,12 @@ impl Reader {
                     break;
                 }
                 fetched.fetch(&shared.store).await.map_err(away)?;
-                if is_one_prefix {
-                    let now = shared.store.positions(&shards).await.map_err(away)?;
+                if let Some(shard) = alone.filter(|_| is_one_prefix) {
+                    let now = shared.store.positions(shard).await.map_err(away)?;
                     is_one_prefix = self.placed(Some(now)) == positions;
                 }
             }
-            if shards.len() == 1 && !is_one_prefix && tries > 0 {
+            if !is_one_prefix && tries > 0 {
                 continue;
             }
             let Some((columns, row_errors)) = computed else {
@@ -98,34 +92,34 @@ impl Reader {
         }
     }
 
-    /// Fetches what a read is known to need, with the positions of its shards, if they are few, in one round trip. Tells whether the
-    /// positions name exactly what was fetched.
+    /// The one shard from which everything comes that a read needs, if there is one.
+    fn alone(&self, plan: &ReadPlan, encoded: &EncodedKeys) -> Option<usize> {
+        let joins = |read: &ViewRead| self.registry.views[read.view].plan.joins.is_some();
+        if !plan.lookups.is_empty() || plan.views.iter().any(joins) {
+            return None;
+        }
+        let mut shards = encoded.iter().flatten().filter(|key| !key.is_empty()).map(|key| shard_of(key));
+        let first = shards.next()?;
+        shards.all(|shard| shard == first).then_some(first)
+    }
+
+    /// Fetches what a read is known to need, in one round trip, and tells whether the positions name exactly what was fetched.
     async fn fetch_first(
         &self,
-        shared: &SharedReads,
-        shards: &[usize],
+        SharedReads { store, .. }: &SharedReads,
+        alone: Option<usize>,
         fetched: &mut Fetched<'_>,
     ) -> Result<(bool, Option<Placed>), Failure> {
-        let SharedReads { store, .. } = shared;
-        match shards {
-            // What is sent first is answered first: the two surround the records.
-            [_] => {
-                let three = futures::future::join3(store.positions(shards), fetched.fetch(store), store.positions(shards));
-                let (before, read, after) = three.await;
-                read.map_err(away)?;
-                let (before, after) = (before.map_err(away)?, after.map_err(away)?);
-                Ok((before == after, Some(before)))
-            }
-            few if !few.is_empty() && few.len() <= SHARED_POSITIONS_OF => {
-                let (before, read) = futures::future::join(store.positions(few), fetched.fetch(store)).await;
-                read.map_err(away)?;
-                Ok((false, Some(before.map_err(away)?)))
-            }
-            _ => {
-                fetched.fetch(store).await.map_err(away)?;
-                Ok((false, None))
-            }
-        }
+        let Some(shard) = alone else {
+            fetched.fetch(store).await.map_err(away)?;
+            return Ok((false, None));
+        };
+        // What is sent first is answered first: the two surround the records.
+        let three = futures::future::join3(store.positions(shard), fetched.fetch(store), store.positions(shard)).await;
+        let (before, read, after) = three;
+        read.map_err(away)?;
+        let (before, after) = (before.map_err(away)?, after.map_err(away)?);
+        Ok((before == after, Some(before)))
     }
 
     /// Encoded keys of all entities of a view in a shared store; None: records are in memory.

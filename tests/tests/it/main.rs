@@ -22,6 +22,7 @@ mod retention;
 mod sealing;
 mod services;
 mod serving;
+mod shared_store;
 mod snapshots;
 mod sql;
 mod templates;

@@ -39,6 +39,8 @@ pub(in crate::ingest) struct LogParts {
     pub to_keep: SyncSender<ToKeep>,
     /// whether the flusher has nothing to do
     pub idle: Arc<AtomicBool>,
+    /// set when the store has what the log had at the start
+    pub ready: Arc<AtomicBool>,
 }
 
 /// Feeds a shared store from the log.
@@ -106,6 +108,7 @@ impl FromLog {
         }
         self.heal_from_log()?;
         self.publish_all();
+        self.parts.ready.store(true, Ordering::Release);
         Ok(())
     }
 

@@ -231,24 +231,12 @@ impl RedisStore {
         Ok(ReadChunks::Same(rest.iter().map(opened).collect::<Result<_, StoreError>>()?))
     }
 
-    /// Next offsets by partition as some shards have them: of each partition the least.
-    pub async fn positions(&self, shards: &[usize]) -> Result<BTreeMap<SourcePartition, u64>, StoreError> {
-        let reads = shards.iter().map(|shard| async move {
-            let mut command = redis::cmd("HGETALL");
-            command.arg(self.names.positions(*shard));
-            self.connection.query::<Vec<(String, u64)>>(&command).await
-        });
-        let mut least: BTreeMap<SourcePartition, (u64, usize)> = BTreeMap::new();
-        for of_shard in futures::future::join_all(reads).await {
-            for (name, next) in of_shard? {
-                let Some(partition) = parse_name(&name) else { continue };
-                let (known, seen) = least.entry(partition).or_insert((next, 0));
-                (*known, *seen) = ((*known).min(next), *seen + 1);
-            }
-        }
-        // A partition that one of the shards has nothing of is at its beginning there.
-        let whole = |(partition, (next, seen)): (_, (u64, usize))| (seen == shards.len()).then_some((partition, next));
-        Ok(least.into_iter().filter_map(whole).collect())
+    /// Next offsets by partition as a shard has them; a partition of which it has nothing may be missing.
+    pub async fn positions(&self, shard: usize) -> Result<BTreeMap<SourcePartition, u64>, StoreError> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.names.positions(shard));
+        let stored: Vec<(String, u64)> = self.connection.query(&command).await?;
+        Ok(stored.into_iter().filter_map(|(name, next)| Some((parse_name(&name)?, next))).collect())
     }
 
     /// Encoded keys of all entities of a view, in no order; some may come twice.

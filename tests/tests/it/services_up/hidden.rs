@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use tidemill_tests::services::script;
+use tidemill_tests::services::{Place, Server, script};
 
 /// A folder with everything of this machine's PATH but some commands.
 fn without(hidden: &[&str]) -> tempfile::TempDir {
@@ -87,4 +87,41 @@ fn up_prints_addresses_and_takes_down_what_it_started() {
     assert!(up.wait().unwrap().success());
     assert!(addresses.iter().all(|address| std::net::TcpStream::connect(address).is_err()));
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+}
+
+/// One that ends takes the others down, and is named.
+#[test]
+fn up_does_not_go_on_without_one_of_them() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut command = Command::new(script());
+    command.args(["up", "redis", "valkey"]).env("TMPDIR", temporary.path());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut up = command.spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(up.stdout.take().unwrap())).map(Result::unwrap);
+    let [redis, valkey] = [(); 2].map(|()| lines.next().unwrap().split_once('=').unwrap().1.to_string());
+    let port = valkey.rsplit(':').next().unwrap();
+    let stop = ["-p", port, "shutdown", "nosave"];
+    assert!(Command::new(tidemill_tests::services::installed("redis-cli")).args(stop).status().unwrap().success());
+    let ended = up.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && words.contains("tests/services: valkey has ended: "), "{words}");
+    assert!(std::net::TcpStream::connect(redis).is_err());
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+}
+
+/// A place goes with what runs in it, even where nobody ends the server.
+#[test]
+fn nothing_outlives_its_place() {
+    let place = Place::new();
+    let folder = place.path().to_path_buf();
+    let mut server = Server::new(&place, "sleep", Path::new("sleep"), vec!["1000".to_string()]);
+    server.start();
+    let pid = std::fs::read_to_string(folder.join("sleep.pid")).unwrap();
+    assert!(Path::new("/proc").join(&pid).exists());
+    std::mem::forget(server);
+    drop(place);
+    assert!(!folder.exists());
+    // Killed, and nobody waits for it: a zombie.
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    assert!(status.is_empty() || status.contains(") Z "), "{status}");
 }

@@ -10,9 +10,15 @@ pub fn script() -> PathBuf {
 
 /// The path of something that was installed; a test cannot go on without it.
 pub fn installed(name: &str) -> PathBuf {
+    command(name).0
+}
+
+/// The program that starts it, and its first arguments.
+pub fn command(name: &str) -> (PathBuf, Vec<String>) {
     let asked = Command::new(script()).args(["path", name]).output().expect("tests/services runs");
     if !asked.status.success() {
         panic!("{}; scripts/test installs it", String::from_utf8_lossy(&asked.stderr).trim_end());
     }
-    String::from_utf8_lossy(&asked.stdout).trim_end().into()
+    let mut words = String::from_utf8_lossy(&asked.stdout).lines().map(str::to_string).collect::<Vec<_>>().into_iter();
+    (words.next().expect("it prints a path").into(), words.collect())
 }

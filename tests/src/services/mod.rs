@@ -15,7 +15,7 @@ pub mod redis_cluster;
 pub mod registry;
 
 pub use certificates::Certificates;
-pub use installed::{installed, script};
+pub use installed::{command, installed, script};
 pub use kafka::{Kafka, KafkaOptions, Message};
 pub use place::{Place, Server, lasting_port};
 pub use proxy::Proxy;

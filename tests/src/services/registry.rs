@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::{Place, Server, installed, lasting_port};
+use super::{Place, Server, command, lasting_port};
 
 const API: &str = "/apis/ccompat/v7";
 
@@ -21,10 +21,7 @@ pub struct Registry {
 impl Registry {
     /// Starts one and waits until it answers, some 3 s.
     pub fn start() -> Registry {
-        let (java, jar, place, port) = (installed("java"), installed("registry"), Place::new(), lasting_port(0));
-        let mut arguments: Vec<String> =
-            ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-jar"].map(String::from).into();
-        arguments.push(jar.display().to_string());
+        let ((java, arguments), place, port) = (command("registry"), Place::new(), lasting_port(0));
         // What is committed is in the file, and not up to a second later.
         let file = format!("jdbc:h2:file:{};WRITE_DELAY=0", place.path().join("schemas").display());
         let server = Server::new(&place, "registry", &java, arguments)

@@ -7,7 +7,7 @@ use rand::Rng;
 use rand::distr::Alphanumeric;
 
 use super::{Certificates, KafkaOptions, Place, Server};
-use crate::services::{installed, lasting_port, script};
+use crate::services::{command, lasting_port, script};
 
 /// Who may use SASL.
 pub const USER: &str = "tidemill";
@@ -32,7 +32,7 @@ pub struct TlsListeners {
 /// Starts all brokers of a Kafka and waits until they are ready: these, their addresses, and their other listeners.
 pub fn start(place: &Place, options: &KafkaOptions) -> (Vec<Server>, Vec<String>, Option<TlsListeners>) {
     let count = options.brokers.max(1);
-    let (java, jars) = (installed("java"), installed("kafka"));
+    let (java, kafka) = command("kafka");
     let ports: Vec<(u16, u16)> = (0..count).map(|_| (lasting_port(0), lasting_port(0))).collect();
     let voters: Vec<String> =
         ports.iter().zip(1..).map(|((_, controller), id)| format!("{id}@127.0.0.1:{controller}")).collect();
@@ -69,10 +69,9 @@ pub fn start(place: &Place, options: &KafkaOptions) -> (Vec<Server>, Vec<String>
         let settings = place.path().join(format!("{name}.properties"));
         std::fs::write(&settings, text).expect("the folder can be written");
         let user = options.tls.then_some(secret.as_str());
-        format_folder(&java, &jars, &settings, &cluster, user);
-        let mut arguments = java_arguments(&jars);
-        arguments.extend(["kafka.Kafka".to_string(), settings.display().to_string()]);
-        brokers.push(Server::new(place, &name, &java, arguments));
+        format_folder(&java, &kafka, &settings, &cluster, user);
+        let own = ["kafka.Kafka".to_string(), settings.display().to_string()];
+        brokers.push(Server::new(place, &name, &java, [&kafka[..], &own].concat()));
     }
     brokers.iter_mut().for_each(Server::start);
     brokers.iter_mut().for_each(|broker| broker.wait_until(is_ready));
@@ -90,19 +89,9 @@ fn listeners(certificates: &Certificates, secret: &str) -> TlsListeners {
     TlsListeners { ssl, sasl, sasl_ssl, user, secret, certificates: certificates.clone() }
 }
 
-/// A compiler that does less is faster to start with: a broker of a test does not live long.
-fn java_arguments(jars: &Path) -> Vec<String> {
-    let log = template_path("log4j2.properties");
-    let mut arguments: Vec<String> =
-        ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"].map(String::from).into();
-    arguments.push(format!("-Dlog4j2.configurationFile=file:{}", log.display()));
-    arguments.extend(["-cp".to_string(), format!("{}/*", jars.display())]);
-    arguments
-}
-
-fn format_folder(java: &Path, jars: &Path, settings: &Path, cluster: &str, secret: Option<&str>) {
+fn format_folder(java: &Path, kafka: &[String], settings: &Path, cluster: &str, secret: Option<&str>) {
     let mut command = Command::new(java);
-    command.args(java_arguments(jars)).args(["kafka.tools.StorageTool", "format", "-t", cluster, "-c"]).arg(settings);
+    command.args(kafka).args(["kafka.tools.StorageTool", "format", "-t", cluster, "-c"]).arg(settings);
     if let Some(secret) = secret {
         command.args(["--add-scram", &format!("SCRAM-SHA-256=[name={USER},password={secret}]")]);
     }

@@ -130,7 +130,6 @@ const ENGINES: [(&str, &[&str]); 6] = [
     ("object_store::", &["server/src/objects/s3.rs"]),
     ("rdkafka::", &["server/src/source/kafka/", "tests/"]),
     ("sqlparser::", &["features/src/expression/"]),
-    ("rdkafka::", &["server/src/source/kafka/", "tests/", "benches/"]),
 ];
 
 #[test]

@@ -11,7 +11,7 @@ use crate::catalog::project;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::ingest::{
-    Feed, HistoryFeed, Ingest, IngestThreads, OldestAnswer, SharedParts, feed, recover, start, without_views,
+    Feed, HistoryFeed, Ingest, IngestThreads, KafkaFeed, OldestAnswer, SharedParts, feed, recover, start, without_views,
 };
 use crate::limits::{JOBS_MAX, SEGMENT_BYTES, SHARDS};
 use crate::log::Archiving;
@@ -22,7 +22,8 @@ use crate::serving::get::Reader;
 use crate::serving::past::Past;
 use crate::serving::sample::{Sampler, oldest};
 use crate::serving::trickle::Verification;
-use crate::settings::{Keeping, RedisSettings, S3Settings, Settings};
+use crate::settings::{KafkaSettings, Keeping, RedisSettings, S3Settings, Settings};
+use crate::source::kafka;
 
 /// Of keys and values in a shared store.
 const SHARED_FORMAT: u32 = 1;
@@ -67,6 +68,21 @@ pub fn load_project(folder: &Path) -> Result<Registry, Failure> {
     }
     let reasons = registry.not_ready.join("\n  ");
     Err(Failure::invalid("E5009", format!("the project is right, but this version cannot run all of it:\n  {reasons}")))
+}
+
+/// Checks that the settings have what the sources of a project need.
+pub fn check_kafka(registry: &Registry, settings: &KafkaSettings) -> Result<(), Failure> {
+    let mut of_kafka = registry.sources.iter().filter(|source| matches!(source.connector, Connector::Kafka(_)));
+    let Some(source) = of_kafka.next() else { return Ok(()) };
+    if !settings.is_set() {
+        let message = format!(
+            "source `{}` reads from Kafka, but no brokers are named: set kafka.brokers in tidemill.toml, such as \"127.0.0.1:9092\"",
+            source.name
+        );
+        return Err(Failure::invalid("E5040", message));
+    }
+    kafka::check(settings)
+        .map_err(|what| Failure::invalid("E5041", format!("the settings of Kafka cannot be used: {what}")))
 }
 
 /// How an engine runs, besides its clock and its folder.
@@ -180,8 +196,13 @@ impl Server {
         Ok((Arc::new(server), threads))
     }
 
-    /// Starts reading the file sources and the histories; each goes on by itself.
-    pub fn feed_files(self: &Arc<Self>, project: &Path, data_dir: &Path) -> Vec<tokio::task::JoinHandle<()>> {
+    /// Starts reading the file sources, the histories and the topics; each goes on by itself.
+    pub fn feed(
+        self: &Arc<Self>,
+        project: &Path,
+        data_dir: &Path,
+        kafka: &KafkaSettings,
+    ) -> Vec<tokio::task::JoinHandle<()>> {
         let new_feed = |source: usize| Feed {
             registry: self.registry.clone(),
             source,
@@ -212,7 +233,11 @@ impl Server {
         let of_files = (0..self.registry.sources.len()).filter(files).map(|source| run(new_feed(source)));
         // Reads know from the start what is still to come.
         let histories = (0..self.registry.sources.len()).filter_map(|source| HistoryFeed::new(new_feed(source)));
-        of_files.chain(histories.map(|history| tokio::spawn(history.run()))).collect()
+        let runtime = tokio::runtime::Handle::current();
+        let topics = (0..self.registry.sources.len())
+            .filter_map(|source| KafkaFeed::new(new_feed(source), kafka.clone(), runtime.clone()))
+            .map(|topics| tokio::task::spawn_blocking(move || topics.run()));
+        of_files.chain(histories.map(|history| tokio::spawn(history.run()))).chain(topics).collect()
     }
 
     /// Where served answers are kept for verification.
@@ -284,7 +309,7 @@ fn open_shared(
             settings.prefix,
             different.into_iter().cloned().collect::<Vec<_>>().join(", ")
         );
-        return Err(Failure::invalid("E5041", message));
+        return Err(Failure::invalid("E5051", message));
     }
     Ok(SharedParts { registry: registry.clone(), store, runtime, stopping: stopping.clone() })
 }
@@ -298,16 +323,16 @@ fn check_positions(shared: &SharedParts, memory: &Memory) -> Result<(), Failure>
         let next = claimed.home.map_or(0, |home| home.next);
         let known = state.positions.get(&(source as u32, partition.partition)).copied().unwrap_or(0);
         // What Kafka has can be read again; what was pushed lies in the log alone.
-        if next > known && !matches!(shared.registry.sources[source].connector, Connector::Kafka) {
+        if next > known && !matches!(shared.registry.sources[source].connector, Connector::Kafka(_)) {
             let message = format!(
                 "the shared store has events of {partition} up to {next}, of which the event log in data_dir has {known}: it was filled from another data directory; use that one, or another `prefix` under [redis]"
             );
-            return Err(Failure::invalid("E5042", message));
+            return Err(Failure::invalid("E5052", message));
         }
     }
     Ok(())
 }
 
 fn unusable(error: StoreError) -> Failure {
-    Failure::invalid("E5040", error.to_string())
+    Failure::invalid("E5050", error.to_string())
 }

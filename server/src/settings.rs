@@ -11,9 +11,11 @@ use toml::{Table, Value};
 use crate::failure::Failure;
 use crate::objects::ObjectUrl;
 
+mod kafka;
 mod redis;
 mod s3;
 
+pub use self::kafka::KafkaSettings;
 pub use self::redis::RedisSettings;
 pub use self::s3::{S3Settings, Secret};
 
@@ -48,6 +50,8 @@ pub struct Settings {
     pub role: Role,
     /// the shared store; None: the state lives in this process
     pub redis: Option<RedisSettings>,
+    /// brokers of Kafka
+    pub kafka: KafkaSettings,
     /// where each value came from, by key
     pub origins: BTreeMap<&'static str, (String, Origin)>,
 }
@@ -109,7 +113,7 @@ impl std::fmt::Display for Origin {
 }
 
 /// Known keys: name, default, what it is.
-pub const KEYS: [(&str, &str, &str); 29] = [
+pub const KEYS: [(&str, &str, &str); 41] = [
     ("data_dir", "data", "where the event log and the state live, relative to the project"),
     ("listen", "127.0.0.1:6566", "address of gRPC and HTTP"),
     ("metrics_listen", "127.0.0.1:9566", "address of Prometheus metrics; empty: none"),
@@ -147,10 +151,22 @@ pub const KEYS: [(&str, &str, &str); 29] = [
     ("redis.tls", "false", "whether the connection is encrypted"),
     ("redis.ca_file", "", "certificates that are trusted instead of the system's, as a PEM file"),
     ("redis.timeout", "2s", "how long an answer may take"),
+    ("kafka.brokers", "", "addresses of Kafka brokers, such as kafka-1:9092,kafka-2:9092"),
+    ("kafka.group", "tidemill", "consumer group in which lag tools see the positions"),
+    ("kafka.client_id", "tidemill", "how this server is named to brokers"),
+    ("kafka.security_protocol", "plaintext", "plaintext, ssl, sasl_plaintext or sasl_ssl"),
+    ("kafka.sasl_mechanism", "", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+    ("kafka.username", "", "as ${env:NAME} or ${file:PATH}"),
+    ("kafka.password", "", "as ${env:NAME} or ${file:PATH}"),
+    ("kafka.ca", "", "file of certificates that brokers are checked against; empty: those of the system"),
+    ("kafka.certificate", "", "file of the client's certificate"),
+    ("kafka.key", "", "file of the key of the client's certificate"),
+    ("kafka.key_password", "", "of the key's file, as ${env:NAME} or ${file:PATH}"),
+    ("kafka.properties", "", "properties of the client library, such as { \"fetch.min.bytes\" = \"1\" }"),
 ];
 
 /// Sections whose keys are known.
-const OWN_SECTIONS: [&str; 3] = ["log", "s3", "redis"];
+const OWN_SECTIONS: [&str; 4] = ["log", "s3", "redis", "kafka"];
 /// Sizes of a segment: below, a file holds a handful of events; above, too much of the log is not sealed.
 const SEGMENT_MB: std::ops::RangeInclusive<f64> = 0.001..=1024.0;
 /// Sizes of the cache of archived files; one file stays whatever its size.
@@ -160,7 +176,7 @@ const CACHE_MB: std::ops::RangeInclusive<f64> = 0.0..=1e9;
 const KEEP_MB_MAX: f64 = (1u64 << 30) as f64;
 
 /// Sections of later versions: accepted, without effect on an embedded server.
-const SECTIONS: [&str; 3] = ["kafka", "auth", "limits"];
+const SECTIONS: [&str; 2] = ["auth", "limits"];
 
 /// Settings of a project folder. `flags` are the values given on the command line, by key.
 pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<Settings, Failure> {
@@ -206,11 +222,10 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
     let (segment_bytes, archive, archive_cache_bytes) = log_section(&text, &wrong)?;
     let s3 = s3::section(&text).map_err(|(key, expected)| wrong(key, expected))?;
     let (role, redis) = role_and_store(&text, &wrong)?;
-    values.iter_mut().filter(|(key, (value, _))| s3::is_secret(key) && !value.is_empty()).for_each(
-        |(_, (value, _))| {
-            *value = s3::SHOWN.to_string();
-        },
-    );
+    let kafka = kafka::section(&text).map_err(|(key, expected)| wrong(key, &expected))?;
+    values.iter_mut().filter(|(key, (value, _))| is_secret(key) && !value.is_empty()).for_each(|(_, (value, _))| {
+        *value = s3::SHOWN.to_string();
+    });
     Ok(Settings {
         data_dir,
         listen,
@@ -226,6 +241,7 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
         s3,
         role,
         redis,
+        kafka,
         origins: values,
     })
 }
@@ -275,10 +291,15 @@ fn keeping(text: &dyn Fn(&str) -> String, wrong: &dyn Fn(&str, &str) -> Failure)
     })
 }
 
+/// Whether the value of a key is never shown.
+fn is_secret(key: &str) -> bool {
+    s3::is_secret(key) || kafka::is_secret(key)
+}
+
 /// A value that cannot be, without showing it where it is a secret.
 fn wrong_value(values: &BTreeMap<&'static str, (String, Origin)>, key: &str, expected: &str) -> Failure {
     let (value, origin) = values.get(key).cloned().unwrap_or((String::new(), Origin::Default));
-    let shown = if s3::is_secret(key) { String::new() } else { format!(" = \"{value}\"") };
+    let shown = if is_secret(key) { String::new() } else { format!(" = \"{value}\"") };
     Failure::invalid("E5002", format!("`{key}`{shown} (from {origin}): expected {expected}"))
 }
 
@@ -316,7 +337,7 @@ fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
     };
     for (key, value) in table.iter().flat_map(nested) {
         let plain = matches!(&value, Value::String(text) if !text.is_empty() && !text.starts_with("${"));
-        if s3::is_secret(&key) && plain {
+        if is_secret(&key) && plain {
             let message =
                 format!("{shown}: `{key}` stands there in plain text: name it as ${{env:NAME}} or ${{file:PATH}}");
             return Err(Failure::invalid("E5030", message));
@@ -328,6 +349,8 @@ fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
             Value::Boolean(flag) => flag.to_string(),
             Value::Integer(number) => number.to_string(),
             Value::Float(number) => number.to_string(),
+            Value::Table(properties) if key == "kafka.properties" => properties_text(properties)
+                .ok_or_else(|| Failure::invalid("E5002", format!("{shown}: `{key}` holds texts and numbers")))?,
             Value::Table(_) if SECTIONS.contains(&key.as_str()) => continue,
             _ => return Err(Failure::invalid("E5002", format!("{shown}: `{key}` is a text or a bool"))),
         };
@@ -335,6 +358,17 @@ fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
         values.insert(known, (value, Origin::File(shown.clone())));
     }
     Ok(())
+}
+
+/// A table of properties as the text that it also may be.
+fn properties_text(properties: &Table) -> Option<String> {
+    let pair = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => Some(format!("{name}={text}")),
+        Value::Integer(number) => Some(format!("{name}={number}")),
+        Value::Boolean(flag) => Some(format!("{name}={flag}")),
+        _ => None,
+    };
+    properties.iter().map(pair).collect::<Option<Vec<_>>>().map(|pairs| pairs.join(","))
 }
 
 fn from_environment(values: &mut BTreeMap<&'static str, (String, Origin)>) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ mod features;
 mod format;
 mod grammar;
 mod joins;
+mod kafka;
 mod model;
 mod schema;
 mod sources;
@@ -26,8 +27,8 @@ pub use self::columns::condition;
 pub use self::document::DefinitionFile;
 pub use self::format::format_text;
 pub use self::model::{
-    Connector, Derived, Entity, HISTORY_PARTITIONS, HistoryFiles, Input, OutputId, Registry, Service, Source, Stream,
-    View,
+    Connector, Derived, Entity, HISTORY_PARTITIONS, HistoryFiles, Input, KafkaTopics, Metadata, OutputId, Registry,
+    Service, Source, Stream, View,
 };
 pub use self::schema::json_schema;
 pub use self::types::{FieldType, TimeUnit, parse_type};

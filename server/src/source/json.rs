@@ -1,4 +1,4 @@
-//! NDJSON: one object a line. Values go straight from the bytes into typed slots, without a tree in between.
+//! JSON: one object a line, or one a record. Values go straight from the bytes into typed slots, without a tree in between.
 
 use std::fmt;
 
@@ -21,12 +21,25 @@ pub fn decode(body: &[u8], decoder: &mut Decoder) {
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let row = parse_line(line, &source, &mut slots);
+        let row = parse_object(line, &source, &[], &mut slots);
         decoder.row(row.map(|()| slots.as_slice()), &|| line.to_vec());
     }
 }
 
-fn parse_line<'a>(line: &'a [u8], source: &Source, slots: &mut Vec<Value<'a>>) -> Result<(), Bad> {
+/// Decodes one object, which may have line breaks. Columns that are `bound` to a value already are not looked for in it.
+pub fn decode_one(object: &[u8], bound: &[(usize, Value<'_>)], decoder: &mut Decoder) {
+    let source = decoder.source();
+    let mut slots = Vec::new();
+    let row = parse_object(object, &source, bound, &mut slots);
+    decoder.row(row.map(|()| slots.as_slice()), &|| object.to_vec());
+}
+
+fn parse_object<'a>(
+    line: &'a [u8],
+    source: &Source,
+    bound: &[(usize, Value<'a>)],
+    slots: &mut Vec<Value<'a>>,
+) -> Result<(), Bad> {
     slots.clear();
     slots.resize(source.fields.len(), Value::Null);
     if line.len() > EVENT_BYTES_MAX {
@@ -34,8 +47,9 @@ fn parse_line<'a>(line: &'a [u8], source: &Source, slots: &mut Vec<Value<'a>>) -
     }
     let text = std::str::from_utf8(line).map_err(|e| ("E1001", format!("not UTF-8 at byte {}", e.valid_up_to())))?;
     let mut reader = serde_json::Deserializer::from_str(text);
-    let row = RowVisitor { source, slots };
+    let row = RowVisitor { source, bound, slots };
     let parsed = reader.deserialize_map(row).and_then(|()| reader.end());
+    bound.iter().for_each(|(at, value)| slots[*at] = value.clone());
     parsed.map_err(|error| {
         let message = error.to_string();
         match message.starts_with("column `") {
@@ -50,6 +64,7 @@ fn parse_line<'a>(line: &'a [u8], source: &Source, slots: &mut Vec<Value<'a>>) -
 
 struct RowVisitor<'r, 'a> {
     source: &'r Source,
+    bound: &'r [(usize, Value<'a>)],
     slots: &'r mut Vec<Value<'a>>,
 }
 
@@ -70,12 +85,12 @@ impl<'a> Visitor<'a> for RowVisitor<'_, 'a> {
                 _ => fields.iter().position(|(name, _)| *name == key),
             };
             match at {
-                Some(at) => {
+                Some(at) if !self.bound.iter().any(|(bound, _)| *bound == at) => {
                     let (name, field) = &fields[at];
                     self.slots[at] = map.next_value_seed(Slot { name, field })?;
                     expected = at + 1;
                 }
-                None => drop(map.next_value::<IgnoredAny>()?),
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Sources: bytes in, typed rows out.
 //!
 //! `decode` holds what all formats share (columns, dead letters, the rules that every event passes); `json`, `csv`
-//! and `columns` (which Parquet files give too) read one format each; `files` walks over the files of a file source. What
+//! and `columns` (which Parquet files give too) read one format each; `files` walks over the files of a file source, `kafka` reads topics. What
 //! becomes of the rows is not decided here.
 
 pub mod columns;
@@ -9,6 +9,7 @@ pub mod csv;
 pub mod decode;
 pub mod files;
 pub mod json;
+pub mod kafka;
 
 pub use self::decode::{BadEvent, Decoded, Decoder};
 pub use crate::columnar::scalar::{fit, read_cell};

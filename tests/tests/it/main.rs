@@ -12,6 +12,7 @@ mod golden;
 mod hard_cases;
 mod histories;
 mod history;
+mod kafka;
 mod metamorphic;
 mod objects;
 mod parity;

@@ -244,7 +244,7 @@ impl FromLog {
     /// Publishes what a round did. What is disturbed is published with the rest: it is fed again before anybody is told.
     fn publish(&mut self, arrived: &[Arrived], done: Done) -> Disturbed {
         let mut ends: BTreeMap<PartitionId, u64> = BTreeMap::new();
-        arrived.iter().for_each(|of| drop(ends.insert(of.partition(), of.end())));
+        ends.extend(arrived.iter().map(|of| (of.partition(), of.end())));
         let updates = Updates {
             positions: ends.iter().map(|(id, end)| ((id.0 as u32, id.1), *end)).collect(),
             sources: done.sources.iter().map(|(source, ledger)| (*source as u32, *ledger)).collect(),

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tidemill_features::definitions::{Connector, Registry};
+use tidemill_features::definitions::{Connector, Registry, Source};
 
 use crate::catalog::project;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::ingest::{
-    Feed, HistoryFeed, Ingest, IngestThreads, KafkaFeed, OldestAnswer, SharedParts, feed, recover, start, without_views,
+    Feed, Follower, Group, GroupSource, HistoryFeed, Ingest, IngestThreads, KafkaFeed, Member, OldestAnswer,
+    SharedParts, feed, recover, start, without_views,
 };
 use crate::limits::{JOBS_MAX, SEGMENT_BYTES, SHARDS};
 use crate::log::Archiving;
@@ -22,7 +23,7 @@ use crate::serving::get::Reader;
 use crate::serving::past::Past;
 use crate::serving::sample::{Sampler, oldest};
 use crate::serving::trickle::Verification;
-use crate::settings::{KafkaSettings, Keeping, RedisSettings, S3Settings, Settings};
+use crate::settings::{KafkaSettings, Keeping, RedisSettings, Role, S3Settings, Settings};
 use crate::source::kafka;
 
 /// Of keys and values in a shared store.
@@ -55,6 +56,12 @@ pub struct Server {
     closing: tokio::sync::watch::Sender<bool>,
     /// by source: why it reads no more
     pub stopped: parking_lot::Mutex<std::collections::HashMap<usize, String>>,
+    /// the shared store
+    shared: Option<SharedParts>,
+    /// what the process does
+    pub role: Role,
+    /// where it listens
+    address: String,
 }
 
 /// Checks a project for serving: no problems, and nothing that this version cannot run.
@@ -100,6 +107,10 @@ pub struct Options {
     pub s3: S3Settings,
     /// the shared store; None: the state lives in this process
     pub redis: Option<RedisSettings>,
+    /// what the process does
+    pub role: Role,
+    /// where it listens, for others to see
+    pub address: String,
 }
 
 impl Default for Options {
@@ -111,6 +122,8 @@ impl Default for Options {
             archive: None,
             s3: S3Settings::default(),
             redis: None,
+            role: Role::All,
+            address: String::new(),
         }
     }
 }
@@ -125,6 +138,8 @@ impl Options {
             archive: settings.archive.clone().map(|url| (url, settings.archive_cache_bytes)),
             s3: settings.s3.clone(),
             redis: settings.redis.clone(),
+            role: settings.role,
+            address: settings.listen.to_string(),
         }
     }
 }
@@ -159,23 +174,37 @@ impl Server {
         let keeping = options.keeping;
         let sizes = (options.segment_bytes, keeping.force);
         let stopping = Arc::new(AtomicBool::new(false));
-        let shared = options.redis.map(|redis| open_shared(&redis, &registry, &stopping)).transpose()?;
-        let bare = shared.as_ref().map(|_| without_views(&registry));
-        let recovered =
-            recover(data_dir, (bare.as_ref().unwrap_or(&registry), &memory, &clock), sizes, archiving.as_ref())?;
-        if let Some(shared) = &shared {
-            check_positions(shared, &memory)?;
-        }
-        remove_temporary(&data_dir.join("tmp"));
-        let past = Past::new(registry.clone(), memory.clone(), recovered.begun.clone(), log_folder.clone());
-        let past = if shared.is_some() { past.beside_shared(true) } else { past };
+        let role = options.role;
+        let shared = options.redis.map(|redis| open_shared(&redis, (&registry, role), &stopping)).transpose()?;
         let answers = data_dir.join("answers");
         let sampler = Sampler::start(&answers, options.verify_share);
-        let oldest_answer: OldestAnswer = Box::new(move || oldest(&answers));
         let parts = (registry.clone(), clock.clone(), memory.clone());
-        let (ingest, threads) = start(parts, recovered, (keeping, oldest_answer), shared.clone());
+        let (past, ingest, threads) = match &shared {
+            Some(_) if role == Role::Serve => {
+                let past = Past::new(registry.clone(), memory.clone(), Arc::default(), log_folder.clone());
+                (past.beside_shared(false), Ingest::closed(&registry), IngestThreads::default())
+            }
+            shared => {
+                let bare = shared.as_ref().map(|_| without_views(&registry));
+                let known = (bare.as_ref().unwrap_or(&registry), &*memory, &*clock);
+                let recovered = recover(data_dir, known, sizes, archiving.as_ref())?;
+                remove_temporary(&data_dir.join("tmp"));
+                let past = Past::new(registry.clone(), memory.clone(), recovered.begun.clone(), log_folder.clone());
+                let past = if shared.is_some() { past.beside_shared(role == Role::All) } else { past };
+                if let Some(shared) = shared.as_ref().filter(|_| role == Role::All) {
+                    check_positions(shared, &memory)?;
+                }
+                let oldest_answer: OldestAnswer = Box::new(move || oldest(&answers));
+                let shared = shared.clone().map(|shared| (shared, role));
+                let (ingest, threads) = start(parts, recovered, (keeping, oldest_answer), shared);
+                (past, ingest, threads)
+            }
+        };
         let mut reader = Reader::new((registry.clone(), memory.clone()), clock.clone(), past, &ingest, sampler);
-        reader.shared = shared.map(|SharedParts { store, runtime, .. }| SharedReads { store, runtime });
+        reader.shared = shared.as_ref().map(|shared| SharedReads {
+            store: shared.store.clone(),
+            runtime: shared.runtime.clone(),
+        });
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let closing = tokio::sync::watch::channel(false).0;
         let server = Server {
@@ -192,6 +221,9 @@ impl Server {
             verification: Default::default(),
             closing,
             stopped: Default::default(),
+            shared,
+            role,
+            address: options.address,
         };
         Ok((Arc::new(server), threads))
     }
@@ -202,7 +234,7 @@ impl Server {
         project: &Path,
         data_dir: &Path,
         kafka: &KafkaSettings,
-    ) -> Vec<tokio::task::JoinHandle<()>> {
+    ) -> Result<Vec<tokio::task::JoinHandle<()>>, Failure> {
         let new_feed = |source: usize| Feed {
             registry: self.registry.clone(),
             source,
@@ -215,6 +247,16 @@ impl Server {
             stop: self.stopping.clone(),
             objects: self.objects.clone(),
         };
+        let followed = self.follow();
+        match self.role {
+            Role::All => {}
+            Role::Serve => return Ok(followed.into_iter().collect()),
+            Role::Ingest => {
+                let member = self.group(new_feed, kafka)?;
+                let member = tokio::task::spawn_blocking(move || member.run());
+                return Ok(followed.into_iter().chain([member]).collect());
+            }
+        }
         let run = |file_feed: Feed| {
             let server = self.clone();
             tokio::spawn(async move {
@@ -237,7 +279,31 @@ impl Server {
         let topics = (0..self.registry.sources.len())
             .filter_map(|source| KafkaFeed::new(new_feed(source), kafka.clone(), runtime.clone()))
             .map(|topics| tokio::task::spawn_blocking(move || topics.run()));
-        of_files.chain(histories.map(|history| tokio::spawn(history.run()))).chain(topics).collect()
+        let histories = histories.map(|history| tokio::spawn(history.run()));
+        Ok(of_files.chain(histories).chain(topics).chain(followed).collect())
+    }
+
+    /// Follows what all processes do, where this one does not do everything.
+    fn follow(&self) -> Option<tokio::task::JoinHandle<()>> {
+        let parts = self.shared.clone().filter(|_| self.role != Role::All)?;
+        let own = (self.role == Role::Serve).then(|| {
+            let name = format!("{}#{:08x}", self.address, rand::random::<u32>());
+            (name, Member { role: "serve".into(), address: self.address.clone(), ..Member::default() })
+        });
+        let (memory, ingest, clock) = (self.memory.clone(), self.ingest.clone(), self.clock.clone());
+        let follower = Follower { parts, memory, ingest, clock, own };
+        Some(tokio::task::spawn_blocking(move || follower.run()))
+    }
+
+    /// A member of the group that reads all topics.
+    fn group(&self, new_feed: impl Fn(usize) -> Feed, kafka: &KafkaSettings) -> Result<Group, Failure> {
+        let topics = |at: usize| match &self.registry.sources[at].connector {
+            Connector::Kafka(topics) => Some(GroupSource { feed: new_feed(at), topics: topics.clone() }),
+            _ => None,
+        };
+        let sources = (0..self.registry.sources.len()).filter_map(topics).collect();
+        let shared = self.shared.clone().ok_or_else(|| Failure::internal("E5053", "a group needs a shared store"))?;
+        Group::new(shared, kafka, sources, self.address.clone())
     }
 
     /// Where served answers are kept for verification.
@@ -283,9 +349,17 @@ fn key_columns(registry: &Registry, source: usize) -> Vec<Vec<usize>> {
 /// Connects to a shared store, and makes sure that it holds the views of these definitions and of no others.
 fn open_shared(
     settings: &RedisSettings,
-    registry: &Arc<Registry>,
+    (registry, role): (&Arc<Registry>, Role),
     stopping: &Arc<AtomicBool>,
 ) -> Result<SharedParts, Failure> {
+    let fed_otherwise = |source: &&Arc<Source>| !matches!(source.connector, Connector::Kafka(_)) || source.history.is_some();
+    if let Some(source) = registry.sources.iter().find(fed_otherwise).filter(|_| role == Role::Ingest) {
+        let message = format!(
+            "a group of processes (--role ingest) reads topics only, but source `{}` is fed otherwise: run one process with --role all, or send its events through a topic",
+            source.name
+        );
+        return Err(Failure::invalid("E5053", message));
+    }
     let runtime = tokio::runtime::Handle::try_current()
         .map_err(|e| Failure::internal("E5014", format!("a shared store needs a runtime: {e}")))?;
     let store = runtime.block_on(RedisStore::open(settings)).map_err(unusable)?;

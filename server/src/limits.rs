@@ -252,3 +252,8 @@ pub const OLDER_TOKENS: usize = 64;
 pub const SHARED_FETCHES: usize = 24;
 /// How often a read of one shard is begun anew because the shard was written meanwhile, until the positions are not exact.
 pub const SHARED_EXACT_TRIES: usize = 3;
+/// How often a process that does not own everything looks at what all have done: reads of many shards and `status` say at most
+/// what was there then.
+pub const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+/// Microseconds after which a process that has said nothing counts as gone.
+pub const MEMBER_SILENT: i64 = 10_000_000;

@@ -46,14 +46,14 @@ pub use self::history::{HistoryFeed, HistoryProgress, history_rows};
 pub use self::kafka::{GivenUp, KafkaFeed, KafkaProgress, KafkaState};
 pub use self::recover::{Recovered, recover, without_views};
 pub use self::retention::{HeldBack, OldestAnswer};
-pub use self::shared::Parts as SharedParts;
+pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedParts};
 
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
 use crate::limits::{APPLY_QUEUE, BUILDS_WAITING, KEPT_PIECES, PUSH_QUEUE, PUSH_WAIT};
 use crate::log::Sealer;
 use crate::online::Memory;
-use crate::settings::Keeping;
+use crate::settings::{Keeping, Role};
 use crate::source::Decoded;
 
 /// What has been done with a push when it is answered.
@@ -84,12 +84,21 @@ pub struct Receipt {
 pub(crate) struct Submission {
     source: usize,
     partition: u32,
-    /// where its offsets begin, if they are not given out here: the events before it must be in the log
-    begins: Option<u64>,
+    /// where its offsets begin, if they are not given out here
+    begins: Option<Begins>,
     accepted_at: i64,
     decoded: Decoded,
     wait: Wait,
     reply: oneshot::Sender<Result<Receipt, Failure>>,
+}
+
+/// Where the offsets of events begin that have them already.
+#[derive(Clone, Copy, Debug)]
+enum Begins {
+    /// where the partition ends in the log
+    At(u64),
+    /// there or beyond: the log has only some events of the partition. What begins before is in it
+    Beyond(u64),
 }
 
 /// Events of a source that are durable but not applied yet.
@@ -145,18 +154,16 @@ pub struct Ingest {
 }
 
 /// The threads behind an `Ingest`; they end when every handle is gone.
+#[derive(Default)]
 pub struct IngestThreads {
-    sequencer: std::thread::JoinHandle<()>,
-    applier: std::thread::JoinHandle<()>,
-    flusher: std::thread::JoinHandle<()>,
-    sealing: std::thread::JoinHandle<()>,
-    builder: std::thread::JoinHandle<()>,
+    /// in the order in which they end
+    threads: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl IngestThreads {
     /// Waits until everything accepted is applied and on the disk.
     pub fn join(self) {
-        for thread in [self.sequencer, self.builder, self.applier, self.flusher, self.sealing] {
+        for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("an ingest thread panicked");
             }
@@ -170,7 +177,7 @@ pub fn start(
     (registry, clock, memory): (Arc<Registry>, Arc<Clock>, Arc<Memory>),
     recovered: Recovered,
     (keeping, oldest_answer): (Keeping, OldestAnswer),
-    shared: Option<SharedParts>,
+    shared: Option<(SharedParts, Role)>,
 ) -> (Ingest, IngestThreads) {
     let (queue, submissions) = mpsc::channel(PUSH_QUEUE);
     let (to_apply, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
@@ -226,7 +233,12 @@ pub fn start(
     let builds = Arc::new(Builds { list, jobs });
     let ready = Arc::new(AtomicBool::new(shared.is_none()));
     let applier: Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send> = match shared {
-        Some(shared) => {
+        // Events of a group do not come through the log; what does are bad ones.
+        Some((_, Role::Ingest)) => {
+            let pending = pending.clone();
+            Box::new(move |letters| shared::take_letters(letters, &pending))
+        }
+        Some((shared, _)) => {
             let pending = pending.clone();
             let (ready, folder, to_keep) = (ready.clone(), log_folder, flushes);
             let parts = shared::LogParts { registry, memory, clock, pending, commits, folder, to_keep, idle, ready };
@@ -270,13 +282,12 @@ fn spawn(
             .spawn(run)
             .expect("the system has room for a thread at start")
     };
-    IngestThreads {
-        sequencer: thread("sequencer", Box::new(move || sequencer.run(submissions))),
-        applier: thread("applier", Box::new(move || applier(&applied))),
-        flusher: thread("flusher", Box::new(move || flusher.run(&to_flush))),
-        sealing: thread("sealing", Box::new(move || sealing.run())),
-        builder: thread("builder", Box::new(move || builder.run(&asked))),
-    }
+    let sequencer = thread("sequencer", Box::new(move || sequencer.run(submissions)));
+    let builder = thread("builder", Box::new(move || builder.run(&asked)));
+    let applier = thread("applier", Box::new(move || applier(&applied)));
+    let flusher = thread("flusher", Box::new(move || flusher.run(&to_flush)));
+    let sealing = thread("sealing", Box::new(move || sealing.run()));
+    IngestThreads { threads: vec![sequencer, builder, applier, flusher, sealing] }
 }
 
 /// Views that recovery has left to be built are built together, in one walk over the log.
@@ -349,8 +360,35 @@ impl Ingest {
     ) -> Result<impl Future<Output = Result<Receipt, Failure>> + Send + use<>, Failure> {
         let place = self.queue.reserve().await.map_err(stopping)?;
         let (reply, answer) = oneshot::channel();
-        let (begins, wait) = (Some(begins), Wait::Durable);
+        let (begins, wait) = (Some(Begins::At(begins)), Wait::Durable);
         place.send(Submission { source, partition, begins, accepted_at, decoded, wait, reply });
         Ok(async move { answer.await.map_err(stopping)? })
+    }
+
+    /// Keeps bad events in a log that has no others of their partition. They are durable when this returns.
+    pub(crate) async fn keep_letters(
+        &self,
+        (source, partition, begins): (usize, u32, u64),
+        accepted_at: i64,
+        decoded: Decoded,
+    ) -> Result<Receipt, Failure> {
+        let place = self.queue.reserve().await.map_err(stopping)?;
+        let (reply, answer) = oneshot::channel();
+        let (begins, wait) = (Some(Begins::Beyond(begins)), Wait::Durable);
+        place.send(Submission { source, partition, begins, accepted_at, decoded, wait, reply });
+        answer.await.map_err(stopping)?
+    }
+
+    /// Of a process that takes no events in.
+    pub fn closed(registry: &Registry) -> Ingest {
+        let (jobs, _) = std::sync::mpsc::sync_channel(1);
+        Ingest {
+            queue: mpsc::channel(1).0,
+            pending: Arc::new(registry.sources.iter().map(|_| Pending::default()).collect()),
+            disk_full: Arc::default(),
+            builds: Arc::new(Builds { list: Arc::new(BuildList::default()), jobs }),
+            held_back: Arc::default(),
+            ready: Arc::default(),
+        }
     }
 }

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use tidemill_features::definitions::Registry;
+use tidemill_features::definitions::{Registry, Source};
 use tokio::sync::{mpsc, oneshot};
 
 use super::applier::ToApply;
-use super::{Pending, Receipt, Submission, Wait};
+use super::{Begins, Pending, Receipt, Submission, Wait};
 use crate::failure::{Failure, Remedy};
 use crate::limits::PUSH_QUEUE;
 use crate::log::{AppendError, DeadEvent, Frame, LogPlace, LogWriter, SourceSchema};
+use crate::source::{BadEvent, Decoded};
 
 /// Durable events on their way to the applier.
 pub(super) struct Durable {
@@ -119,16 +120,24 @@ impl Sequencer {
 
     /// Gives a submission its place. None: it has none, and was told so.
     fn place(&mut self, mut submission: Submission) -> Option<Placed> {
-        let source = &self.registry.sources[submission.source];
+        let source = self.registry.sources[submission.source].clone();
         let next = self.next_offsets.entry((submission.source, submission.partition)).or_insert(0);
-        let first_offset = *next;
-        if let Some(begins) = submission.begins.filter(|begins| *begins != first_offset) {
+        match submission.begins {
+            None => {}
             // What came before it was refused (a full disk): to take it would leave a hole.
-            let message = format!("events from offset {begins} on, but the event log goes on at {first_offset}");
-            let _ = submission.reply.send(Err(Failure::new(Remedy::Exhausted, "E1051", message)));
-            return None;
+            Some(Begins::At(begins)) if begins != *next => {
+                let message = format!("events from offset {begins} on, but the event log goes on at {next}");
+                let _ = submission.reply.send(Err(Failure::new(Remedy::Exhausted, "E1051", message)));
+                return None;
+            }
+            Some(Begins::At(_)) => {}
+            Some(Begins::Beyond(begins)) => *next = begins.max(*next),
         }
+        let first_offset = *next;
         let mut decoded = std::mem::take(&mut submission.decoded);
+        if let Some(Begins::Beyond(begins)) = submission.begins {
+            decoded.leave_out(first_offset.saturating_sub(begins));
+        }
         *next += decoded.consumed;
         // Pushes are decoded side by side and may queue in another order than their clocks; deduplication relies on arrivals
         // that ascend with the offsets.
@@ -137,39 +146,44 @@ impl Sequencer {
             submission.accepted_at = self.latest_arrival;
             decoded.batches.iter_mut().for_each(|batch| batch.arrivals.fill(self.latest_arrival));
         }
-        for batch in &mut decoded.batches {
-            batch.partition = submission.partition;
-            batch.offsets.iter_mut().for_each(|offset| *offset += first_offset);
-        }
-        let accepted = decoded.accepted();
-        let dead: Vec<DeadEvent> = decoded
-            .bad
-            .into_iter()
-            .map(|bad| DeadEvent {
-                offset: first_offset + bad.index,
-                code: bad.code,
-                reason: bad.reason,
-                payload: bad.payload,
-            })
-            .collect();
+        let frame = framed(&source, (submission.partition, first_offset), submission.accepted_at, decoded);
         let receipt = Receipt {
-            accepted,
-            dead: dead.clone(),
+            accepted: frame.batches.iter().map(|batch| batch.len() as u64).sum(),
+            dead: frame.dead.clone(),
             partition: submission.partition,
-            next_offset: first_offset + decoded.consumed,
-        };
-        let frame = Frame {
-            source: source.name.clone(),
-            partition: submission.partition,
-            first_offset,
-            consumed: decoded.consumed,
-            accepted_at: submission.accepted_at,
-            schema: SourceSchema::of(source),
-            batches: decoded.batches,
-            dead,
+            next_offset: first_offset + frame.consumed,
         };
         let end = self.log.add(&frame);
         Some(Placed { submission, frame, end, receipt })
+    }
+}
+
+/// Decoded events as a frame, at their place in a partition.
+pub(super) fn framed(
+    source: &Source,
+    (partition, first_offset): (u32, u64),
+    accepted_at: i64,
+    mut decoded: Decoded,
+) -> Frame {
+    for batch in &mut decoded.batches {
+        batch.partition = partition;
+        batch.offsets.iter_mut().for_each(|offset| *offset += first_offset);
+    }
+    let dead = |bad: BadEvent| DeadEvent {
+        offset: first_offset + bad.index,
+        code: bad.code,
+        reason: bad.reason,
+        payload: bad.payload,
+    };
+    Frame {
+        source: source.name.clone(),
+        partition,
+        first_offset,
+        consumed: decoded.consumed,
+        accepted_at,
+        schema: SourceSchema::of(source),
+        batches: decoded.batches,
+        dead: decoded.bad.into_iter().map(dead).collect(),
     }
 }
 

@@ -90,6 +90,13 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// A frame that spans offsets without an event: its first one, and how many.
+    pub fn empty(source: &Source, partition: u32, (first_offset, consumed): (u64, u64), accepted_at: i64) -> Frame {
+        let (batches, dead) = (Vec::new(), Vec::new());
+        let (source, schema) = (source.name.clone(), SourceSchema::of(source));
+        Frame { source, partition, first_offset, consumed, accepted_at, schema, batches, dead }
+    }
+
     /// Events in it, good and bad. Offsets may be more: rows beyond a time fence and gaps of a topic have no events.
     pub fn events(&self) -> u64 {
         self.batches.iter().map(|batch| batch.len() as u64).sum::<u64>() + self.dead.len() as u64

@@ -37,6 +37,19 @@ pub struct State {
     pub row_errors: u64,
     /// by view: entities and bytes of records that lie in a shared store
     elsewhere: Vec<(u64, i64)>,
+    /// processes that share the store, by name: role, address, and their partitions by source
+    pub members: BTreeMap<String, MemberShown>,
+}
+
+/// What `status` shows of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberShown {
+    /// what it does
+    pub role: String,
+    /// where it listens
+    pub address: String,
+    /// partitions that it owns, by source
+    pub partitions: BTreeMap<String, Vec<u32>>,
 }
 
 /// A change of the state, published in one step.
@@ -86,6 +99,7 @@ impl Memory {
                 complete: vec![false; views],
                 row_errors: 0,
                 elsewhere: vec![(0, 0); views],
+                members: BTreeMap::new(),
             }),
         }
     }
@@ -123,6 +137,17 @@ impl Memory {
             let known = &mut state.elsewhere[view as usize];
             *known = (known.0 + entities, known.1 + bytes);
         }
+    }
+
+    /// Takes in how far all partitions are in a shared store.
+    pub fn reposition(&self, positions: BTreeMap<(u32, u32), u64>, row_errors: u64) {
+        let mut state = self.state.write();
+        (state.positions, state.row_errors) = (positions, row_errors);
+    }
+
+    /// Takes in which processes share the store.
+    pub fn set_members(&self, members: BTreeMap<String, MemberShown>) {
+        self.state.write().members = members;
     }
 
     /// Takes in what a shared store says of everything, by source and by view.

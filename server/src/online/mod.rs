@@ -22,13 +22,13 @@ mod shared;
 pub use self::embedded::{Embedded, Flush, StoreError};
 pub use self::fetched::Fetched;
 pub use self::ledger::{SourceLedger, ViewLedger};
-pub use self::memory::{ChunkKey, Memory, RecordKey, Sources, State, Updates};
+pub use self::memory::{ChunkKey, MemberShown, Memory, RecordKey, Sources, State, Updates};
 pub use self::meta::{Meta, ViewMeta};
 pub use self::records::Records;
 pub use self::redis::{Claimed, ReadChunks, RedisStore, home_of};
 pub(crate) use self::redis::pause;
 pub use self::shards::{RecordChunks, Shard, ViewState};
 pub use self::shared::{
-    Outcome, PartitionStep, Progress, RecordStep, ShardCommit, SharedKey, SharedRecord, SourcePartition, Token, Totals,
+    Outcome, PartitionStep, Print, Progress, RecordStep, ShardCommit, SharedKey, SharedRecord, SourcePartition, Token, Totals,
     ViewTotals,
 };

@@ -57,9 +57,14 @@ pub struct Totals {
     pub row_errors: u64,
     /// at a partition's home only: where a walk over the log finds every event that a shard may lack, and the offset there
     pub safe: Option<(LogPlace, u64)>,
+    /// at a partition's home only: how the last record that came of a topic looks
+    pub print: Option<Print>,
     /// by definition hash of the view; keyless events at the home, all others in the shards of their entities
     pub views: BTreeMap<u64, ViewTotals>,
 }
+
+/// How a record of a topic is recognised: offset, time in microseconds, checksum.
+pub type Print = (u64, Option<i64>, u32);
 
 /// Of one view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +104,12 @@ impl Progress {
         out.push(u8::from(totals.safe.is_some()));
         let (place, offset) = totals.safe.unwrap_or_default();
         [place.segment, place.offset, offset].iter().for_each(|n| put_varint(&mut out, *n));
+        out.push(u8::from(totals.print.is_some()));
+        let (offset, time, checksum) = totals.print.unwrap_or_default();
+        put_varint(&mut out, offset);
+        out.push(u8::from(time.is_some()));
+        put_signed(&mut out, time.unwrap_or(0));
+        put_varint(&mut out, u64::from(checksum));
         put_varint(&mut out, totals.views.len() as u64);
         for (hash, view) in &totals.views {
             out.extend_from_slice(&hash.to_le_bytes());
@@ -124,6 +135,10 @@ impl Progress {
         let has_place = cursor.byte()? != 0;
         let place = LogPlace { segment: cursor.varint()?, offset: cursor.varint()? };
         let safe = Some((place, cursor.varint()?)).filter(|_| has_place);
+        let has_print = cursor.byte()? != 0;
+        let (offset, has_time, time) = (cursor.varint()?, cursor.byte()? != 0, cursor.signed()?);
+        let checksum = u32::try_from(cursor.varint()?).map_err(|_| Damaged)?;
+        let print = Some((offset, Some(time).filter(|_| has_time), checksum)).filter(|_| has_print);
         let mut views = BTreeMap::new();
         for _ in 0..cursor.length()? {
             let mut hash = [0; 8];
@@ -134,7 +149,7 @@ impl Progress {
             let view = ViewTotals { ledger, entities: cursor.varint()?, bytes: cursor.signed()? };
             views.insert(u64::from_le_bytes(hash), view);
         }
-        let totals = Totals { source, row_errors, safe, views };
+        let totals = Totals { source, row_errors, safe, print, views };
         Ok(Progress { token: part(1)?, batch: part(17)?, next: word(33)?, sequence: word(41)?, totals })
     }
 }
@@ -144,6 +159,7 @@ impl Totals {
     pub fn add(&mut self, other: &Totals) {
         self.source.add(&other.source);
         self.row_errors += other.row_errors;
+        self.print = other.print.or(self.print);
         for (hash, more) in &other.views {
             let view = self.views.entry(*hash).or_default();
             view.ledger.add(&more.ledger);
@@ -232,6 +248,7 @@ mod tests {
             source: SourceLedger { consumed: 9, accepted: 8, dead_lettered: 1, newest_event: None },
             row_errors: 2,
             safe: Some((LogPlace { segment: 4, offset: 70 }, 5)),
+            print: Some((8, Some(-3), 77)),
             views: [(u64::MAX, view), (3, ViewTotals::default())].into(),
         };
         let progress = Progress { token: [1; 16], batch: [2; 16], next: 1 << 40, sequence: 77, totals };

@@ -37,6 +37,14 @@ pub struct Decoded {
 }
 
 impl Decoded {
+    /// Leaves out the first rows: they were taken before. Only bad events are left.
+    pub fn leave_out(&mut self, rows: u64) {
+        self.batches.clear();
+        self.bad.retain(|bad| bad.index >= rows);
+        self.bad.iter_mut().for_each(|bad| bad.index -= rows);
+        self.consumed = self.consumed.saturating_sub(rows);
+    }
+
     /// Number of good events.
     pub fn accepted(&self) -> u64 {
         self.batches.iter().map(|batch| batch.len() as u64).sum()

@@ -56,7 +56,7 @@ struct Seen {
 
 /// What is wrong with a partition or its topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Loss {
+pub(in crate::ingest) enum Loss {
     /// retention has removed what comes next
     Removed { from: u64, to: u64 },
     /// the same topic, but its end is gone
@@ -244,7 +244,7 @@ impl Look<'_> {
 
 /// What is wrong with a partition that has these offsets, is to be read on at `position`, and whose known records are
 /// `recognised` (None: there is none to compare).
-fn judge((low, high): (u64, u64), position: u64, passed: u64, recognised: Option<bool>) -> Option<Loss> {
+pub(in crate::ingest) fn judge((low, high): (u64, u64), position: u64, passed: u64, recognised: Option<bool>) -> Option<Loss> {
     match recognised {
         Some(false) => Some(Loss::Another { position }),
         _ if position < low => Some(Loss::Removed { from: position, to: low }),
@@ -255,7 +255,7 @@ fn judge((low, high): (u64, u64), position: u64, passed: u64, recognised: Option
 }
 
 impl Loss {
-    fn said(&self, TopicPartition { topic, partition }: &TopicPartition) -> String {
+    pub(in crate::ingest) fn said(&self, TopicPartition { topic, partition }: &TopicPartition) -> String {
         match self {
             Loss::Removed { from, to } => format!(
                 "E1052: offsets {from} to {} of topic `{topic}`, partition {partition}, were removed before they were read",

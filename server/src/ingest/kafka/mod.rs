@@ -6,10 +6,10 @@
 //! `notes` are what is remembered beside the positions; `progress` is what others see.
 
 mod flight;
-mod identity;
-mod notes;
+pub(super) mod identity;
+pub(super) mod notes;
 mod progress;
-mod reading;
+pub(super) mod reading;
 mod session;
 
 use std::time::Duration;

@@ -20,7 +20,7 @@ const PARTITION_BITS: u32 = 16;
 /// What is remembered of the topics of a source.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Notes {
+pub(in crate::ingest) struct Notes {
     /// id of the cluster
     pub cluster: Option<String>,
     /// by number
@@ -86,7 +86,7 @@ impl Notes {
     }
 
     /// The number by which the log knows a partition of a topic.
-    pub(super) fn partition_number(topic: usize, partition: i32) -> Result<u32, String> {
+    pub(in crate::ingest) fn partition_number(topic: usize, partition: i32) -> Result<u32, String> {
         let fits = partition >= 0 && partition < 1 << PARTITION_BITS && topic < 1 << (31 - PARTITION_BITS);
         match fits {
             true => Ok(((topic as u32) << PARTITION_BITS) | partition as u32),

@@ -106,23 +106,23 @@ impl KafkaProgress {
         answer.await.map_err(gone)?
     }
 
-    pub(super) fn begin(&self) {
+    pub(in crate::ingest) fn begin(&self) {
         self.is_read.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn set_complete(&self, complete_to: i64, lag: u64) {
+    pub(in crate::ingest) fn set_complete(&self, complete_to: i64, lag: u64) {
         self.complete_to.store(complete_to, Ordering::Relaxed);
         self.lag.store(lag, Ordering::Relaxed);
     }
 
-    pub(super) fn set(&self, change: impl FnOnce(&mut KafkaState)) {
+    pub(in crate::ingest) fn set(&self, change: impl FnOnce(&mut KafkaState)) {
         let mut state = self.state.lock();
         change(&mut state);
         self.is_halted.store(state.halted.is_some(), Ordering::Relaxed);
     }
 
     /// Says why nothing comes in, once for each reason.
-    pub(super) fn wait(&self, source: &str, why: &str) {
+    pub(in crate::ingest) fn wait(&self, source: &str, why: &str) {
         let mut state = self.state.lock();
         if state.waiting.as_deref() != Some(why) {
             tracing::warn!(source, "the source waits; what is there is served: {why}");
@@ -131,13 +131,13 @@ impl KafkaProgress {
     }
 
     /// Events come in, or could.
-    pub(super) fn go_on(&self, source: &str) {
+    pub(in crate::ingest) fn go_on(&self, source: &str) {
         if self.state.lock().waiting.take().is_some() {
             tracing::info!(source, "the source is read again");
         }
     }
 
-    pub(super) fn take_asked(&self) -> Option<oneshot::Sender<Result<Vec<GivenUp>, Failure>>> {
+    pub(in crate::ingest) fn take_asked(&self) -> Option<oneshot::Sender<Result<Vec<GivenUp>, Failure>>> {
         self.asked.lock().take()
     }
 }

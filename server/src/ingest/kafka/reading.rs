@@ -6,7 +6,7 @@ use crate::source::Decoder;
 use crate::source::kafka::{Fingerprint, PartitionPulse, TopicPartition};
 
 /// A partition that is read.
-pub(super) struct Reading {
+pub(in crate::ingest) struct Reading {
     pub of: TopicPartition,
     /// number of the topic in the notes
     pub topic: usize,
@@ -27,7 +27,7 @@ pub(super) struct Reading {
 }
 
 /// Records of a partition that go into the log together.
-pub(super) struct Chunk {
+pub(in crate::ingest) struct Chunk {
     pub decoder: Decoder,
     /// how its first record looks
     pub print: Fingerprint,
@@ -36,18 +36,18 @@ pub(super) struct Chunk {
 }
 
 impl Reading {
-    pub(super) fn new(of: TopicPartition, (topic, number): (usize, u32), (begins, from, end): (u64, u64, u64)) -> Self {
+    pub(in crate::ingest) fn new(of: TopicPartition, (topic, number): (usize, u32), (begins, from, end): (u64, u64, u64)) -> Self {
         let (chunk, complete_to, is_at_end, marks) = (None, i64::MIN, false, VecDeque::new());
         Reading { of, topic, number, begins, from, end, chunk, complete_to, is_at_end, marks }
     }
 
     /// From where brokers are to send: a topic that was cut is read on from its end.
-    pub(super) fn fetched_from(&self) -> u64 {
+    pub(in crate::ingest) fn fetched_from(&self) -> u64 {
         self.from.min(self.end)
     }
 
     /// A chunk is on its way.
-    pub(super) fn sent(&mut self, next: u64, newest: i64) {
+    pub(in crate::ingest) fn sent(&mut self, next: u64, newest: i64) {
         self.begins = next;
         self.end = self.end.max(next);
         self.is_at_end = false;
@@ -55,7 +55,7 @@ impl Reading {
     }
 
     /// What brokers and reader know of each other at `now`. `applied` is the offset up to which reads see it.
-    pub(super) fn hear(&mut self, pulse: &PartitionPulse, applied: u64, now: i64) {
+    pub(in crate::ingest) fn hear(&mut self, pulse: &PartitionPulse, applied: u64, now: i64) {
         if let Some(end) = pulse.end {
             self.end = end;
         }
@@ -66,7 +66,7 @@ impl Reading {
     }
 
     /// Up to which time it is applied, now that reads see it up to an offset.
-    pub(super) fn complete_to(&mut self, applied: u64, now: i64) -> i64 {
+    pub(in crate::ingest) fn complete_to(&mut self, applied: u64, now: i64) -> i64 {
         while self.marks.front().is_some_and(|(next, _)| *next <= applied) {
             let newest = self.marks.pop_front().map_or(i64::MIN, |(_, newest)| newest);
             // A producer's clock may be wrong.
@@ -76,7 +76,7 @@ impl Reading {
     }
 
     /// Offsets that are in the topic and not applied.
-    pub(super) fn lag(&self, applied: u64) -> u64 {
+    pub(in crate::ingest) fn lag(&self, applied: u64) -> u64 {
         if self.is_at_end { 0 } else { self.end.saturating_sub(applied.max(self.from.min(self.begins))) }
     }
 }

@@ -176,7 +176,7 @@ impl FromLog {
             *expected = frame.first_offset + frame.consumed;
             fitted(&mut frame, &self.parts.registry.sources[source]);
             events += frame.batches.iter().map(|batch| batch.len()).sum::<usize>();
-            arrived.push(Arrived { source, frame });
+            arrived.push(Arrived { source, frame, print: None });
             if events >= SHARED_ROUND_EVENTS {
                 let done = self.engine.round(&std::mem::take(&mut arrived))?;
                 events = 0;
@@ -201,7 +201,7 @@ impl FromLog {
         for Durable { source, frame, end: behind, reply } in jobs {
             end = behind;
             replies.extend(reply);
-            arrived.push(Arrived { source, frame });
+            arrived.push(Arrived { source, frame, print: None });
         }
         if self.halted.is_none() {
             let committed = self.commit(&arrived, end);
@@ -357,6 +357,17 @@ fn collect(to_apply: &Receiver<ToApply>) -> (Vec<Durable>, bool) {
         match to_apply.try_recv() {
             Ok(more) => next = more,
             Err(_) => return (jobs, true),
+        }
+    }
+}
+
+/// Where events do not come through the log, but bad ones are kept there: they need nothing more.
+pub(in crate::ingest) fn take_letters(letters: &Receiver<ToApply>, pending: &[Pending]) {
+    while let Ok(job) = letters.recv() {
+        let ToApply::Durable(Durable { source, frame, reply, .. }) = job else { continue };
+        pending[source].applied(frame.events(), frame.accepted_at);
+        if let Some((reply, receipt)) = reply {
+            let _ = reply.send(Ok(receipt));
         }
     }
 }

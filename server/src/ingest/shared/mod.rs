@@ -6,10 +6,16 @@
 //!
 //! `round` takes events of some partitions and spreads them over shards; `shard` applies them there, segment after segment;
 //! `owner` claims partitions, looks whether the store still says what it said, and finds out where to go on when it does not.
-//! `from_log` drives all of it from the event log of a process that owns everything.
+//! `from_log` drives all of it from the event log of a process that owns everything; `group` from topics, of which each process
+//! of a consumer group owns some partitions (`held`). `members` is what processes say of themselves, and `follower` takes in what
+//! all of them have done.
 
 mod cache;
+mod follower;
 mod from_log;
+mod group;
+mod held;
+mod members;
 mod owner;
 mod round;
 mod shard;
@@ -22,7 +28,10 @@ use std::time::{Duration, Instant};
 use tidemill_features::definitions::Registry;
 use tokio::runtime::Handle;
 
-pub(super) use self::from_log::{FromLog, LogParts};
+pub use self::follower::Follower;
+pub(super) use self::from_log::{FromLog, LogParts, take_letters};
+pub use self::group::{Group, GroupSource};
+pub use self::members::Member;
 use self::owner::Home;
 use self::shard::ShardState;
 use crate::failure::{Failure, Remedy};

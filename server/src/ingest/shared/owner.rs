@@ -10,7 +10,7 @@ use super::{Engine, PartitionId, Parts};
 use crate::failure::Failure;
 use crate::limits::{OLDER_TOKENS, SHARED_COMMITS_IN_FLIGHT};
 use crate::online::{
-    Claimed, Outcome, PartitionStep, Progress, ShardCommit, SourceLedger, SourcePartition, Token, Totals, ViewTotals,
+    Claimed, Outcome, PartitionStep, Print, Progress, ShardCommit, SourceLedger, SourcePartition, Token, Totals, ViewTotals,
     home_of,
 };
 use crate::place::LogPlace;
@@ -94,6 +94,12 @@ impl Engine {
     /// Next offsets of owned partitions: everything before is in.
     pub(crate) fn positions(&self) -> BTreeMap<PartitionId, u64> {
         self.homes.iter().map(|(id, home)| (*id, home.stored.next)).collect()
+    }
+
+    /// How the last record of an owned partition looked, and whether any of its events was ever taken in.
+    pub(crate) fn last_print(&self, id: PartitionId) -> (Option<Print>, bool) {
+        let home = self.homes.get(&id).map(|home| &home.stored);
+        (home.and_then(|stored| stored.totals.print), home.is_some_and(|stored| stored.sequence > 0))
     }
 
     /// Where a walk over the log finds everything that a shard may lack of a partition, if that is known.

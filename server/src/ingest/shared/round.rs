@@ -13,7 +13,7 @@ use super::{Engine, PartitionId};
 use crate::failure::Failure;
 use crate::limits::{SHARDS, SHARED_COMMITS_IN_FLIGHT};
 use crate::log::Frame;
-use crate::online::{Progress, SourceLedger, Totals, ViewTotals};
+use crate::online::{Print, Progress, SourceLedger, Totals, ViewTotals};
 use crate::place::shard_of;
 
 /// Events of one partition, in its order: what a frame of the log holds, or what came from Kafka.
@@ -22,6 +22,8 @@ pub(crate) struct Arrived {
     pub source: usize,
     /// the events
     pub frame: Frame,
+    /// how the last record looks, where they come from a topic
+    pub print: Option<Print>,
 }
 
 impl Arrived {
@@ -114,8 +116,9 @@ impl Engine {
             let id = arrived.partition();
             let next = self.homes.get(&id).map_or(0, |home| home.stored.next);
             let dead = arrived.frame.dead.iter().filter(|dead| dead.offset >= next).count() as u64;
-            let source = &mut counted.entry(id).or_default().source;
-            source.add(&SourceLedger { consumed: dead, dead_lettered: dead, ..SourceLedger::default() });
+            let totals = counted.entry(id).or_default();
+            totals.print = arrived.print.or(totals.print);
+            totals.source.add(&SourceLedger { consumed: dead, dead_lettered: dead, ..SourceLedger::default() });
         }
         for of in batches {
             let next = self.homes.get(&of.id).map_or(0, |home| home.stored.next);

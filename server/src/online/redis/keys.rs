@@ -14,11 +14,6 @@ impl KeyNames {
         KeyNames { prefix: prefix.to_string() }
     }
 
-    /// Pattern of everything that has the prefix.
-    pub fn pattern(&self) -> String {
-        format!("{{{}:*", self.prefix)
-    }
-
     fn tag(&self, shard: usize) -> String {
         format!("{{{}:s{shard}}}", self.prefix)
     }
@@ -55,6 +50,16 @@ impl KeyNames {
     /// What the definitions are that the records were computed by.
     pub fn definitions(&self) -> Vec<u8> {
         format!("{{{}:group}}:definitions", self.prefix).into_bytes()
+    }
+
+    /// A hash: numbers of the topics of a source.
+    pub fn topics(&self, source: &str) -> Vec<u8> {
+        format!("{{{}:group}}:topics:{source}", self.prefix).into_bytes()
+    }
+
+    /// A list: what of a source was gone on without.
+    pub fn given_up(&self, source: &str) -> Vec<u8> {
+        format!("{{{}:group}}:given_up:{source}", self.prefix).into_bytes()
     }
 
     /// A hash: what processes say of themselves.

@@ -33,6 +33,7 @@ pub struct RedisStore {
     commit: Arc<Script>,
     claim: Arc<Script>,
     chunks: Arc<Script>,
+    topics: Arc<Script>,
 }
 
 /// Chunks of a record, or the record that it has become.
@@ -52,6 +53,7 @@ impl RedisStore {
             commit: Arc::new(Script::new(scripts::COMMIT)),
             claim: Arc::new(Script::new(scripts::CLAIM)),
             chunks: Arc::new(Script::new(scripts::CHUNKS)),
+            topics: Arc::new(Script::new(scripts::TOPIC)),
         })
     }
 
@@ -255,6 +257,28 @@ impl RedisStore {
     /// What was said about definitions; None: nothing yet.
     pub async fn agreed(&self) -> Result<Option<String>, StoreError> {
         self.connection.query(redis::cmd("GET").arg(self.names.definitions())).await
+    }
+
+    /// The number of a topic of a source, which is given out once. With `retired` the topic that had this number is gone, and another
+    /// one of its name gets a new number.
+    pub async fn topic_number(
+        &self,
+        source: &str,
+        topic: &str,
+        retired: Option<usize>,
+    ) -> Result<usize, StoreError> {
+        let arguments = [topic.as_bytes().to_vec(), retired.map_or_else(Vec::new, number)];
+        self.connection.run(&self.topics, scripts::TOPIC, &[self.names.topics(source)], &arguments).await
+    }
+
+    /// Keeps what somebody has decided to go on without.
+    pub async fn give_up(&self, source: &str, what: &str) -> Result<(), StoreError> {
+        self.connection.query(redis::cmd("RPUSH").arg(self.names.given_up(source)).arg(what)).await
+    }
+
+    /// What was gone on without.
+    pub async fn given_up(&self, source: &str) -> Result<Vec<String>, StoreError> {
+        self.connection.query(redis::cmd("LRANGE").arg(self.names.given_up(source)).arg(0).arg(-1)).await
     }
 
     /// Says something of a process.

@@ -88,3 +88,13 @@ for i = 2, #ARGV do
 end
 return answer
 "#;
+
+/// The number of a topic. KEYS: numbers of the topics of a source. ARGV: the topic, and the number that is to be replaced (empty:
+/// none). Numbers are given out in order and never again.
+pub const TOPIC: &str = r#"
+local known = redis.call('HGET', KEYS[1], ARGV[1])
+if known and known ~= ARGV[2] then return tonumber(known) end
+local number = redis.call('HINCRBY', KEYS[1], '', 1) - 1
+redis.call('HSET', KEYS[1], ARGV[1], number)
+return number
+"#;

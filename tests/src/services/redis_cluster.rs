@@ -114,7 +114,8 @@ impl RedisCluster {
         self.wait_ok();
     }
 
-    /// Moves slots from one part to another while the cluster serves.
+    /// Moves the first slots of one part to another while the cluster serves. Parts go by their masters' first slots, so they may
+    /// change places.
     pub fn reshard(&self, from: usize, to: usize, slots: u16) {
         let masters = self.masters();
         let address = self.living().address();

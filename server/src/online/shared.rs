@@ -190,7 +190,7 @@ pub struct ShardCommit {
     pub batch: Token,
     /// partitions whose events are in it
     pub partitions: Vec<PartitionStep>,
-    /// records that change
+    /// records that its events go into
     pub records: Vec<RecordStep>,
     /// whether it is the home of the partitions that is written, and not their progress in the shard
     pub at_home: bool,
@@ -207,15 +207,15 @@ pub struct PartitionStep {
     pub to: Progress,
 }
 
-/// How one record changes.
+/// How one record changes, or does not.
 #[derive(Clone, Debug)]
 pub struct RecordStep {
     /// the record
     pub key: SharedKey,
     /// the commit that wrote what it was computed from; None: there was nothing
     pub from: Option<Token>,
-    /// its new bytes
-    pub body: Box<[u8]>,
+    /// its new bytes; None: it stays, but what was decided by it holds only if it is still the same
+    pub body: Option<Box<[u8]>>,
     /// chunks that change with it; None: gone
     pub chunks: Vec<(NodeId, Option<std::sync::Arc<[u8]>>)>,
 }

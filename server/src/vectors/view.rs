@@ -57,14 +57,14 @@ impl View {
 
 /// Memory of searches, as many as there were at once.
 #[derive(Debug, Default)]
-pub(super) struct ScratchPool(Mutex<Vec<Box<Scratch>>>);
+pub(super) struct ScratchPool(Mutex<Vec<Scratch>>);
 
 impl ScratchPool {
-    pub fn take(&self) -> Box<Scratch> {
+    pub fn take(&self) -> Scratch {
         self.0.lock().pop().unwrap_or_default()
     }
 
-    pub fn put(&self, scratch: Box<Scratch>) {
+    pub fn put(&self, scratch: Scratch) {
         self.0.lock().push(scratch);
     }
 

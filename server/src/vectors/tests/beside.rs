@@ -38,7 +38,7 @@ fn searches_beside_writes_see_one_moment() {
                     // One batch is seen whole or not at all: there is a round that explains all of the answer.
                     let odd = answer.hits.iter().any(|hit| hit.key[0] % 2 == 1);
                     let of_round = |round: &u64| {
-                        odd == (round % 2 == 0)
+                        odd == round.is_multiple_of(2)
                             && answer.hits.iter().all(|hit| {
                                 let key = u32::from_le_bytes(hit.key[..].try_into().unwrap()) as usize;
                                 Metric::L2.score(&query, &vector(key, *round)) == hit.score

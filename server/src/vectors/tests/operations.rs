@@ -18,7 +18,7 @@ const SCALE: f64 = 30.0;
 
 /// Which keys pass a filter: a share of one in so many, by a digest of the key, so that it is unlike the vector.
 fn passes(key: &[u8], one_in: u64) -> bool {
-    xxhash_rust::xxh3::xxh3_64(key) % one_in == 0
+    xxhash_rust::xxh3::xxh3_64(key).is_multiple_of(one_in)
 }
 
 impl Model {

@@ -3,7 +3,8 @@
 //! Servers run as processes of their own, so that their CPU time (user and system, from /proc) can be told from the client's:
 //! on shared machines CPU time per request lasts, wall time does not. Each bench prints the question that it answers. `… -- vocabulary`
 //! runs the table of aggregates alone, `… -- training` training sets beside DuckDB and Polars, `… -- backfill [EVENTS]` what it takes
-//! to derive state from the log.
+//! to derive state from the log, `… -- vectors [words|pieces] [ROWS]` nearest neighbours beside hnswlib, faiss and usearch (only so:
+//! it takes many minutes).
 
 mod apply;
 mod backfill;
@@ -11,6 +12,7 @@ mod echo;
 mod processes;
 mod reads;
 mod training;
+mod vectors;
 mod vocabulary;
 mod whole_path;
 
@@ -26,6 +28,9 @@ fn main() -> anyhow::Result<()> {
     }
     if only.as_deref() == Some("backfill") {
         return backfill::run();
+    }
+    if only.as_deref() == Some("vectors") {
+        return vectors::run(&std::env::args().skip(2).collect::<Vec<_>>());
     }
     vocabulary::run()?;
     if only.as_deref() == Some("vocabulary") {

@@ -2,8 +2,8 @@
 //!
 //! The data path, in the order in which an event takes it: `source` (bytes to typed rows), `log` (made durable), `ingest`
 //! (folded into records), `online` (kept and published), `serving` (read). Beside it `offline` (files of rows in, training
-//! sets out), `catalog` (what is declared), `cli` (the verbs), and below all of them `clock`, `limits`, `settings`,
-//! `objects` (files by URL, `s3://` too).
+//! sets out), `vectors` (nearest neighbours), `catalog` (what is declared), `cli` (the verbs), and below all of them `clock`,
+//! `limits`, `settings`, `objects` (files by URL, `s3://` too).
 //! `components` alone puts the parts together.
 
 pub mod catalog;
@@ -24,3 +24,4 @@ pub mod place;
 pub mod serving;
 pub mod settings;
 pub mod source;
+pub mod vectors;

@@ -221,6 +221,7 @@ pub const ARROW_BODY_BYTES_MAX: usize = 256 << 20;
 pub const ARROW_DICTIONARY_BYTES_MAX: usize = 256 << 20;
 /// Bytes of keys and request values of the spine rows that are read at once. Dictionaries can make small files large.
 pub const REPLAY_KEY_BYTES: usize = 512 << 20;
+<<<<<<< HEAD
 /// How long a connection to Redis may take: a second is far beyond what a network in one place takes.
 pub const REDIS_CONNECT: Duration = Duration::from_secs(2);
 /// Pause before something is tried again that Redis did not do; it doubles each time.
@@ -257,3 +258,32 @@ pub const SHARED_EXACT_TRIES: usize = 3;
 pub const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// Microseconds after which a process that has said nothing counts as gone.
 pub const MEMBER_SILENT: i64 = 10_000_000;
+=======
+/// Components of a vector: the longest that models give have some 4,000, and an int8 sum over more would need 64 bits.
+pub const VECTOR_DIMS_MAX: usize = 8_192;
+/// Size of a component: squares of it, summed over all components, stay within f32.
+pub const VECTOR_COMPONENT_MAX: f32 = 1e15;
+/// Bytes of a key in an index: an entity's key of 64 KiB, with what tells its columns apart.
+pub const VECTOR_KEY_BYTES_MAX: usize = 128 * 1024;
+/// Vectors of one sealed segment: a row's number and two marks share 32 bits.
+pub const VECTOR_ROWS_MAX: usize = 1 << 30;
+/// Neighbours that one search may ask for: some megabytes of keys.
+pub const SEARCH_K_MAX: usize = 10_000;
+/// Candidates that a search may keep: beyond it a scan is faster, and exact.
+pub const SEARCH_EF_MAX: usize = 20_000;
+/// Keys that a search may leave out.
+pub const SEARCH_EXCLUDED_MAX: usize = 10_000;
+/// Neighbours of a node, twice as many at the bottom: more cost memory and bring nothing.
+pub const GRAPH_M_MAX: usize = 128;
+/// Candidates while a graph is built.
+pub const GRAPH_EF_CONSTRUCTION_MAX: usize = 4_096;
+/// Vectors written lately that are scanned as they are, before they are sealed into a segment with a graph: scanning them takes
+/// about as long as a search of a graph.
+pub const FRESH_ROWS: usize = 8_192;
+/// Vectors of one chunk of the fresh segment: a write copies the last chunk, so that a search never waits for a write.
+pub const FRESH_CHUNK_ROWS: usize = 64;
+/// Sealed segments of an index whose sizes are within this factor are merged: each is searched, and each merge builds a graph.
+pub const SEGMENT_FACTOR: usize = 4;
+/// Share of dead vectors beyond which a segment is built anew: they cost memory and make a search look further.
+pub const DEAD_PERCENT: usize = 20;
+>>>>>>> vectors

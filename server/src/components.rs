@@ -9,6 +9,7 @@ use tidemill_features::definitions::{Connector, Registry, Source};
 
 use crate::catalog::project;
 use crate::clock::Clock;
+use crate::collections::{Collections, Upkeep};
 use crate::failure::Failure;
 use crate::ingest::{
     Feed, Follower, Group, GroupSource, HistoryFeed, Ingest, IngestThreads, KafkaFeed, Member, OldestAnswer,
@@ -41,6 +42,9 @@ pub struct Server {
     pub ingest: Ingest,
     /// where reads come out
     pub reader: Reader,
+    /// indexes of vectors, by embedding
+    pub collections: Arc<Collections>,
+    _upkeep: Upkeep,
     /// by source: key columns of the entities that it feeds
     pub keys: Vec<Arc<Vec<Vec<usize>>>>,
     /// where the log is
@@ -178,7 +182,8 @@ impl Server {
         let shared = options.redis.map(|redis| open_shared(&redis, (&registry, role), &stopping)).transpose()?;
         let answers = data_dir.join("answers");
         let sampler = Sampler::start(&answers, options.verify_share);
-        let parts = (registry.clone(), clock.clone(), memory.clone());
+        let collections = Arc::new(Collections::new(&registry)?);
+        let parts = (registry.clone(), clock.clone(), memory.clone(), collections.clone());
         let (past, ingest, threads) = match &shared {
             Some(_) if role == Role::Serve => {
                 let past = Past::new(registry.clone(), memory.clone(), Arc::default(), log_folder.clone());
@@ -189,6 +194,9 @@ impl Server {
                 let known = (bare.as_ref().unwrap_or(&registry), &*memory, &*clock);
                 let recovered = recover(data_dir, known, sizes, archiving.as_ref())?;
                 remove_temporary(&data_dir.join("tmp"));
+                if shared.is_none() {
+                    collections.fill(&memory.read(), clock.now())?;
+                }
                 let past = Past::new(registry.clone(), memory.clone(), recovered.begun.clone(), log_folder.clone());
                 let past = if shared.is_some() { past.beside_shared(role == Role::All) } else { past };
                 if let Some(shared) = shared.as_ref().filter(|_| role == Role::All) {
@@ -207,12 +215,15 @@ impl Server {
         });
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let closing = tokio::sync::watch::channel(false).0;
+        let _upkeep = Upkeep::start(collections.clone(), stopping.clone());
         let server = Server {
             registry,
             memory,
             clock,
             ingest,
             reader,
+            collections,
+            _upkeep,
             keys,
             log_folder,
             objects,

@@ -221,7 +221,6 @@ pub const ARROW_BODY_BYTES_MAX: usize = 256 << 20;
 pub const ARROW_DICTIONARY_BYTES_MAX: usize = 256 << 20;
 /// Bytes of keys and request values of the spine rows that are read at once. Dictionaries can make small files large.
 pub const REPLAY_KEY_BYTES: usize = 512 << 20;
-<<<<<<< HEAD
 /// How long a connection to Redis may take: a second is far beyond what a network in one place takes.
 pub const REDIS_CONNECT: Duration = Duration::from_secs(2);
 /// Pause before something is tried again that Redis did not do; it doubles each time.
@@ -258,7 +257,6 @@ pub const SHARED_EXACT_TRIES: usize = 3;
 pub const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// Microseconds after which a process that has said nothing counts as gone.
 pub const MEMBER_SILENT: i64 = 10_000_000;
-=======
 /// Components of a vector: the longest that models give have some 4,000, and an int8 sum over more would need 64 bits.
 pub const VECTOR_DIMS_MAX: usize = 8_192;
 /// Size of a component: squares of it, summed over all components, stay within f32.
@@ -286,4 +284,13 @@ pub const FRESH_CHUNK_ROWS: usize = 64;
 pub const SEGMENT_FACTOR: usize = 4;
 /// Share of dead vectors beyond which a segment is built anew: they cost memory and make a search look further.
 pub const DEAD_PERCENT: usize = 20;
->>>>>>> vectors
+/// Rows that are put into an index together: a search of the same collection waits for them.
+pub const COLLECTION_WRITE_ROWS: usize = 1024;
+/// How often it is looked whether an index is to be sealed or built anew.
+pub const UPKEEP_EVERY: Duration = Duration::from_millis(100);
+/// Queries of one search.
+pub const SEARCH_QUERIES_MAX: usize = 1_000;
+/// Neighbours of all queries of one search together: some megabytes of keys and attributes.
+pub const SEARCH_HITS_MAX: usize = 100_000;
+/// Entities whose vectors are read together where a search goes through records: an answer's memory at a time.
+pub const SEARCH_READ_ROWS: usize = 1_000;

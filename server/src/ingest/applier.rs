@@ -17,6 +17,7 @@ use super::fold::{Growing, fold};
 use super::sequencer::Durable;
 use super::walk::Walk;
 use crate::clock::Clock;
+use crate::collections::Collections;
 use crate::failure::Failure;
 use crate::limits::FLUSH_EVERY;
 use crate::log::{CommitLog, LogPlace};
@@ -49,6 +50,8 @@ pub(super) enum ToApply {
 pub(super) struct Parts {
     pub registry: Arc<Registry>,
     pub memory: Arc<Memory>,
+    /// indexes of vectors, which follow the records
+    pub collections: Arc<Collections>,
     pub clock: Arc<Clock>,
     pub pending: Arc<Vec<Pending>>,
     /// when events became readable
@@ -165,7 +168,11 @@ impl Applier {
         }
         self.unflushed = true;
         self.parts.memory.publish(Updates { row_errors, ..Updates::default() });
-        self.parts.memory.replace(whole)
+        let Parts { memory, collections, clock, rebuild_mark, .. } = &self.parts;
+        match collections.refill(&whole, clock.now()) {
+            Ok(refill) => memory.replace_noted(whole, || refill.take()),
+            Err(failure) => stop_to_rebuild(rebuild_mark, "E1016", &failure.to_string()),
+        }
     }
 
     fn apply(&mut self, job: Durable) {
@@ -195,9 +202,16 @@ impl Applier {
             updates.sources.push((source as u32, SourceLedger { consumed, accepted, dead_lettered, newest_event }));
             updates.positions.push((partition, through));
             self.remember(&updates);
-            let Parts { memory, clock, commits, registry, .. } = &mut self.parts;
+            let Parts { memory, clock, commits, registry, collections, rebuild_mark, .. } = &mut self.parts;
             let of = &registry.sources[source];
+            let feed = match collections.feed(&updates, memory, clock.now()) {
+                Ok(feed) => feed,
+                Err(failure) => stop_to_rebuild(rebuild_mark, "E1016", &failure.to_string()),
+            };
             memory.publish_noted(updates, || {
+                if let Err(failure) = feed.take() {
+                    tracing::error!(%failure, "vectors were not taken into their index; the next start builds it anew");
+                }
                 if of.is_live(partition.1) {
                     note(commits, clock, &of.name, partition.1, through);
                 }

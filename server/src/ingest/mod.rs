@@ -49,6 +49,7 @@ pub use self::retention::{HeldBack, OldestAnswer};
 pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedParts};
 
 use crate::clock::Clock;
+use crate::collections::Collections;
 use crate::failure::{Failure, Remedy};
 use crate::limits::{APPLY_QUEUE, BUILDS_WAITING, KEPT_PIECES, PUSH_QUEUE, PUSH_WAIT};
 use crate::log::Sealer;
@@ -174,7 +175,7 @@ impl IngestThreads {
 /// Starts the threads on recovered state; with a shared store, what recovery found are positions in the log, and the state is
 /// there.
 pub fn start(
-    (registry, clock, memory): (Arc<Registry>, Arc<Clock>, Arc<Memory>),
+    (registry, clock, memory, collections): (Arc<Registry>, Arc<Clock>, Arc<Memory>, Arc<Collections>),
     recovered: Recovered,
     (keeping, oldest_answer): (Keeping, OldestAnswer),
     shared: Option<(SharedParts, Role)>,
@@ -250,6 +251,7 @@ pub fn start(
             let parts = applier::Parts {
                 registry,
                 memory,
+                collections,
                 clock,
                 pending,
                 commits,

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::ingest::{GivenUp, KafkaState, Unfinished, history_rows};
 use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
 
-fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
+pub(super) fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
     match as_of {
         Some(time) if !is_time(&time) => {
             Err(Failure::field("E2015", "as_of", "the time lies outside the years 1 to 9999"))
@@ -314,6 +314,25 @@ pub fn status(server: &Server) -> v1::StatusResponse {
         };
         (view.name.clone(), status)
     };
+    let embedding = |(at, embedding): (usize, &tidemill_features::definitions::Embedding)| {
+        let (_, status) = view((embedding.view, &server.registry.views[embedding.view]));
+        let stats = server.collections.get(at).index().stats();
+        let status = v1::EmbeddingStatus {
+            vectors: stats.live as u64,
+            dead: stats.dead as u64,
+            fresh: stats.fresh as u64,
+            applied: status.applied,
+            filtered: status.filtered,
+            keyless: status.keyless,
+            late: status.late,
+            duplicate: status.duplicate,
+            codes: stats.codes.unwrap_or_default().to_string(),
+            bytes: stats.bytes as u64,
+            bytes_per_vector: stats.bytes_per_vector as u64,
+            state: status.state,
+        };
+        (embedding.name.clone(), status)
+    };
     let mut response = v1::StatusResponse {
         ready: server.ingest.ready.load(std::sync::atomic::Ordering::Acquire),
         sources: server.registry.sources.iter().enumerate().map(source).collect(),
@@ -329,6 +348,7 @@ pub fn status(server: &Server) -> v1::StatusResponse {
         version: env!("CARGO_PKG_VERSION").to_string(),
         row_errors: state.row_errors,
         log: None,
+        embeddings: server.registry.embeddings.iter().enumerate().map(embedding).collect(),
         verify: Some(server.verification.lock().to_wire()),
     };
     // Sources that are not declared now count where they are sealed.

@@ -94,7 +94,9 @@ impl Decoder {
             DataType::Vector(dims) => Some((at, dims)),
             _ => None,
         };
-        let vectors = source.fields.iter().enumerate().filter_map(dims).collect();
+        // In an embedding a row without a vector says that there is none.
+        let is_embedding = |at: &usize| source.vectors.iter().any(|vector| vector.column == *at);
+        let vectors = source.fields.iter().enumerate().filter_map(dims).filter(|(at, _)| !is_embedding(at)).collect();
         let at_rest = matches!(source.connector, Connector::File { .. });
         let fence = source.history.as_ref().and_then(|history| history.until).map_or(Fence::None, Fence::From);
         let (rows_max, letters_bytes) = (u64::MAX, 0);
@@ -211,6 +213,9 @@ impl Decoder {
         }
         if let Some(at) = source.event_id.filter(|at| values[*at].is_null()) {
             return Err(("E1003", format!("event_id `{}` is null or missing", source.fields[at].0)));
+        }
+        for rule in &source.vectors {
+            rule.read(&values[rule.column]).map_err(|reason| wrong_value(&source.fields[rule.column].0, &reason))?;
         }
         for (at, dims) in &self.vectors {
             whole_vector(&values[*at], *dims).map_err(|reason| wrong_value(&source.fields[*at].0, &reason))?;

@@ -1,0 +1,206 @@
+//! One collection: an index, what may be filtered on, and rows that stand from a later time on.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tidemill_features::definitions::{Embedding, Metric as Declared, Registry};
+use tidemill_features::read::{Standing, Stored, standing};
+use tidemill_features::value::Value;
+
+use crate::clock::Clock;
+use crate::failure::Failure;
+use crate::limits::COLLECTION_WRITE_ROWS;
+use crate::online::{Records, State};
+use crate::vectors::{Change, Index, IndexOptions, Metric, View};
+
+/// See above.
+#[derive(Debug)]
+pub struct Collection {
+    /// place of the embedding in the registry's list of views
+    view: usize,
+    dims: usize,
+    metric: Metric,
+    options: IndexOptions,
+    contents: RwLock<Contents>,
+}
+
+/// What changes.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pub(super) index: Arc<Index>,
+    /// by slot of the index; empty boxes where an embedding declares none
+    attributes: Vec<Box<[Value<'static>]>>,
+    /// times behind which another row of a key stands
+    ahead: BTreeSet<(i64, Box<[u8]>)>,
+}
+
+/// A collection as it is at one T. As long as this is held, nothing in it changes but the layout of the index.
+pub struct Opened<'c> {
+    contents: RwLockReadGuard<'c, Contents>,
+    /// T
+    pub time: i64,
+    /// the index
+    pub view: Arc<View>,
+}
+
+impl Opened<'_> {
+    /// The attributes of the key that has a slot.
+    pub fn attributes(&self, slot: u32) -> &[Value<'static>] {
+        self.contents.attributes.get(slot as usize).map_or(&[], |attributes| attributes)
+    }
+}
+
+/// The metric of a definition.
+pub fn metric_of(declared: Declared) -> Metric {
+    match declared {
+        Declared::Cosine => Metric::Cosine,
+        Declared::Dot => Metric::Dot,
+        Declared::L2 => Metric::L2,
+    }
+}
+
+impl Collection {
+    pub(super) fn new(embedding: &Embedding) -> Result<Self, Failure> {
+        let usual = IndexOptions::default();
+        let shape = embedding.index;
+        let m = shape.m.unwrap_or(usual.m);
+        let options = IndexOptions {
+            m,
+            ef_construction: shape.ef_construction.unwrap_or(usual.ef_construction.max(m)),
+            ef_search: shape.ef_search.unwrap_or(usual.ef_search),
+            exact_below: shape.exact_below.unwrap_or(usual.exact_below),
+        };
+        let (dims, metric) = (embedding.vector.dims, metric_of(embedding.vector.metric));
+        let contents = RwLock::new(Contents::new(Index::new(dims, metric, options)?));
+        Ok(Collection { view: embedding.view, dims, metric, options, contents })
+    }
+
+    /// An empty index of this shape.
+    pub(super) fn contents(&self) -> Result<Contents, Failure> {
+        Ok(Contents::new(Index::new(self.dims, self.metric, self.options)?))
+    }
+
+    /// Puts other contents in place; gives back what was there.
+    pub(super) fn replace(&self, contents: Contents) -> Contents {
+        std::mem::replace(&mut self.contents.write(), contents)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Contents> {
+        self.contents.write()
+    }
+
+    /// The index, for whoever looks after it.
+    pub fn index(&self) -> Arc<Index> {
+        self.contents.read().index.clone()
+    }
+
+    /// The collection at T, which is taken from the clock now; the gate to the records is open, so nothing else is published
+    /// until it closes.
+    pub fn open(&self, registry: &Registry, state: &State, clock: &Clock) -> Result<Opened<'_>, Failure> {
+        let contents = self.contents.read();
+        let time = clock.now();
+        if !contents.is_due(time) {
+            let view = contents.index.view();
+            return Ok(Opened { contents, time, view });
+        }
+        drop(contents);
+        let mut contents = self.contents.write();
+        let time = clock.now();
+        contents.take_due((registry, self.view), state, time)?;
+        let contents = RwLockWriteGuard::downgrade(contents);
+        let view = contents.index.view();
+        Ok(Opened { contents, time, view })
+    }
+}
+
+impl Contents {
+    fn new(index: Index) -> Self {
+        Contents { index: Arc::new(index), attributes: Vec::new(), ahead: BTreeSet::new() }
+    }
+
+    fn is_due(&self, time: i64) -> bool {
+        self.ahead.first().is_some_and(|(first, _)| *first < time)
+    }
+
+    /// Takes in rows that stand since the last time.
+    fn take_due(&mut self, (registry, view): (&Registry, usize), state: &State, time: i64) -> Result<(), Failure> {
+        let mut due: Vec<Box<[u8]>> = Vec::new();
+        while self.is_due(time) {
+            due.extend(self.ahead.pop_first().map(|(_, key)| key));
+        }
+        due.sort_unstable();
+        due.dedup();
+        let plan = &registry.views[view].plan;
+        let mut rows = Vec::with_capacity(due.len());
+        for key in due {
+            let nodes = state.chunks(view, &key);
+            let stored = Stored { record: state.record(view, &key), nodes: &nodes };
+            let found = standing(plan, stored, time).map_err(|_| damaged())?;
+            rows.push((key, found));
+        }
+        self.take(registry, view, rows)
+    }
+
+    /// Takes in what stands for some keys, once for each.
+    pub(super) fn take(
+        &mut self,
+        registry: &Registry,
+        view: usize,
+        rows: Vec<(Box<[u8]>, Standing)>,
+    ) -> Result<(), Failure> {
+        let embedding = registry.embeddings.iter().find(|embedding| embedding.view == view);
+        let rule = &embedding.ok_or_else(damaged)?.vector;
+        let plan = &registry.views[view].plan;
+        let input = |feature: usize| plan.cells[plan.features[feature].cell].input.unwrap_or(0);
+        for part in rows.chunks(COLLECTION_WRITE_ROWS) {
+            // What does not fit was let through by earlier definitions: a view has no row for it.
+            let vector = |row: &Vec<Value<'static>>| rule.read(&row[input(0)]).ok().flatten();
+            let vectors: Vec<Option<Vec<f32>>> = part.iter().map(|(_, found)| found.row.as_ref().and_then(vector)).collect();
+            let changes: Vec<Change<'_>> = part
+                .iter()
+                .zip(&vectors)
+                .map(|((key, _), vector)| match vector {
+                    Some(vector) => Change::Upsert { key, vector },
+                    None => Change::Delete { key },
+                })
+                .collect();
+            let slots = self.index.write(&changes)?;
+            for (((key, found), vector), slot) in part.iter().zip(&vectors).zip(slots) {
+                if let (Some(_), Some(row), Some(slot)) = (vector, &found.row, slot) {
+                    let attributes = (1..plan.features.len()).map(|feature| row[input(feature)].clone());
+                    self.set_attributes(slot as usize, attributes.collect());
+                }
+                self.ahead.extend(found.ahead.iter().map(|time| (*time, key.clone())));
+            }
+        }
+        Ok(())
+    }
+
+    fn set_attributes(&mut self, slot: usize, attributes: Box<[Value<'static>]>) {
+        if attributes.is_empty() {
+            return;
+        }
+        if self.attributes.len() <= slot {
+            self.attributes.resize_with(slot + 1, Box::default);
+        }
+        self.attributes[slot] = attributes;
+    }
+}
+
+pub(super) fn damaged() -> Failure {
+    Failure::internal("E2020", "a record is damaged; the next start derives it from the log")
+}
+
+/// What stands in the record of a key.
+pub(super) fn stands<R: Records>(
+    registry: &Registry,
+    view: usize,
+    records: &R,
+    key: &[u8],
+    time: i64,
+) -> Result<Standing, Failure> {
+    let nodes = records.chunks(view, key);
+    let stored = Stored { record: records.record(view, key), nodes: &nodes };
+    standing(&registry.views[view].plan, stored, time).map_err(|_| damaged())
+}

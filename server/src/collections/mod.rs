@@ -1,0 +1,50 @@
+//! Collections: the vectors of each embedding as an index, beside the records that it is derived from.
+//!
+//! Records of the view that an embedding has are the truth; a collection follows them. `feed` reads what stands in changed
+//! records, and puts it into the index in the same step in which the records are published; `collection` is the index of one
+//! embedding with its attributes; `upkeep` seals and rebuilds indexes in the background.
+//!
+//! A row that is dated ahead of the clock stands from its time on, and no timer waits for it: a search first takes in what
+//! stands since the last one. So what a search sees is what a read of the records at its T would see.
+
+mod collection;
+mod feed;
+mod upkeep;
+
+use std::sync::Arc;
+
+use tidemill_features::definitions::{Embedding, Registry};
+
+pub use self::collection::{Collection, Opened, metric_of};
+pub use self::feed::{Feed, Refill};
+pub use self::upkeep::Upkeep;
+use crate::failure::Failure;
+
+/// The collections of all embeddings, in file order.
+#[derive(Debug, Default)]
+pub struct Collections {
+    registry: Option<Arc<Registry>>,
+    list: Vec<Arc<Collection>>,
+}
+
+impl Collections {
+    /// Empty ones.
+    pub fn new(registry: &Arc<Registry>) -> Result<Self, Failure> {
+        let list = registry.embeddings.iter().map(|embedding| Collection::new(embedding).map(Arc::new));
+        Ok(Collections { registry: Some(registry.clone()), list: list.collect::<Result<_, Failure>>()? })
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The collection of an embedding, by its place in the registry.
+    pub fn get(&self, at: usize) -> &Arc<Collection> {
+        &self.list[at]
+    }
+
+    fn embeddings(&self) -> &[Embedding] {
+        self.registry.as_ref().map_or(&[], |registry| &registry.embeddings)
+    }
+}

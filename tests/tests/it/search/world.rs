@@ -1,0 +1,230 @@
+//! A real server, and beside it everything that it was told.
+
+use std::collections::HashMap;
+
+use tidemill_client::{Client, texts, v1};
+use tidemill_tests::server::{Server, ndjson, project};
+
+use super::model::{Asked, COLORS, DIMS, Metric, Model, Random, Row};
+
+fn definitions(metric: Metric) -> String {
+    r#"
+[source.items]
+connector = "push"
+event_time = "at"
+fields = { item = "string", vec = "list<float32>", color = "string", price = "float64", at = "timestamp[us]" }
+
+[source.clicks]
+connector = "push"
+event_time = "at"
+fields = { item = "string", at = "timestamp[us]" }
+
+[source.tastes]
+connector = "push"
+event_time = "at"
+fields = { user = "string", taste = "vector<4>", at = "timestamp[us]" }
+
+[entity.item]
+key = "item"
+[entity.user]
+key = "user"
+
+[view.pop]
+entity = "item"
+source = "clicks"
+features = { clicks = { agg = "count()", windows = ["1h"] } }
+
+[view.taste]
+entity = "user"
+source = "tastes"
+features = { mean = { agg = "vector_avg(taste)", windows = ["30d"] } }
+
+[view.asking]
+entity = "user"
+request = { hurry = "bool" }
+derived = { hurried = "request.hurry" }
+
+[embedding.items]
+entity = "item"
+source = "items"
+vector = "vec"
+dims = 4
+metric = "METRIC"
+attributes = { color = "string", price = "float64" }
+
+[service.both]
+features = ["pop:*", "taste:*"]
+"#
+    .replace("METRIC", metric.name())
+}
+
+pub struct World {
+    server: Option<Server>,
+    pub client: Client,
+    folder: tempfile::TempDir,
+    metric: Metric,
+    model: Model,
+    pushed: u64,
+    /// T of the first read: events are dated around it
+    start: i64,
+    restarts: usize,
+}
+
+/// Keys of items.
+pub fn item_keys(items: &[&str]) -> HashMap<String, v1::Column> {
+    [("item".to_string(), texts(items))].into()
+}
+
+pub fn ints(column: &v1::Column) -> Vec<i64> {
+    match &column.values {
+        Some(v1::column::Values::Int64s(v)) => v.values.clone(),
+        other => panic!("{}: {other:?}", column.name),
+    }
+}
+
+/// Items and scores of an answer.
+pub fn found(answer: &v1::SearchResponse) -> Vec<(String, f32)> {
+    let Some(v1::column::Values::Texts(keys)) = &answer.keys[0].values else { panic!("keys are texts") };
+    let key = |w: &[u32]| String::from_utf8(keys.data[w[0] as usize..w[1] as usize].to_vec()).unwrap();
+    keys.offsets.windows(2).map(key).zip(answer.scores.iter().copied()).collect()
+}
+
+impl World {
+    pub async fn start(metric: Metric) -> Self {
+        let folder = project(&definitions(metric));
+        let server = Server::start(folder.path()).await;
+        let client = server.client().await;
+        let (model, server) = (Model::default(), Some(server));
+        let mut world = World { server, client, folder, metric, model, pushed: 0, start: 0, restarts: 0 };
+        world.start = world.now().await;
+        world
+    }
+
+    /// T of a search.
+    pub async fn now(&self) -> i64 {
+        self.ask(Asked { vector: [1.0; DIMS], ..Asked::default() }.request(), None).await.read_time
+    }
+
+    pub async fn ask(&self, request: v1::SearchRequest, as_of: Option<i64>) -> v1::SearchResponse {
+        let request = v1::SearchRequest { as_of, ..request };
+        self.client.search(request.clone()).await.unwrap_or_else(|error| panic!("{}: {request:?}", error.message))
+    }
+
+    async fn send(&mut self, lines: String, count: u64) {
+        let answer = self.client.push(ndjson("items", lines, v1::Wait::Readable)).await.unwrap();
+        assert_eq!((answer.accepted, answer.dead_lettered), (count, 0), "{:?}", answer.dead_letters);
+    }
+
+    fn line(&mut self, item: &str, vector: Option<[f32; DIMS]>, color: &'static str, price: f64, time: i64) -> String {
+        let row = Row { time, offset: self.pushed, vector, color, price };
+        self.pushed += 1;
+        self.model.rows.entry(item.to_string()).or_default().push(row);
+        let vector = vector.map_or("null".to_string(), |vector| format!("{vector:?}"));
+        format!("{{\"item\":\"{item}\",\"vec\":{vector},\"color\":\"{color}\",\"price\":{price},\"at\":{time}}}\n")
+    }
+
+    pub async fn push(&mut self, item: &str, vector: Option<[f32; DIMS]>, color: &'static str, price: f64, time: i64) {
+        let line = self.line(item, vector, color, price, time);
+        self.send(line, 1).await;
+    }
+
+    /// Some rows, a fifth of them without a vector, in no order of time.
+    pub async fn write(&mut self, random: &mut Random) {
+        let count = 1 + random.below(12);
+        let mut lines = String::new();
+        for _ in 0..count {
+            let item = format!("i{}", random.below(60));
+            let mut vector = random.vector();
+            if vector == [0.0; DIMS] {
+                vector[1] = 1.0;
+            }
+            let vector = (random.below(5) > 0).then_some(vector);
+            let color = COLORS[random.below(3) as usize];
+            let time = self.start - 1 - random.below(7_200_000_000) as i64;
+            lines.push_str(&self.line(&item, vector, color, random.below(10) as f64, time));
+        }
+        self.send(lines, count).await;
+    }
+
+    pub async fn clicks(&mut self, item: &str, count: u64, time: i64) {
+        let line = format!("{{\"item\":\"{item}\",\"at\":{time}}}\n");
+        self.client.push(ndjson("clicks", line.repeat(count as usize), v1::Wait::Readable)).await.unwrap();
+        self.model.clicks.entry(item.to_string()).or_default().extend((0..count).map(|_| time));
+    }
+
+    pub async fn click(&mut self, random: &mut Random) {
+        let item = format!("i{}", random.below(60));
+        // Whether a click counts must not depend on how long the test takes: none is near the edge of the hour.
+        let ago = if random.below(4) == 0 { 5_400_000_000 } else { random.below(600_000_000) as i64 };
+        self.clicks(&item, 1 + random.below(3), self.start - 1 - ago).await;
+    }
+
+    pub async fn search_now(&mut self, random: &mut Random) {
+        let asked = Asked::random(random);
+        let answer = self.ask(asked.request(), None).await;
+        self.check(&asked, &answer);
+    }
+
+    pub async fn search_past(&mut self, random: &mut Random) {
+        let asked = Asked::random(random);
+        let time = self.start - random.below(9_000_000_000) as i64;
+        let answer = self.ask(asked.request(), Some(time)).await;
+        assert_eq!((answer.read_time, answer.plans[0].plan.as_str()), (time, "records"));
+        self.check(&asked, &answer);
+    }
+
+    fn check(&self, asked: &Asked, answer: &v1::SearchResponse) {
+        let expected = self.model.neighbours(self.metric, asked, answer.read_time);
+        let got = found(answer);
+        if self.metric != Metric::Cosine {
+            assert_eq!(got, expected, "{asked:?} at {}", answer.read_time);
+            return;
+        }
+        // The last digit of an angle decides about ties: scores have to agree, and each item has to have its own.
+        assert_eq!(got.len(), expected.len(), "{asked:?}: {got:?}, {expected:?}");
+        for ((item, score), (_, wanted)) in got.iter().zip(&expected) {
+            let row = self.model.standing(item, answer.read_time).unwrap_or_else(|| panic!("{item} has no vector"));
+            let own = self.metric.score(asked.vector, row.vector.unwrap());
+            assert!((score - wanted).abs() < 1e-6 && (score - own).abs() < 1e-6, "{asked:?}: {got:?}, {expected:?}");
+        }
+    }
+
+    pub async fn restart(&mut self, kill: bool) {
+        self.restarts += 1;
+        if self.restarts > 4 && !kill {
+            return;
+        }
+        let server = self.server.take().unwrap();
+        if kill {
+            server.kill();
+        } else {
+            assert_eq!(server.terminate(), Some(0));
+        }
+        let server = Server::start(self.folder.path()).await;
+        self.client = server.client().await;
+        self.server = Some(server);
+    }
+
+    /// Every row that was pushed has become something, and there is a vector for each item that has one.
+    pub async fn ledger_holds(&self) {
+        let status = self.client.status().await.unwrap();
+        let of = &status.embeddings["items"];
+        assert_eq!(of.applied + of.filtered, self.pushed);
+        let standing = self.model.rows.keys().filter(|item| self.model.standing(item, i64::MAX).is_some()).count();
+        assert_eq!(of.vectors, standing as u64);
+    }
+
+    /// A body to the other door.
+    pub async fn http(&self, path: &str, body: &str) -> serde_json::Value {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let address = &self.server.as_ref().unwrap().address;
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        let json = &body[body.find('{').unwrap()..=body.rfind('}').unwrap()];
+        serde_json::from_str(json).unwrap_or_else(|e| panic!("{e}: {answer}"))
+    }
+}

@@ -209,10 +209,8 @@ impl Server {
             }
         };
         let mut reader = Reader::new((registry.clone(), memory.clone()), clock.clone(), past, &ingest, sampler);
-        reader.shared = shared.as_ref().map(|shared| SharedReads {
-            store: shared.store.clone(),
-            runtime: shared.runtime.clone(),
-        });
+        reader.shared =
+            shared.as_ref().map(|shared| SharedReads { store: shared.store.clone(), runtime: shared.runtime.clone() });
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let closing = tokio::sync::watch::channel(false).0;
         let _upkeep = Upkeep::start(collections.clone(), stopping.clone());
@@ -363,7 +361,8 @@ fn open_shared(
     (registry, role): (&Arc<Registry>, Role),
     stopping: &Arc<AtomicBool>,
 ) -> Result<SharedParts, Failure> {
-    let fed_otherwise = |source: &&Arc<Source>| !matches!(source.connector, Connector::Kafka(_)) || source.history.is_some();
+    let fed_otherwise =
+        |source: &&Arc<Source>| !matches!(source.connector, Connector::Kafka(_)) || source.history.is_some();
     if let Some(source) = registry.sources.iter().find(fed_otherwise).filter(|_| role == Role::Ingest) {
         let message = format!(
             "a group of processes (--role ingest) reads topics only, but source `{}` is fed otherwise: run one process with --role all, or send its events through a topic",

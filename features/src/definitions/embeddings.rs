@@ -46,7 +46,12 @@ impl VectorColumn {
             _ => return Err("not a vector".to_string()),
         };
         if items.len() != self.dims {
-            return Err(format!("a vector of {} numbers, and embedding `{}` takes {}", items.len(), self.of, self.dims));
+            return Err(format!(
+                "a vector of {} numbers, and embedding `{}` takes {}",
+                items.len(),
+                self.of,
+                self.dims
+            ));
         }
         let mut vector = Vec::with_capacity(items.len());
         for (at, item) in items.iter().enumerate() {
@@ -118,7 +123,8 @@ fn check_vector(files: &Files<'_>, definition: &Definition<'_>, source: &Source,
         }
         DataType::List(items) if matches!(**items, DataType::Float32 | DataType::Float64) => Some(column),
         other => {
-            let message = format!("the vector is a column of type vector<{dims}> or list<float32>, but `{name}` is {other}");
+            let message =
+                format!("the vector is a column of type vector<{dims}> or list<float32>, but `{name}` is {other}");
             files.report("E0015", &item.place, message, None);
             None
         }
@@ -239,7 +245,8 @@ fn view_of(
     let name = Embedding::view_name(&vector.of);
     let names: Vec<String> = keys.iter().map(|(name, ..)| name.clone()).collect();
     let rule = vector.clone();
-    let filter = Expression::test(&format!("{vector:?}"), vector.column, move |value| matches!(rule.read(value), Ok(Some(_))));
+    let filter =
+        Expression::test(&format!("{vector:?}"), vector.column, move |value| matches!(rule.read(value), Ok(Some(_))));
     let plan = builder.finish(ViewName::Vectors(&name, &filter.text), Some(source), &names);
     View {
         name,

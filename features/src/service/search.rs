@@ -63,9 +63,8 @@ impl Names<'_> {
 
     /// Features of that name over all views of the entity.
     fn of_name(&self, name: &str) -> Vec<OutputId> {
-        let of_entity = |(_, view): &(usize, &std::sync::Arc<crate::definitions::View>)| {
-            view.entity == Some(self.embedding.entity)
-        };
+        let of_entity =
+            |(_, view): &(usize, &std::sync::Arc<crate::definitions::View>)| view.entity == Some(self.embedding.entity);
         let views = self.registry.views.iter().enumerate().filter(of_entity);
         views
             .filter_map(|(at, view)| {
@@ -92,8 +91,10 @@ impl Scope for Names<'_> {
                 match self.of_name(name).as_slice() {
                     [id] => Ok(self.column_of(*id)),
                     [] => {
-                        let message =
-                            format!("embedding `{}` has no attribute `{name}`, nor its entity a feature", self.embedding.name);
+                        let message = format!(
+                            "embedding `{}` has no attribute `{name}`, nor its entity a feature",
+                            self.embedding.name
+                        );
                         Err((message, self.near(name)))
                     }
                     [first, ..] => {
@@ -104,7 +105,10 @@ impl Scope for Names<'_> {
             }
             [view, feature] => {
                 let found = self.registry.resolve(&format!("{view}:{feature}"));
-                match found.map_err(|(message, near)| (message, near.map(|near| near.replacen(':', ".", 1))))?.as_slice() {
+                match found
+                    .map_err(|(message, near)| (message, near.map(|near| near.replacen(':', ".", 1))))?
+                    .as_slice()
+                {
                     [id] => Ok(self.column_of(*id)),
                     _ => Err((format!("`{view}.{feature}` is not one feature"), None)),
                 }

@@ -168,7 +168,10 @@ fn show_recall(recall: &v1::Recall, k: u64, plans: &[v1::SearchPlan], style: Sty
             "recall": share, "plans": ways });
         println!("{json}");
     } else {
-        println!("recall@{k} {share:.4}: {} of {} neighbours of {} vectors", recall.found, recall.neighbours, recall.queries);
+        println!(
+            "recall@{k} {share:.4}: {} of {} neighbours of {} vectors",
+            recall.found, recall.neighbours, recall.queries
+        );
     }
 }
 
@@ -219,12 +222,20 @@ impl<'a> Shown<'a> {
         let answer = self.answer;
         let names = |columns: &'a [v1::Column]| columns.iter().map(|column| column.name.as_str());
         let mut headers: Vec<&str> = if many { vec!["query"] } else { Vec::new() };
-        headers.extend(names(&answer.keys).chain(["score"]).chain(names(&answer.attributes)).chain(names(&answer.columns)));
+        headers.extend(
+            names(&answer.keys).chain(["score"]).chain(names(&answer.attributes)).chain(names(&answer.columns)),
+        );
         let row = |hit: usize| -> Vec<String> {
             let query = many.then(|| self.queries[hit].to_string());
             let cells = |cells: &'_ [Cells]| cells.iter().map(|cells| cells.text(hit)).collect::<Vec<_>>();
             let score = score(answer.scores[hit]).to_string();
-            query.into_iter().chain(cells(&self.keys)).chain([score]).chain(cells(&self.attributes)).chain(cells(&self.values)).collect()
+            query
+                .into_iter()
+                .chain(cells(&self.keys))
+                .chain([score])
+                .chain(cells(&self.attributes))
+                .chain(cells(&self.values))
+                .collect()
         };
         println!("{}", table(&headers, (0..answer.scores.len()).map(row).collect()));
         if style.quiet {

@@ -156,7 +156,8 @@ impl Contents {
         for part in rows.chunks(COLLECTION_WRITE_ROWS) {
             // What does not fit was let through by earlier definitions: a view has no row for it.
             let vector = |row: &Vec<Value<'static>>| rule.read(&row[input(0)]).ok().flatten();
-            let vectors: Vec<Option<Vec<f32>>> = part.iter().map(|(_, found)| found.row.as_ref().and_then(vector)).collect();
+            let vectors: Vec<Option<Vec<f32>>> =
+                part.iter().map(|(_, found)| found.row.as_ref().and_then(vector)).collect();
             let changes: Vec<Change<'_>> = part
                 .iter()
                 .zip(&vectors)

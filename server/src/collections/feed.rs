@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tidemill_features::record::{NodeId, Nodes};
 use tidemill_features::read::{Standing, Stored, standing};
+use tidemill_features::record::{NodeId, Nodes};
 
 use super::Collections;
 use super::collection::{Contents, damaged, stands};

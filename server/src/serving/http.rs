@@ -333,9 +333,12 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
         sources.insert(name.clone(), json);
     }
     let embedding = |(name, of): (&String, &v1::EmbeddingStatus)| {
-        (name.clone(), json!({ "vectors": of.vectors, "dead": of.dead, "fresh": of.fresh, "applied": of.applied,
+        (
+            name.clone(),
+            json!({ "vectors": of.vectors, "dead": of.dead, "fresh": of.fresh, "applied": of.applied,
             "filtered": of.filtered, "keyless": of.keyless, "late": of.late, "duplicate": of.duplicate, "codes": of.codes,
-            "bytes": of.bytes, "bytes_per_vector": of.bytes_per_vector, "state": of.state }))
+            "bytes": of.bytes, "bytes_per_vector": of.bytes_per_vector, "state": of.state }),
+        )
     };
     let embeddings: Map<String, Json> = status.embeddings.iter().map(embedding).collect();
     let mut views = Map::new();

@@ -74,7 +74,11 @@ async fn a_row_of_the_future_stands_from_its_time_on() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         let answer = world.ask(asked.request(), None).await;
         seen = found(&answer).len();
-        assert_eq!(seen == 2, answer.read_time > now + 1_500_000, "found as soon as T is behind its time, and no sooner");
+        assert_eq!(
+            seen == 2,
+            answer.read_time > now + 1_500_000,
+            "found as soon as T is behind its time, and no sooner"
+        );
     }
     // The same out of the disk.
     world.restart(true).await;
@@ -98,7 +102,9 @@ async fn looked_for_by_key_and_by_feature() {
     let keys: Vec<String> = found(&answer).into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, ["b", "c", "c", "b"], "nobody is a neighbour of its own");
     assert_eq!(world::ints(&answer.columns[0]), [3, 0, 0, 3]);
-    let rows = |user: &str, x: i64| format!("{{\"user\":\"{user}\",\"taste\":[{x},{x},{x},{x}],\"at\":{}}}\n", now - 1_000_000);
+    let rows = |user: &str, x: i64| {
+        format!("{{\"user\":\"{user}\",\"taste\":[{x},{x},{x},{x}],\"at\":{}}}\n", now - 1_000_000)
+    };
     let lines = format!("{}{}{}", rows("u", 1), rows("u", 2), rows("v", 9));
     world.client.push(ndjson("tastes", lines, v1::Wait::Readable)).await.unwrap();
     let by_taste = v1::SearchRequest {
@@ -113,7 +119,8 @@ async fn looked_for_by_key_and_by_feature() {
     assert_eq!(found(&answer), [("b".to_string(), -1.0), ("d".to_string(), 0.0)]);
     let columns: Vec<&str> = answer.columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!(columns, ["pop:clicks_1h", "taste:mean_30d"]);
-    let filtered = v1::SearchRequest { r#where: "clicks_1h > 2 AND pop.clicks_1h < 4".into(), ..Asked::default().request() };
+    let filtered =
+        v1::SearchRequest { r#where: "clicks_1h > 2 AND pop.clicks_1h < 4".into(), ..Asked::default().request() };
     assert_eq!(found(&world.ask(filtered, None).await), [("b".to_string(), -2.0)]);
 }
 

@@ -23,9 +23,10 @@ pub(super) fn message(server: &Server, asked: &Asked, found: Found) -> v1::Searc
         name: name.clone(),
         ..wire::values_to_wire(data_type, values.iter().copied(), values.len())
     };
-    let of_keys = own_keys.iter().enumerate().map(|(at, key)| {
-        column(key, keys.iter().map(|values| values.get(at).unwrap_or(null)).collect())
-    });
+    let of_keys = own_keys
+        .iter()
+        .enumerate()
+        .map(|(at, key)| column(key, keys.iter().map(|values| values.get(at).unwrap_or(null)).collect()));
     let attributes = embedding.attributes.iter().enumerate().map(|(at, attribute)| {
         column(attribute, found.hits.iter().map(|hit| hit.attributes.get(at).unwrap_or(null)).collect())
     });

@@ -169,7 +169,8 @@ fn queries(
     match plan.columns.as_slice() {
         [(_, data_type)] if fits(data_type) => {}
         [(name, data_type)] => {
-            let message = format!("`{name}` is {data_type}; embedding `{}` takes vectors of {dims} numbers", embedding.name);
+            let message =
+                format!("`{name}` is {data_type}; embedding `{}` takes vectors of {dims} numbers", embedding.name);
             return Err(Failure::field("E4024", "vector_from", message));
         }
         _ => return Err(Failure::field("E4024", "vector_from", "name one feature, such as user_taste:recent_mean")),

@@ -86,8 +86,7 @@ pub(super) fn keys_for<'k>(
     keys: impl Iterator<Item = &'k [u8]>,
 ) -> Result<Keys, Failure> {
     let own = &server.registry.views[server.registry.embeddings[asked.embedding].view].keys;
-    let places: Vec<usize> =
-        plan.keys.iter().filter_map(|key| own.iter().position(|known| known == key)).collect();
+    let places: Vec<usize> = plan.keys.iter().filter_map(|key| own.iter().position(|known| known == key)).collect();
     let mut columns: Vec<Vec<Value<'static>>> = places.iter().map(|_| Vec::new()).collect();
     let mut rows = 0;
     for key in keys {

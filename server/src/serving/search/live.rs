@@ -33,7 +33,8 @@ pub(super) fn search(server: &Server, asked: &Asked, stop: &AtomicBool) -> Resul
         moment.columns(&*state, plan, keys)
     };
     let wanted = wanted(server, asked, &read)?;
-    let test = Test { server, asked, opened: &opened, read: &read, known: RefCell::default(), failed: RefCell::default() };
+    let test =
+        Test { server, asked, opened: &opened, read: &read, known: RefCell::default(), failed: RefCell::default() };
     let passes = |slot: u32, key: &[u8]| test.passes(slot, key);
     let (mut hits, mut explained) = (Vec::new(), Vec::with_capacity(wanted.len()));
     for (query, (vector, own)) in wanted.iter().enumerate() {

@@ -26,7 +26,8 @@ pub fn search(server: &Server, request: &v1::SearchRequest, stop: &AtomicBool) -
     match (checked_time(request.as_of)?, &server.reader.shared) {
         (None, None) if request.recall > 0 => recall(server, asked, stop),
         _ if request.recall > 0 => {
-            let message = "recall is measured on the index of this process, as it is now: without `as_of`, on the embedded store";
+            let message =
+                "recall is measured on the index of this process, as it is now: without `as_of`, on the embedded store";
             Err(Failure::field("E4028", "recall", message))
         }
         (None, None) => Ok(answered::message(server, &asked, live::search(server, &asked, stop)?)),

@@ -103,8 +103,7 @@ impl Reading<'_> {
                 return Err(Failure::field("E4026", "as_of", message));
             }
             let read = |row: usize| rule.read(&columns[0][row].value).ok().flatten();
-            let vectors: Vec<(usize, Vec<f32>)> =
-                (0..part.len()).filter_map(|row| Some((row, read(row)?))).collect();
+            let vectors: Vec<(usize, Vec<f32>)> = (0..part.len()).filter_map(|row| Some((row, read(row)?))).collect();
             let changes: Vec<Change<'_>> =
                 vectors.iter().map(|(row, vector)| Change::Upsert { key: &part[*row], vector }).collect();
             // Every key comes once, so slots ascend.

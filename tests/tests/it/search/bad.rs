@@ -17,7 +17,8 @@ async fn bad_searches() {
     let filter = |text: &str| v1::SearchRequest { r#where: text.into(), ..base() };
     let by_key = |items: &[&str]| v1::SearchRequest { vectors: Vec::new(), keys: item_keys(items), ..base() };
     let user = || [("user".to_string(), texts(["u"]))].into();
-    let from = |feature: &str| v1::SearchRequest { vectors: Vec::new(), vector_from: feature.into(), keys: user(), ..base() };
+    let from =
+        |feature: &str| v1::SearchRequest { vectors: Vec::new(), vector_from: feature.into(), keys: user(), ..base() };
     let many = vec![v1::Vector { values: vec![1.0; 4] }; 1_001];
     let cases: Vec<(v1::SearchRequest, Code, &str, &str)> = vec![
         (vector(vec![1.0; 3]), Code::InvalidArgument, "E4001", "3 components, and the collection takes 4"),
@@ -43,13 +44,28 @@ async fn bad_searches() {
         (by_key(&["nobody"]), Code::InvalidArgument, "E4023", "NOT_FOUND"),
         (from("taste:mean_30d"), Code::InvalidArgument, "E4023", "NOT_FOUND"),
         (from("taste:men_30d"), Code::NotFound, "E2002", "men_30d"),
-        (v1::SearchRequest { keys: item_keys(&["a"]), ..from("pop:clicks_1h") }, Code::InvalidArgument, "E4024", "int64"),
+        (
+            v1::SearchRequest { keys: item_keys(&["a"]), ..from("pop:clicks_1h") },
+            Code::InvalidArgument,
+            "E4024",
+            "int64",
+        ),
         (v1::SearchRequest { with_features: "both".into(), ..base() }, Code::InvalidArgument, "E4025", "key `user`"),
         (v1::SearchRequest { with_features: "bth".into(), ..base() }, Code::NotFound, "E2001", "bth"),
-        (v1::SearchRequest { features: vec!["asking:hurried".into()], ..base() }, Code::InvalidArgument, "E4025", "need"),
+        (
+            v1::SearchRequest { features: vec!["asking:hurried".into()], ..base() },
+            Code::InvalidArgument,
+            "E4025",
+            "need",
+        ),
         (v1::SearchRequest { vectors: many, ..base() }, Code::InvalidArgument, "E4027", "1001 queries"),
         (v1::SearchRequest { as_of: Some(i64::MAX), ..base() }, Code::InvalidArgument, "E2015", "years"),
-        (v1::SearchRequest { recall: 1 << 40, vectors: Vec::new(), ..base() }, Code::InvalidArgument, "E4007", "recall"),
+        (
+            v1::SearchRequest { recall: 1 << 40, vectors: Vec::new(), ..base() },
+            Code::InvalidArgument,
+            "E4007",
+            "recall",
+        ),
     ];
     for (request, code, number, part) in cases {
         let error = world.client.search(request).await.expect_err(number);
@@ -67,7 +83,16 @@ async fn bad_vectors_are_dead_letters() {
     let now = world.now().await;
     world.push("good", Some([1.0; 4]), "red", 1.0, now - 1_000_000).await;
     let mut lines = String::new();
-    let bad = ["[1,1,1]", "[1,1,1,1,1]", "[]", "[0,0,0,0]", "[1,1,null,1]", "[1,1,1e16,1]", "\"1,1,1,1\"", "[1,1,\"Infinity\",1]"];
+    let bad = [
+        "[1,1,1]",
+        "[1,1,1,1,1]",
+        "[]",
+        "[0,0,0,0]",
+        "[1,1,null,1]",
+        "[1,1,1e16,1]",
+        "\"1,1,1,1\"",
+        "[1,1,\"Infinity\",1]",
+    ];
     for vector in bad {
         lines.push_str(&format!("{{\"item\":\"good\",\"vec\":{vector},\"at\":{}}}\n", now - 500_000));
     }

@@ -53,7 +53,9 @@ impl Metric {
 
     /// Exact for the vectors of this test but for the angle, whose last digits depend on the order of sums.
     pub fn score(self, a: [f32; DIMS], b: [f32; DIMS]) -> f32 {
-        let dot = |a: [f32; DIMS], b: [f32; DIMS]| -> f64 { a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(y)).sum() };
+        let dot = |a: [f32; DIMS], b: [f32; DIMS]| -> f64 {
+            a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(y)).sum()
+        };
         match self {
             Metric::L2 => {
                 let squares: f64 = a.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(y)).powi(2)).sum();

@@ -219,7 +219,10 @@ impl World {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let address = &self.server.as_ref().unwrap().address;
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
         stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

@@ -209,19 +209,17 @@ impl Server {
             }
         };
         let mut reader = Reader::new((registry.clone(), memory.clone()), clock.clone(), past, &ingest, sampler);
-        reader.shared =
-            shared.as_ref().map(|shared| SharedReads { store: shared.store.clone(), runtime: shared.runtime.clone() });
+        reader.shared = shared.as_ref().map(shared_reads);
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let closing = tokio::sync::watch::channel(false).0;
-        let _upkeep = Upkeep::start(collections.clone(), stopping.clone());
         let server = Server {
             registry,
             memory,
             clock,
             ingest,
             reader,
+            _upkeep: Upkeep::start(collections.clone(), stopping.clone()),
             collections,
-            _upkeep,
             keys,
             log_folder,
             objects,
@@ -332,6 +330,10 @@ impl Server {
         let mut closing = self.closing.subscribe();
         let _ = closing.wait_for(|closing| *closing).await;
     }
+}
+
+fn shared_reads(shared: &SharedParts) -> SharedReads {
+    SharedReads { store: shared.store.clone(), runtime: shared.runtime.clone() }
 }
 
 /// What jobs of a process that was killed have left; the state's lock says that no other process uses it.

@@ -8,6 +8,7 @@ use tidemill_features::definitions::{Embedding, Metric as Declared, Registry};
 use tidemill_features::read::{Standing, Stored, standing};
 use tidemill_features::value::Value;
 
+use super::ordered::ordered;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::limits::COLLECTION_WRITE_ROWS;
@@ -158,10 +159,13 @@ impl Contents {
             let vector = |row: &Vec<Value<'static>>| rule.read(&row[input(0)]).ok().flatten();
             let vectors: Vec<Option<Vec<f32>>> =
                 part.iter().map(|(_, found)| found.row.as_ref().and_then(vector)).collect();
-            let changes: Vec<Change<'_>> = part
+            let columns = &registry.views[view].keys;
+            let keys = part.iter().map(|(key, _)| ordered(columns, key).map_err(|_| damaged()));
+            let keys = keys.collect::<Result<Vec<_>, Failure>>()?;
+            let changes: Vec<Change<'_>> = keys
                 .iter()
                 .zip(&vectors)
-                .map(|((key, _), vector)| match vector {
+                .map(|(key, vector)| match vector {
                     Some(vector) => Change::Upsert { key, vector },
                     None => Change::Delete { key },
                 })

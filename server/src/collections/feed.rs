@@ -27,9 +27,12 @@ pub struct Refill<'c> {
     contents: Vec<(usize, Contents)>,
 }
 
+/// Changed chunks by view, key and id; None: gone.
+type Changed<'u> = HashMap<(u32, &'u [u8], NodeId), &'u Option<Arc<[u8]>>>;
+
 /// Chunks of a record that is changing: the new ones first.
 struct Changing<'u> {
-    changed: &'u HashMap<(u32, &'u [u8], NodeId), &'u Option<Arc<[u8]>>>,
+    changed: &'u Changed<'u>,
     view: u32,
     key: &'u [u8],
     before: RecordChunks<'u>,

@@ -277,6 +277,25 @@ fn view_state(unfinished: Option<&Unfinished>) -> String {
     }
 }
 
+/// The status of an embedding from that of the view that keeps its vectors.
+fn embedding_status(server: &Server, at: usize, kept: v1::ViewStatus) -> v1::EmbeddingStatus {
+    let stats = server.collections.get(at).index().stats();
+    v1::EmbeddingStatus {
+        vectors: stats.live as u64,
+        dead: stats.dead as u64,
+        fresh: stats.fresh as u64,
+        applied: kept.applied,
+        filtered: kept.filtered,
+        keyless: kept.keyless,
+        late: kept.late,
+        duplicate: kept.duplicate,
+        codes: stats.codes.unwrap_or_default().to_string(),
+        bytes: stats.bytes as u64,
+        bytes_per_vector: stats.bytes_per_vector as u64,
+        state: kept.state,
+    }
+}
+
 /// Catalog.Status
 pub fn status(server: &Server) -> v1::StatusResponse {
     let state = server.memory.read();
@@ -315,23 +334,8 @@ pub fn status(server: &Server) -> v1::StatusResponse {
         (view.name.clone(), status)
     };
     let embedding = |(at, embedding): (usize, &tidemill_features::definitions::Embedding)| {
-        let (_, status) = view((embedding.view, &server.registry.views[embedding.view]));
-        let stats = server.collections.get(at).index().stats();
-        let status = v1::EmbeddingStatus {
-            vectors: stats.live as u64,
-            dead: stats.dead as u64,
-            fresh: stats.fresh as u64,
-            applied: status.applied,
-            filtered: status.filtered,
-            keyless: status.keyless,
-            late: status.late,
-            duplicate: status.duplicate,
-            codes: stats.codes.unwrap_or_default().to_string(),
-            bytes: stats.bytes as u64,
-            bytes_per_vector: stats.bytes_per_vector as u64,
-            state: status.state,
-        };
-        (embedding.name.clone(), status)
+        let (_, kept) = view((embedding.view, &server.registry.views[embedding.view]));
+        (embedding.name.clone(), embedding_status(server, at, kept))
     };
     let mut response = v1::StatusResponse {
         ready: server.ingest.ready.load(std::sync::atomic::Ordering::Acquire),

@@ -11,6 +11,7 @@ use tidemill_features::value::Value;
 
 use super::super::get::Positions;
 use super::asked::{Asked, Joined, Origin, Queries};
+use crate::collections::{KeyColumns, encoded, ordered};
 use crate::components::Server;
 use crate::failure::Failure;
 use crate::vectors::Explained;
@@ -54,8 +55,7 @@ pub(super) fn wanted(server: &Server, asked: &Asked, read: Read<'_>) -> Result<V
     let columns = read(plan, keys)?;
     let metric = crate::collections::metric_of(embedding.vector.metric);
     let mut found = Vec::with_capacity(keys.rows);
-    for row in 0..keys.rows {
-        let answer = &columns[0][row];
+    for (row, answer) in columns[0].iter().enumerate() {
         let key = encode_key(keys.columns.iter().map(|column| column.value(row)));
         let Value::List(items) = &answer.value else {
             let what = if own { format!("embedding `{}`", embedding.name) } else { plan.columns[0].0.clone() };
@@ -68,6 +68,28 @@ pub(super) fn wanted(server: &Server, asked: &Asked, read: Read<'_>) -> Result<V
         found.push((vector, key.filter(|_| own)));
     }
     Ok(found)
+}
+
+/// The key of a record as the index has it, and back.
+pub(super) fn to_ordered(server: &Server, asked: &Asked, key: &[u8]) -> Result<Vec<u8>, Failure> {
+    ordered(key_columns(server, asked), key).map_err(|_| undecoded())
+}
+
+pub(super) fn of_ordered(server: &Server, asked: &Asked, key: &[u8]) -> Result<Vec<u8>, Failure> {
+    encoded(key_columns(server, asked), key).map_err(|_| undecoded())
+}
+
+fn key_columns<'s>(server: &'s Server, asked: &Asked) -> &'s KeyColumns {
+    &server.registry.views[server.registry.embeddings[asked.embedding].view].keys
+}
+
+fn undecoded() -> Failure {
+    Failure::internal("E2020", "the key cannot be decoded")
+}
+
+/// Keys that a query may not find, as the index has them.
+pub(super) fn left_out(server: &Server, asked: &Asked, own: Option<&Vec<u8>>) -> Result<Vec<Vec<u8>>, Failure> {
+    asked.exclude.iter().chain(own).map(|key| to_ordered(server, asked, key)).collect()
 }
 
 /// The columns of an encoded key of the collection.

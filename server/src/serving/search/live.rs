@@ -11,7 +11,7 @@ use tidemill_features::value::Value;
 
 use super::super::moment::{Moment, Times};
 use super::asked::Asked;
-use super::common::{Found, Hit, Read, features, keys_for, wanted};
+use super::common::{Found, Hit, Read, features, keys_for, left_out, of_ordered, to_ordered, wanted};
 use crate::collections::Opened;
 use crate::components::Server;
 use crate::failure::Failure;
@@ -38,7 +38,8 @@ pub(super) fn search(server: &Server, asked: &Asked, stop: &AtomicBool) -> Resul
     let passes = |slot: u32, key: &[u8]| test.passes(slot, key);
     let (mut hits, mut explained) = (Vec::new(), Vec::with_capacity(wanted.len()));
     for (query, (vector, own)) in wanted.iter().enumerate() {
-        let exclude: Vec<&[u8]> = asked.exclude.iter().chain(own).map(Vec::as_slice).collect();
+        let left_out = left_out(server, asked, own.as_ref())?;
+        let exclude: Vec<&[u8]> = left_out.iter().map(Vec::as_slice).collect();
         let found = opened.view.search(Query {
             ef: asked.ef,
             filter: asked.condition.as_ref().map(|_| Filter::Keys(&passes)),
@@ -51,12 +52,10 @@ pub(super) fn search(server: &Server, asked: &Asked, stop: &AtomicBool) -> Resul
             return Err(failure);
         }
         explained.push(Some(found.explained));
-        hits.extend(found.hits.into_iter().map(|hit| Hit {
-            query,
-            attributes: opened.attributes(hit.slot).to_vec(),
-            key: hit.key,
-            score: hit.score,
-        }));
+        for hit in found.hits {
+            let attributes = opened.attributes(hit.slot).to_vec();
+            hits.push(Hit { query, key: of_ordered(server, asked, &hit.key)?, score: hit.score, attributes });
+        }
     }
     let columns = features(server, asked, &hits, &read)?;
     let time = opened.time;
@@ -96,7 +95,8 @@ impl Test<'_> {
         slot: u32,
         key: &[u8],
     ) -> Result<bool, Failure> {
-        let keys = keys_for(self.server, self.asked, plan, std::iter::once(key))?;
+        let key = of_ordered(self.server, self.asked, key)?;
+        let keys = keys_for(self.server, self.asked, plan, std::iter::once(key.as_slice()))?;
         let columns = (self.read)(plan, &keys)?;
         let features: Vec<Value<'static>> =
             columns.into_iter().filter_map(|column| column.into_iter().next()).map(|answer| answer.value).collect();
@@ -111,8 +111,12 @@ pub(super) fn sample(server: &Server, asked: &Asked) -> Result<Vec<Vec<f32>>, Fa
     let mut keys: Vec<Box<[u8]>> = server.memory.read().keys(view).map(Box::from).collect();
     keys.sort_unstable();
     let step = (keys.len() / asked.samples.max(1)).max(1);
-    let vectors: Vec<Vec<f32>> =
-        keys.iter().step_by(step).filter_map(|key| index.vector(key)).take(asked.samples).collect();
+    let vectors: Vec<Vec<f32>> = keys
+        .iter()
+        .step_by(step)
+        .filter_map(|key| index.vector(&to_ordered(server, asked, key).ok()?))
+        .take(asked.samples)
+        .collect();
     match vectors.is_empty() {
         true => Err(Failure::field("E4028", "recall", "the collection has no vectors to look for")),
         false => Ok(vectors),

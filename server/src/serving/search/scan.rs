@@ -10,7 +10,7 @@ use tidemill_features::value::Value;
 
 use super::super::get::{At, Positions};
 use super::asked::Asked;
-use super::common::{Found, Hit, features, keys_for, wanted};
+use super::common::{Found, Hit, features, keys_for, left_out, to_ordered, wanted};
 use crate::collections::metric_of;
 use crate::components::Server;
 use crate::failure::{Failure, Remedy};
@@ -36,7 +36,8 @@ pub(super) fn search(server: &Server, asked: &Asked, as_of: Option<i64>, stop: &
     let view = past.index.view();
     let mut hits = Vec::new();
     for (query, (vector, own)) in wanted.iter().enumerate() {
-        let exclude: Vec<&[u8]> = asked.exclude.iter().chain(own).map(Vec::as_slice).collect();
+        let left_out = left_out(server, asked, own.as_ref())?;
+        let exclude: Vec<&[u8]> = left_out.iter().map(Vec::as_slice).collect();
         let found = view.search(Query {
             filter: passing.as_ref().map(Filter::Slots),
             exclude: &exclude,
@@ -47,7 +48,7 @@ pub(super) fn search(server: &Server, asked: &Asked, as_of: Option<i64>, stop: &
         hits.extend(found.hits.into_iter().map(|hit| Hit {
             query,
             attributes: past.attributes[hit.slot as usize].clone(),
-            key: hit.key,
+            key: past.keys[hit.slot as usize].clone(),
             score: hit.score,
         }));
     }
@@ -104,8 +105,10 @@ impl Reading<'_> {
             }
             let read = |row: usize| rule.read(&columns[0][row].value).ok().flatten();
             let vectors: Vec<(usize, Vec<f32>)> = (0..part.len()).filter_map(|row| Some((row, read(row)?))).collect();
+            let ordered = vectors.iter().map(|(row, _)| to_ordered(self.server, asked, &part[*row]));
+            let ordered = ordered.collect::<Result<Vec<_>, Failure>>()?;
             let changes: Vec<Change<'_>> =
-                vectors.iter().map(|(row, vector)| Change::Upsert { key: &part[*row], vector }).collect();
+                vectors.iter().zip(&ordered).map(|((_, vector), key)| Change::Upsert { key, vector }).collect();
             // Every key comes once, so slots ascend.
             index.write(&changes)?;
             for (row, _) in &vectors {

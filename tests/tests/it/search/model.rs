@@ -109,9 +109,7 @@ impl Model {
                 found.push((item.clone(), score));
             }
         }
-        // Keys compare as they are encoded: the shorter text first.
-        let key = |item: &String| (item.len(), item.clone());
-        found.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| key(&a.0).cmp(&key(&b.0))));
+        found.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         found.truncate(asked.k);
         found
     }

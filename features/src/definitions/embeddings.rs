@@ -19,6 +19,8 @@ use crate::value::{DataType, Value};
 
 /// Attributes of a collection: each is in memory once for every vector.
 const ATTRIBUTES_MAX: usize = 64;
+/// Length of a vector, as the shape of files has it.
+const DIMS_MAX: usize = 8_192;
 /// Size of a component: squares of it, summed over all components, stay within 32-bit floats.
 const COMPONENT_MAX: f64 = 1e15;
 
@@ -87,7 +89,8 @@ pub(super) fn check_embedding(
     };
     let index = check_index(files, definition);
     let source = &sources[at?];
-    let dims = usize::try_from(integer(definition, "dims")?).ok()?;
+    // Other numbers were reported with the shape of the file.
+    let dims = usize::try_from(integer(definition, "dims")?).ok().filter(|dims| (1..=DIMS_MAX).contains(dims))?;
     let column = check_vector(files, definition, source, dims);
     let attributes = check_attributes(files, definition, source);
     let (entity, column, attributes, index) = (entity?, column?, attributes?, index?);

@@ -109,6 +109,7 @@ impl Index {
         let slots = slots.collect();
         let mut writer = self.writer.lock();
         let mut segment = Segment::plain(writer.segment_id(), vectors, keys, slots);
+        segment.note_slots(|row| dead[row] == 0);
         for row in (0..dead.len()).filter(|row| dead[*row] != 0) {
             segment.bury(row, 0);
         }

@@ -9,17 +9,6 @@ pub enum Filter<'a> {
     Keys(&'a dyn Fn(u32, &[u8]) -> bool),
 }
 
-impl Filter<'_> {
-    /// Whether a vector passes.
-    #[inline]
-    pub fn passes(&self, slot: u32, key: &[u8]) -> bool {
-        match self {
-            Filter::Slots(bitmap) => bitmap.get(slot),
-            Filter::Keys(test) => test(slot, key),
-        }
-    }
-}
-
 /// A mark for each slot of an index. Slots that it does not know have none.
 #[derive(Clone, Debug, Default)]
 pub struct Bitmap {
@@ -47,6 +36,18 @@ impl Bitmap {
         self.words.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
     }
 
+    /// The marked slots.
+    pub fn slots(&self) -> impl Iterator<Item = u32> {
+        self.words.iter().enumerate().flat_map(|(number, word)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(number as u32 * 64 + bit)
+            })
+        })
+    }
+
     /// How many are marked.
     pub fn count(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
@@ -58,5 +59,20 @@ impl FromIterator<u32> for Bitmap {
         let mut bitmap = Bitmap::default();
         slots.into_iter().for_each(|slot| bitmap.set(slot));
         bitmap
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_kept_counted_and_listed() {
+        let slots = [0, 1, 63, 64, 130, 500];
+        let bitmap: Bitmap = slots.into_iter().collect();
+        assert_eq!(bitmap.slots().collect::<Vec<_>>(), slots);
+        assert_eq!(bitmap.count(), 6);
+        assert!(bitmap.get(63) && !bitmap.get(62) && !bitmap.get(u32::MAX));
+        assert_eq!(Bitmap::new(100).count(), 0);
     }
 }

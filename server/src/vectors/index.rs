@@ -288,5 +288,7 @@ fn gathered(view: &View, id: u32, origins: &[(Arc<Segment>, u32)]) -> Result<Seg
         keys.push(segment.keys.get(row));
         slots.push(segment.slots[row]);
     }
-    Ok(Segment::plain(id, vectors, keys, slots))
+    let mut segment = Segment::plain(id, vectors, keys, slots);
+    segment.note_slots(|row| origins[row].0.lives(origins[row].1, view.seen));
+    Ok(segment)
 }

@@ -14,6 +14,8 @@ use super::recall;
 use super::rows::{Keys, Rows};
 
 const ALIVE: u64 = u64::MAX;
+/// A slot that no row has.
+const NO_ROW: u32 = u32::MAX;
 
 /// Rows of vectors with their keys.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub struct Segment {
     died: Vec<AtomicU64>,
     dead: AtomicUsize,
     greatest_norm: f32,
+    row_of: Vec<u32>,
 }
 
 /// What a search walks on.
@@ -68,11 +71,35 @@ impl Segment {
             died: slots.iter().map(|_| AtomicU64::new(ALIVE)).collect(),
             dead: AtomicUsize::new(0),
             greatest_norm: greatest as f32 * 1.000_001,
+            row_of: Vec::new(),
             vectors,
             keys,
             slots,
             body: None,
         }
+    }
+
+    /// Notes the row of each slot, of rows that live: a filter that few pass is then looked up, where else every row is asked.
+    pub fn note_slots(&mut self, lives: impl Fn(usize) -> bool) {
+        let rows = || (0..self.slots.len()).filter(|row| lives(*row));
+        let slots = rows().map(|row| self.slots[row] as usize + 1).max().unwrap_or(0);
+        // An index that shrank has slots far beyond its rows; then this would cost more than it is worth.
+        if slots > 4 * self.count() + 1024 {
+            return;
+        }
+        let mut row_of = vec![NO_ROW; slots];
+        rows().for_each(|row| row_of[self.slots[row] as usize] = row as u32);
+        self.row_of = row_of;
+    }
+
+    /// Whether the rows of slots were noted.
+    pub fn finds_slots(&self) -> bool {
+        !self.row_of.is_empty()
+    }
+
+    /// The row of a slot.
+    pub fn row_of(&self, slot: u32) -> Option<u32> {
+        self.row_of.get(slot as usize).copied().filter(|row| *row != NO_ROW)
     }
 
     /// Rows.
@@ -111,7 +138,8 @@ impl Segment {
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         let body = self.body.as_ref().map_or(0, |body| body.codes.bytes() + body.graph.bytes());
-        let marks = self.died.capacity() * size_of::<AtomicU64>() + self.slots.capacity() * size_of::<u32>();
+        let marks = self.died.capacity() * size_of::<AtomicU64>()
+            + (self.slots.capacity() + self.row_of.capacity()) * size_of::<u32>();
         self.vectors.bytes() + self.keys.bytes() + marks + body
     }
 

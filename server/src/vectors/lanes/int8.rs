@@ -87,11 +87,13 @@ mod x86 {
             sums[3] = wide_step(simd, q, d, sums[3]);
         }
         // The four sums at once: halves, then pairs within 256 bits.
-        let half = |sum: __m512i| {
-            let upper: __m256i = simd.avx512f._mm512_extracti64x4_epi64::<1>(sum);
-            simd.avx2._mm256_add_epi32(simd.avx512f._mm512_castsi512_si256(sum), upper)
-        };
-        folded(*simd, [half(sums[0]), half(sums[1]), half(sums[2]), half(sums[3])])
+        folded(*simd, [half(simd, sums[0]), half(simd, sums[1]), half(simd, sums[2]), half(simd, sums[3])])
+    }
+
+    #[inline(always)]
+    fn half(simd: V4, sum: __m512i) -> __m256i {
+        let upper: __m256i = simd.avx512f._mm512_extracti64x4_epi64::<1>(sum);
+        simd.avx2._mm256_add_epi32(simd.avx512f._mm512_castsi512_si256(sum), upper)
     }
 
     #[inline(always)]

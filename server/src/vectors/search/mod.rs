@@ -118,12 +118,12 @@ impl<'a> Asked<'a> {
         if !segment.lives(row, self.view.seen) {
             return false;
         }
-        if self.query.filter.is_none() && self.excluded.is_empty() {
-            return true;
-        }
-        let key = segment.keys.get(row as usize);
-        self.query.filter.is_none_or(|filter| filter.passes(segment.slots[row as usize], key))
-            && (self.excluded.is_empty() || !self.excluded.contains(key))
+        let passes = match self.query.filter {
+            None => true,
+            Some(Filter::Slots(bitmap)) => bitmap.get(segment.slots[row as usize]),
+            Some(Filter::Keys(test)) => test(segment.slots[row as usize], segment.keys.get(row as usize)),
+        };
+        passes && (self.excluded.is_empty() || !self.excluded.contains(segment.keys.get(row as usize)))
     }
 
     fn scored(&self, segment: &'a Segment, row: u32) -> Candidate<'a> {

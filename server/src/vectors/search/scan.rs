@@ -6,6 +6,7 @@
 
 use super::plan::Explained;
 use super::{Asked, Candidate};
+use crate::vectors::filter::Filter;
 use crate::vectors::lanes;
 use crate::vectors::metric::Metric;
 use crate::vectors::pool::{Nearest, distance, ordered};
@@ -92,20 +93,28 @@ fn blocks(
 ) {
     let mut ids = Vec::with_capacity(BLOCK);
     let mut out = Vec::with_capacity(BLOCK);
-    let count = segment.count() as u32;
-    let mut row = 0;
-    while row < count {
-        while row < count && ids.len() < BLOCK {
-            if asked.passes(segment, row) {
-                ids.push(row);
-            }
-            row += 1;
-        }
+    let mut compare = |ids: &mut Vec<u32>| {
         explained.distances += ids.len();
-        distances(&ids, &mut out);
+        distances(ids, &mut out);
         ids.iter().zip(&out).for_each(|(id, distance)| visit(ordered(*distance), *id));
         ids.clear();
+    };
+    let mut gather = |row: u32| {
+        if asked.passes(segment, row) {
+            ids.push(row);
+            if ids.len() == BLOCK {
+                compare(&mut ids);
+            }
+        }
+    };
+    match asked.query.filter {
+        // Of few marks each is looked up; else all rows are asked for theirs.
+        Some(Filter::Slots(bitmap)) if segment.finds_slots() && bitmap.count() < segment.count() / 4 => {
+            bitmap.slots().filter_map(|slot| segment.row_of(slot)).for_each(gather);
+        }
+        _ => (0..segment.count() as u32).for_each(&mut gather),
     }
+    compare(&mut ids);
 }
 
 fn by_vectors(asked: &Asked, segment: &Segment, ids: &[u32], out: &mut Vec<f32>) {

@@ -39,7 +39,7 @@ fn graphs_find_nearly_all_on_each_metric() {
     let mut random = seed(21);
     for metric in METRICS {
         for (builder, threads) in [(Builder::Flat, 1), (Builder::Flat, 2), (Builder::HnswRs, 1)] {
-            let case = Case { dims: 24, rows: 3_000, metric, builder, threads };
+            let case = Case { dims: 24, rows: 2_000, metric, builder, threads };
             let cloud = Cloud::new(&mut random, case.dims, 40);
             let (rows, queries) = (vectors(&mut random, &cloud, case.rows), vectors(&mut random, &cloud, 100));
             let (recall, codes) = recall(&case, &rows, &queries, 64);

@@ -128,7 +128,7 @@ const ENGINES: [(&str, &[&str]); 6] = [
         &["server/src/serving/http.rs", "server/src/serving/status.rs", "server/src/metrics.rs", "benches/src/echo.rs"],
     ),
     ("object_store::", &["server/src/objects/s3.rs"]),
-    ("rdkafka::", &["server/src/source/kafka/", "tests/"]),
+    ("rdkafka::", &["server/src/source/kafka/", "tests/", "benches/src/kafka.rs"]),
     ("sqlparser::", &["features/src/expression/"]),
 ];
 

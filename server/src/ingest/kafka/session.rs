@@ -73,6 +73,7 @@ impl<'f> Session<'f> {
         while ended.is_ok() {
             ended = self.step();
         }
+        let _ = self.parts.consumer.unassign();
         // What is on its way gets its place before anybody asks where the log ends.
         let feed = &self.of.feed;
         for (number, next) in self.flight.land(&self.of.runtime) {
@@ -120,7 +121,12 @@ impl<'f> Session<'f> {
             }
             timeout = Duration::ZERO;
         }
-        None
+        if !consumer.has_changed_topics() {
+            return None;
+        }
+        // Some of what was just polled may be of another topic of the same name. Nothing of it has gone anywhere.
+        self.readings.iter_mut().for_each(|reading| reading.chunk = None);
+        Some("a topic has another id".to_string())
     }
 
     fn take(&mut self, record: &Record<'_>) {

@@ -385,7 +385,8 @@ fn open_shared(
         );
         return Err(Failure::invalid("E5051", message));
     }
-    Ok(SharedParts { registry: registry.clone(), store, runtime, stopping: stopping.clone() })
+    let (registry, stopping, definitions) = (registry.clone(), stopping.clone(), said.to_string());
+    Ok(SharedParts { registry, store, runtime, stopping, definitions })
 }
 
 /// A store that has events which this process could give out again was filled from another data directory.

@@ -15,6 +15,7 @@ use crate::components::Server;
 use crate::failure::Failure;
 use crate::ingest::{GivenUp, KafkaState, Unfinished, history_rows};
 use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
+use crate::online::MemberShown;
 
 fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
     match as_of {
@@ -277,6 +278,17 @@ fn view_state(unfinished: Option<&Unfinished>) -> String {
     }
 }
 
+fn member((name, shown): (&String, &MemberShown)) -> (String, v1::MemberStatus) {
+    let partition = |(source, partitions): (&String, &Vec<u32>)| {
+        let source = source.clone();
+        let owned = partitions.iter().map(move |partition| (source.clone(), *partition));
+        owned.map(|(source, partition)| v1::OwnedPartition { source, partition }).collect::<Vec<_>>()
+    };
+    let MemberShown { role, address, partitions } = shown.clone();
+    let partitions = partitions.iter().flat_map(partition).collect();
+    (name.clone(), v1::MemberStatus { role, address, partitions })
+}
+
 /// Catalog.Status
 pub fn status(server: &Server) -> v1::StatusResponse {
     let state = server.memory.read();
@@ -329,6 +341,7 @@ pub fn status(server: &Server) -> v1::StatusResponse {
         version: env!("CARGO_PKG_VERSION").to_string(),
         row_errors: state.row_errors,
         log: None,
+        members: state.members.iter().map(member).collect(),
         verify: Some(server.verification.lock().to_wire()),
     };
     // Sources that are not declared now count where they are sealed.

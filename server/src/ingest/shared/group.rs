@@ -226,8 +226,9 @@ impl Group {
     }
 
     fn topic_number(&self, at: usize, topic: &str, retired: Option<usize>) -> Result<usize, Failure> {
-        let source = &self.sources[at].feed.definition().name;
-        self.parts.runtime.block_on(self.parts.persist(|| self.parts.store.topic_number(source, topic, retired)))
+        let GroupSource { feed, topics } = &self.sources[at];
+        let of = (feed.definition().name.as_str(), &topics.topics[..]);
+        self.parts.runtime.block_on(self.parts.persist(|| self.parts.store.topic_number(of, topic, retired)))
     }
 
     /// Whether a partition has the record that came of it last; None: that record is gone.

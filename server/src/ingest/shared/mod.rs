@@ -61,6 +61,8 @@ pub struct Parts {
     pub runtime: Handle,
     /// set when the process stops: nobody waits for a store that is away
     pub stopping: Arc<AtomicBool>,
+    /// what is said in the store about the definitions of its views
+    pub definitions: String,
 }
 
 impl Engine {
@@ -69,6 +71,18 @@ impl Engine {
         let views_of_source = parts.registry.views_of_source();
         let shards = (0..SHARDS).map(|_| ShardState::default()).collect();
         Engine { parts, shards, homes: BTreeMap::new(), views_of_source }
+    }
+}
+
+impl Parts {
+    /// Makes sure that the store still holds the views of these definitions: one that was emptied is told again.
+    pub(super) async fn agree(&self) -> Result<(), Failure> {
+        let agreed = self.persist(|| self.store.agree(&self.definitions)).await?;
+        if agreed == self.definitions {
+            return Ok(());
+        }
+        let message = "the shared store was emptied, and a process with other definitions has begun to fill it; nothing of this one goes in";
+        Err(Failure::new(Remedy::Unavailable, "E1065", message))
     }
 }
 

@@ -135,6 +135,7 @@ impl Engine {
     /// Looks whether the store says of owned partitions what it should. Gives those of which it does not, and what it says.
     pub(crate) fn sweep(&self) -> Result<BTreeMap<PartitionId, Option<Progress>>, Failure> {
         let parts = self.parts.clone();
+        parts.runtime.block_on(parts.agree())?;
         let ids = self.owned();
         let names: Vec<SourcePartition> = ids.iter().map(|id| parts.named(*id)).collect();
         let found = parts.runtime.block_on(parts.persist(|| parts.store.look(&names)))?;

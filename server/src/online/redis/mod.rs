@@ -259,15 +259,16 @@ impl RedisStore {
         self.connection.query(redis::cmd("GET").arg(self.names.definitions())).await
     }
 
-    /// The number of a topic of a source, which is given out once. With `retired` the topic that had this number is gone, and another
+    /// The number of a topic, one of those of a source, which is given out once. With `retired` the topic that had this number is gone, and another
     /// one of its name gets a new number.
     pub async fn topic_number(
         &self,
-        source: &str,
+        (source, topics): (&str, &[String]),
         topic: &str,
         retired: Option<usize>,
     ) -> Result<usize, StoreError> {
-        let arguments = [topic.as_bytes().to_vec(), retired.map_or_else(Vec::new, number)];
+        let mut arguments = vec![topic.as_bytes().to_vec(), retired.map_or_else(Vec::new, number)];
+        arguments.extend(topics.iter().map(|topic| topic.as_bytes().to_vec()));
         self.connection.run(&self.topics, scripts::TOPIC, &[self.names.topics(source)], &arguments).await
     }
 

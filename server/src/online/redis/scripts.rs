@@ -89,12 +89,16 @@ end
 return answer
 "#;
 
-/// The number of a topic. KEYS: numbers of the topics of a source. ARGV: the topic, and the number that is to be replaced (empty:
-/// none). Numbers are given out in order and never again.
+/// The number of a topic. KEYS: numbers of the topics of a source. ARGV: the topic, the number that is to be replaced (empty: none),
+/// and all topics of the source. Numbers are given out in the order of the definition, and never again.
 pub const TOPIC: &str = r#"
-local known = redis.call('HGET', KEYS[1], ARGV[1])
-if known and known ~= ARGV[2] then return tonumber(known) end
-local number = redis.call('HINCRBY', KEYS[1], '', 1) - 1
-redis.call('HSET', KEYS[1], ARGV[1], number)
-return number
+local function give(topic)
+  local number = redis.call('HINCRBY', KEYS[1], '', 1) - 1
+  redis.call('HSET', KEYS[1], topic, number)
+end
+for i = 3, #ARGV do
+  if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 0 then give(ARGV[i]) end
+end
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then give(ARGV[1]) end
+return tonumber(redis.call('HGET', KEYS[1], ARGV[1]))
 "#;

@@ -177,7 +177,9 @@ impl Server {
         let role = options.role;
         let shared = options.redis.map(|redis| open_shared(&redis, (&registry, role), &stopping)).transpose()?;
         let answers = data_dir.join("answers");
-        let sampler = Sampler::start(&answers, options.verify_share);
+        // Only who has the whole log can recompute answers.
+        let verify_share = if role == Role::All { options.verify_share } else { 0.0 };
+        let sampler = Sampler::start(&answers, verify_share);
         let parts = (registry.clone(), clock.clone(), memory.clone());
         let (past, ingest, threads) = match &shared {
             Some(_) if role == Role::Serve => {

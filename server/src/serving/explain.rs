@@ -71,6 +71,7 @@ pub struct Explained {
 
 /// Explains one feature of one entity.
 pub fn explain(reader: &Reader, reference: &str, keys: &Keys, as_of: Option<i64>) -> Result<Explanation, Failure> {
+    reader.past.check_whole()?;
     let plan = reader.plan("", &[reference.to_string()])?;
     let [id] = plan.ids[..] else {
         return Err(Failure::field("E2005", "feature", "explain takes one feature: view:feature"));

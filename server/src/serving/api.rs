@@ -81,7 +81,14 @@ pub async fn enqueue(
         return Err(Failure::invalid("E1066", message));
     }
     if !matches!(server.registry.sources[source].connector, Connector::Push) {
-        let message = format!("source `{}` is not fed by pushes: its connector is another", request.source);
+        let message = match &server.registry.sources[source].connector {
+            Connector::Kafka(kafka) => format!(
+                "source `{}` is not fed by pushes: write to its topic `{}`",
+                request.source,
+                kafka.topics.join("`, `")
+            ),
+            _ => format!("source `{}` is not fed by pushes: its connector is another", request.source),
+        };
         return Err(Failure::field("E1010", "source", message));
     }
     let wait = match request.wait() {

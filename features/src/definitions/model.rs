@@ -56,6 +56,30 @@ pub struct Source {
     pub delete_when: Option<Expression>,
     /// the same events at rest
     pub history: Option<HistoryFiles>,
+    /// how the messages of a topic are encoded
+    pub payload: Option<Payload>,
+}
+
+/// How the messages of a topic are encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// as declared
+    pub format: PayloadFormat,
+    /// relative to the project; None: a schema registry knows the schemas
+    pub schema_file: Option<String>,
+    /// the full name of the Protobuf message
+    pub message: Option<String>,
+}
+
+/// Encodings of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadFormat {
+    /// one JSON object
+    Json,
+    /// one Avro record
+    Avro,
+    /// one Protobuf message
+    Protobuf,
 }
 
 /// The first partition of events at rest: each file of a source's history is one. Those of the stream are below.

@@ -4,6 +4,7 @@ use super::check::{Definition, NotReady};
 use super::columns::compile_filter;
 use super::document::{Files, Item};
 use super::model::{Connector, HistoryFiles, Source};
+use super::payloads::check_payload;
 use super::types::{FieldType, TYPE_NAMES, parse_type};
 use crate::expression::Scope;
 use crate::problem::nearest;
@@ -78,6 +79,7 @@ pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_r
         max_future_skew: definition.duration("max_future_skew").unwrap_or(300 * SECOND),
         max_lag: definition.duration("max_lag"),
         history: check_history(files, definition),
+        payload: check_payload(files, definition),
     }
 }
 

@@ -11,8 +11,10 @@ use toml::{Table, Value};
 use crate::failure::Failure;
 use crate::objects::ObjectUrl;
 
+mod kafka;
 mod s3;
 
+pub use self::kafka::RegistrySettings;
 pub use self::s3::{S3Settings, Secret};
 
 /// How a server runs.
@@ -42,6 +44,8 @@ pub struct Settings {
     pub archive_cache_bytes: u64,
     /// object stores
     pub s3: S3Settings,
+    /// schemas of messages
+    pub registry: RegistrySettings,
     /// where each value came from, by key
     pub origins: BTreeMap<&'static str, (String, Origin)>,
 }
@@ -91,7 +95,7 @@ impl std::fmt::Display for Origin {
 }
 
 /// Known keys: name, default, what it is.
-pub const KEYS: [(&str, &str, &str); 19] = [
+pub const KEYS: [(&str, &str, &str); 22] = [
     ("data_dir", "data", "where the event log and the state live, relative to the project"),
     ("listen", "127.0.0.1:6566", "address of gRPC and HTTP"),
     ("metrics_listen", "127.0.0.1:9566", "address of Prometheus metrics; empty: none"),
@@ -119,10 +123,13 @@ pub const KEYS: [(&str, &str, &str); 19] = [
     ("s3.access_key_id", "", "as ${env:NAME} or ${file:PATH}; else AWS_ACCESS_KEY_ID"),
     ("s3.secret_access_key", "", "as ${env:NAME} or ${file:PATH}; else AWS_SECRET_ACCESS_KEY"),
     ("s3.allow_http", "false", "allows an endpoint without TLS"),
+    ("kafka.registry", "", "URL of the schema registry that knows the schemas of messages; several of one: with commas"),
+    ("kafka.registry_user", "", "who asks the schema registry; empty: nobody in particular"),
+    ("kafka.registry_password", "", "as ${env:NAME} or ${file:PATH}"),
 ];
 
 /// Sections whose keys are known.
-const OWN_SECTIONS: [&str; 2] = ["log", "s3"];
+const OWN_SECTIONS: [&str; 3] = ["log", "s3", "kafka"];
 /// Sizes of a segment: below, a file holds a handful of events; above, too much of the log is not sealed.
 const SEGMENT_MB: std::ops::RangeInclusive<f64> = 0.001..=1024.0;
 /// Sizes of the cache of archived files; one file stays whatever its size.
@@ -132,7 +139,7 @@ const CACHE_MB: std::ops::RangeInclusive<f64> = 0.0..=1e9;
 const KEEP_MB_MAX: f64 = (1u64 << 30) as f64;
 
 /// Sections of later versions: accepted, without effect on an embedded server.
-const SECTIONS: [&str; 4] = ["kafka", "redis", "auth", "limits"];
+const SECTIONS: [&str; 3] = ["redis", "auth", "limits"];
 
 /// Settings of a project folder. `flags` are the values given on the command line, by key.
 pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<Settings, Failure> {
@@ -177,11 +184,10 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
     let keeping = keeping(&text, &wrong)?;
     let (segment_bytes, archive, archive_cache_bytes) = log_section(&text, &wrong)?;
     let s3 = s3::section(&text).map_err(|(key, expected)| wrong(key, expected))?;
-    values.iter_mut().filter(|(key, (value, _))| s3::is_secret(key) && !value.is_empty()).for_each(
-        |(_, (value, _))| {
-            *value = s3::SHOWN.to_string();
-        },
-    );
+    let registry = kafka::registry(&text).map_err(|(key, expected)| wrong(key, expected))?;
+    values.iter_mut().filter(|(key, (value, _))| is_secret(key) && !value.is_empty()).for_each(|(_, (value, _))| {
+        *value = s3::SHOWN.to_string();
+    });
     Ok(Settings {
         data_dir,
         listen,
@@ -195,8 +201,14 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
         archive,
         archive_cache_bytes,
         s3,
+        registry,
         origins: values,
     })
+}
+
+/// Whether the value of a key is never shown.
+fn is_secret(key: &str) -> bool {
+    s3::is_secret(key) || kafka::is_secret(key)
 }
 
 /// How much of the event log is kept.
@@ -227,7 +239,7 @@ fn keeping(text: &dyn Fn(&str) -> String, wrong: &dyn Fn(&str, &str) -> Failure)
 /// A value that cannot be, without showing it where it is a secret.
 fn wrong_value(values: &BTreeMap<&'static str, (String, Origin)>, key: &str, expected: &str) -> Failure {
     let (value, origin) = values.get(key).cloned().unwrap_or((String::new(), Origin::Default));
-    let shown = if s3::is_secret(key) { String::new() } else { format!(" = \"{value}\"") };
+    let shown = if is_secret(key) { String::new() } else { format!(" = \"{value}\"") };
     Failure::invalid("E5002", format!("`{key}`{shown} (from {origin}): expected {expected}"))
 }
 
@@ -265,7 +277,7 @@ fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
     };
     for (key, value) in table.iter().flat_map(nested) {
         let plain = matches!(&value, Value::String(text) if !text.is_empty() && !text.starts_with("${"));
-        if s3::is_secret(&key) && plain {
+        if is_secret(&key) && plain {
             let message =
                 format!("{shown}: `{key}` stands there in plain text: name it as ${{env:NAME}} or ${{file:PATH}}");
             return Err(Failure::invalid("E5030", message));
@@ -359,6 +371,17 @@ mod tests {
         assert_eq!(settings.archive, Some(ObjectUrl::S3 { bucket: "lake".into(), key: "log".into() }));
         assert_eq!(settings.archive_cache_bytes, ARCHIVE_CACHE_BYTES);
         assert!(!format!("{settings:?}").contains("canary"), "{settings:?}");
+        let kafka = "[kafka]\nregistry = 'http://a:1/x, https://b'\nregistry_user = 'u'\nregistry_password = ";
+        let settings = load_text(&format!("{kafka}\"${{file:{}}}\"\n", file.display())).unwrap();
+        assert_eq!(settings.registry.urls, ["http://a:1/x", "https://b"]);
+        assert_eq!(settings.registry.password.as_ref().unwrap().reveal(), "canary-of-a-secret");
+        assert!(!format!("{settings:?}").contains("canary"), "{settings:?}");
+        let plain = load_text(&format!("{kafka}'canary'\n")).unwrap_err();
+        assert!(plain.code == "E5030" && !plain.message.contains("canary"), "{plain}");
+        for (wrong, key) in [("registry = 'a:1'", "registry"), ("registry = 'http://u:p@a'", "registry")] {
+            let error = load_text(&format!("[kafka]\n{wrong}\n")).unwrap_err();
+            assert!(error.code == "E5002" && error.message.contains(key), "{error}");
+        }
         let half = load_text(&text("region")).unwrap_err();
         assert!(half.code == "E5002" && half.message.contains("s3.secret_access_key"), "{half}");
         let plain = load_text("[s3]\naccess_key_id = \"canary-of-a-secret\"").unwrap_err();

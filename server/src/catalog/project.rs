@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use tidemill_features::definitions::{DefinitionFile, Registry, check};
+use tidemill_features::definitions::{DefinitionFile, Registry, check, problem_of_source};
 use tidemill_features::problem::Problem;
 
 use crate::failure::Failure;
 use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
+use crate::source::message::check_schema_file;
 
 /// The definition files of a project: every `.toml` below `features/`, sorted by path. Without such a folder: those of the
 /// folder itself but `tidemill.toml`.
@@ -62,7 +63,20 @@ fn collect(folder: &Path, deep: bool, paths: &mut Vec<PathBuf>) -> Result<(), Fa
 /// What loading a project came to: a registry, or problems in its files.
 pub type Checked = Result<Registry, Vec<Problem>>;
 
-/// Reads and checks a project.
+/// Reads and checks a project, and the schema files that its sources name.
 pub fn load(project: &Path) -> Result<Checked, Failure> {
-    Ok(check(&definition_files(project)?))
+    let files = definition_files(project)?;
+    let registry = match check(&files) {
+        Ok(registry) => registry,
+        Err(problems) => return Ok(Err(problems)),
+    };
+    let mut problems = Vec::new();
+    for source in &registry.sources {
+        for found in check_schema_file(source, project, &[]) {
+            let key: Vec<&str> = found.key.iter().map(String::as_str).collect();
+            let told = (found.code, found.message, found.near);
+            problems.extend(problem_of_source(&files, &source.name, &key, told));
+        }
+    }
+    Ok(if problems.is_empty() { Ok(registry) } else { Err(problems) })
 }

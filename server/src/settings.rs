@@ -11,10 +11,10 @@ use toml::{Table, Value};
 use crate::failure::Failure;
 use crate::objects::ObjectUrl;
 
-mod kafka;
+mod registry;
 mod s3;
 
-pub use self::kafka::RegistrySettings;
+pub use self::registry::RegistrySettings;
 pub use self::s3::{S3Settings, Secret};
 
 /// How a server runs.
@@ -184,7 +184,7 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
     let keeping = keeping(&text, &wrong)?;
     let (segment_bytes, archive, archive_cache_bytes) = log_section(&text, &wrong)?;
     let s3 = s3::section(&text).map_err(|(key, expected)| wrong(key, expected))?;
-    let registry = kafka::registry(&text).map_err(|(key, expected)| wrong(key, expected))?;
+    let registry = registry::section(&text).map_err(|(key, expected)| wrong(key, expected))?;
     values.iter_mut().filter(|(key, (value, _))| is_secret(key) && !value.is_empty()).for_each(|(_, (value, _))| {
         *value = s3::SHOWN.to_string();
     });
@@ -208,7 +208,7 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
 
 /// Whether the value of a key is never shown.
 fn is_secret(key: &str) -> bool {
-    s3::is_secret(key) || kafka::is_secret(key)
+    s3::is_secret(key) || registry::is_secret(key)
 }
 
 /// How much of the event log is kept.

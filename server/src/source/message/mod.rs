@@ -10,6 +10,8 @@ mod kind;
 mod protobuf;
 mod registered;
 mod schema_file;
+#[cfg(test)]
+mod testing;
 
 use std::path::Path;
 use std::sync::Arc;

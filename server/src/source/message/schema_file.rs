@@ -115,3 +115,101 @@ fn compare(layout: &Layout, source: &Source, given: &[usize]) -> Vec<SourceProbl
     });
     missing.chain(misfits).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::source::message::MessageReader;
+    use crate::source::message::testing::source;
+
+    /// Problems of a file of some content, as `CODE key: message ~near`.
+    fn problems(keys: &str, columns: &[(&str, &str)], (name, content): (&str, &[u8])) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path: PathBuf = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+        let source = source(keys, columns);
+        let given = [source.event_time];
+        let found = check_schema_file(&source, folder.path(), &given);
+        let opened = MessageReader::open(source, folder.path(), None, &given);
+        assert_eq!(opened.is_err(), !found.is_empty(), "what is checked is what is needed");
+        let near = |near: Option<String>| near.map(|near| format!(" ~{near}")).unwrap_or_default();
+        let shown = |p: SourceProblem| format!("{} {}: {}{}", p.code, p.key.join("."), p.message, near(p.near));
+        found.into_iter().map(shown).collect()
+    }
+
+    #[test]
+    fn avro_files_are_compared_with_the_columns() {
+        let file = br#"{"type": "record", "name": "r", "fields": [
+            {"name": "amount", "type": ["null", "double"]}, {"name": "old", "aliases": ["id"], "type": "string"},
+            {"name": "tags", "type": {"type": "map", "values": "string"}},
+            {"name": "in", "type": {"type": "record", "name": "i", "fields": [{"name": "deep", "type": "long"}]}}]}"#;
+        let of = |columns: &[(&str, &str)]| {
+            problems("format = 'avro'\nschema_file = 'schemas/txn.avsc'", columns, ("schemas/txn.avsc", file))
+        };
+        assert!(of(&[("amount", "float64"), ("id", "string"), ("in.deep", "int64")]).is_empty());
+        assert_eq!(
+            of(&[("amuont", "float64"), ("tags", "string"), ("in.dep", "int64")]),
+            [
+                "E0021 fields.amuont: column `amuont`: schema file schemas/txn.avsc has no field of that name ~amount",
+                "E0021 fields.in.dep: column `in.dep`: schema file schemas/txn.avsc has no field of that name",
+                "E0022 fields.tags: column `tags`: a map is not string; so says schema file schemas/txn.avsc",
+            ]
+        );
+    }
+
+    #[test]
+    fn broken_files_are_named_with_the_line() {
+        let avro = |content: &str| problems("format = 'avro'\nschema_file = 'a.avsc'", &[], ("a.avsc", content.as_bytes()));
+        let proto = |content: &str| problems("format = 'protobuf'\nschema_file = 'a.proto'", &[], ("a.proto", content.as_bytes()));
+        for (found, expected) in [
+            (avro("{\n \"type\": \"record\",\n}"), "E0020 schema_file: schema file a.avsc: not JSON: trailing comma at line 3"),
+            (avro("\"string\""), "schema file a.avsc: the schema is not that of a record"),
+            (
+                avro("{\"type\": \"record\", \"name\": \"r\", \"fields\": [\n{\"name\": \"f\", \"type\": \"strng\"}]}"),
+                "schema file a.avsc: line 2: unknown type `strng`",
+            ),
+            (proto("syntax = \"proto3\";\nmessage A {\n string a = 1\n}"), "schema file a.proto: line 4: expected ';'"),
+            (proto("syntax = \"proto3\";"), "it defines no message"),
+            (proto("syntax = \"proto3\"; message A {} message B {}"), "name one of its messages with `message`: A, B"),
+            (
+                problems("format = 'protobuf'\nschema_file = 'a.proto'\nmessage = 'a.Bee'", &[], (
+                    "a.proto",
+                    b"syntax = \"proto3\"; package a; message Be {}",
+                )),
+                "E0020 message: schema file a.proto: there is no message `a.Bee` ~a.Be",
+            ),
+            (problems("format = 'avro'\nschema_file = 'b.avsc'", &[], ("a.avsc", b"")), "schema file b.avsc: No such file"),
+            (problems("format = 'protobuf'\nschema_file = 'a.desc'", &[], ("a.desc", b"\xff")), "neither a .proto file nor a set"),
+        ] {
+            assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
+        }
+        let large = vec![b' '; SCHEMA_BYTES_MAX + 1];
+        let found = problems("format = 'avro'\nschema_file = 'a.avsc'", &[], ("a.avsc", &large));
+        assert!(found[0].contains("more than 4194304"), "{found:?}");
+    }
+
+    /// Imports are looked for beside the file, in the project, and in between.
+    #[test]
+    fn protobuf_files_import_others_and_sets_hold_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let shop = folder.path().join("schemas/shop");
+        std::fs::create_dir_all(&shop).unwrap();
+        let main = "syntax = \"proto3\"; package shop; import \"shop/money.proto\"; message Txn { Money paid = 1; string id = 2; }";
+        std::fs::write(shop.join("txn.proto"), main).unwrap();
+        std::fs::write(shop.join("money.proto"), "syntax = \"proto3\"; package shop; message Money { int64 cents = 1; }").unwrap();
+        let columns = [("paid.cents", "int64"), ("id", "string")];
+        let from_text = source("format = 'protobuf'\nschema_file = 'schemas/shop/txn.proto'", &columns);
+        let given = [from_text.event_time];
+        let found = check_schema_file(&from_text, folder.path(), &given);
+        assert!(found.is_empty(), "{found:?}");
+        let mut compiler = protox::Compiler::new([folder.path().join("schemas")]).unwrap();
+        compiler.include_imports(true).open_file("shop/txn.proto").unwrap();
+        std::fs::write(folder.path().join("txn.desc"), compiler.encode_file_descriptor_set()).unwrap();
+        let from_set = source("format = 'protobuf'\nschema_file = 'txn.desc'\nmessage = 'shop.Txn'", &columns);
+        let found = check_schema_file(&from_set, folder.path(), &given);
+        assert!(found.is_empty(), "{found:?}");
+    }
+}

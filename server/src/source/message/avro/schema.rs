@@ -3,7 +3,7 @@
 //! It takes what producers' libraries take: names are not restricted, defaults are not looked at (data are read by the schema that
 //! they were written with, which has no use for them), and a logical type that is unknown or does not fit is its plain type.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value as Json};
 
@@ -74,7 +74,7 @@ fn wrong<T>(message: impl Into<String>, near: Option<&str>) -> Parsed<T> {
 impl Schema {
     /// Reads a schema; `others` have types that it refers to by name.
     pub(super) fn parse<'t>(text: &str, others: impl IntoIterator<Item = &'t str>) -> Parsed<Schema> {
-        let mut parser = Parser { nodes: Vec::new(), names: HashMap::new() };
+        let mut parser = Parser { nodes: Vec::new(), names: HashMap::new(), defined: HashSet::new() };
         for other in others {
             parser.node(&json(other)?, "")?;
         }
@@ -96,6 +96,8 @@ fn json(text: &str) -> Parsed<Json> {
 struct Parser {
     nodes: Vec<Node>,
     names: HashMap<String, Id>,
+    /// what is known, or just being read; other names were only mentioned
+    defined: HashSet<String>,
 }
 
 impl Parser {
@@ -163,9 +165,11 @@ impl Parser {
             return wrong(format!("`{kind}` needs `name`"), Some(kind));
         };
         let full = full_name(name, object.get("namespace").and_then(Json::as_str).unwrap_or(namespace));
+        if !self.defined.insert(full.clone()) {
+            return wrong(format!("type `{full}` is defined twice"), Some(name));
+        }
         let id = match self.names.get(&full) {
-            Some(id) if matches!(self.nodes[*id], Node::Unknown(_)) => *id,
-            Some(_) => return wrong(format!("type `{full}` is defined twice"), Some(name)),
+            Some(mentioned) => *mentioned,
             None => self.add(Node::Unknown(full.clone())),
         };
         self.names.insert(full.clone(), id);

@@ -1,4 +1,4 @@
-//! Settings of Kafka: `[kafka]` in tidemill.toml.
+//! Settings of the schema registry, which stand in `[kafka]` of tidemill.toml.
 
 use super::s3::Secret;
 
@@ -19,7 +19,7 @@ pub(super) fn is_secret(key: &str) -> bool {
 }
 
 /// Reads the keys of the registry. Err: the key that is wrong, and what was expected.
-pub(super) fn registry(text: &dyn Fn(&str) -> String) -> Result<RegistrySettings, (&'static str, &'static str)> {
+pub(super) fn section(text: &dyn Fn(&str) -> String) -> Result<RegistrySettings, (&'static str, &'static str)> {
     let given = |key: &str| Some(text(key)).filter(|value| !value.is_empty());
     let all = text("kafka.registry");
     let urls: Vec<String> = all.split(',').map(|url| url.trim().to_string()).filter(|url| !url.is_empty()).collect();

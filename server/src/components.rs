@@ -9,7 +9,7 @@ use tidemill_features::definitions::{Connector, Registry};
 use crate::catalog::project;
 use crate::clock::Clock;
 use crate::failure::Failure;
-use crate::ingest::{Feed, HistoryFeed, Ingest, IngestThreads, OldestAnswer, feed, recover, start};
+use crate::ingest::{Feed, HistoryFeed, Ingest, IngestThreads, KafkaFeed, OldestAnswer, feed, recover, start};
 use crate::limits::{JOBS_MAX, SEGMENT_BYTES};
 use crate::log::Archiving;
 use crate::objects::{ObjectUrl, Objects};
@@ -18,7 +18,9 @@ use crate::serving::get::Reader;
 use crate::serving::past::Past;
 use crate::serving::sample::{Sampler, oldest};
 use crate::serving::trickle::Verification;
-use crate::settings::{Keeping, S3Settings, Settings};
+use crate::settings::{KafkaSettings, Keeping, S3Settings, Settings};
+use crate::source::kafka;
+use crate::source::message::{MessageReader, without_schemas};
 
 /// A running engine: what the doors (gRPC, HTTP) stand on.
 pub struct Server {
@@ -60,6 +62,25 @@ pub fn load_project(folder: &Path) -> Result<Registry, Failure> {
     }
     let reasons = registry.not_ready.join("\n  ");
     Err(Failure::invalid("E5009", format!("the project is right, but this version cannot run all of it:\n  {reasons}")))
+}
+
+/// Checks that the settings have what the sources of a project need.
+pub fn check_kafka(registry: &Registry, settings: &KafkaSettings) -> Result<(), Failure> {
+    let mut of_kafka = registry.sources.iter().filter(|source| matches!(source.connector, Connector::Kafka(_)));
+    let Some(source) = of_kafka.next() else { return Ok(()) };
+    if !settings.is_set() {
+        let message = format!(
+            "source `{}` reads from Kafka, but no brokers are named: set kafka.brokers in tidemill.toml, such as \"127.0.0.1:9092\"",
+            source.name
+        );
+        return Err(Failure::invalid("E5040", message));
+    }
+    let mut of_registry = registry.sources.iter().filter(|source| MessageReader::needs_registry(source));
+    if let Some(source) = of_registry.next().filter(|_| settings.registry.urls.is_empty()) {
+        return Err(without_schemas(source));
+    }
+    kafka::check(settings)
+        .map_err(|what| Failure::invalid("E5041", format!("the settings of Kafka cannot be used: {what}")))
 }
 
 /// How an engine runs, besides its clock and its folder.
@@ -161,8 +182,13 @@ impl Server {
         Ok((Arc::new(server), threads))
     }
 
-    /// Starts reading the file sources and the histories; each goes on by itself.
-    pub fn feed_files(self: &Arc<Self>, project: &Path, data_dir: &Path) -> Vec<tokio::task::JoinHandle<()>> {
+    /// Starts reading the file sources, the histories and the topics; each goes on by itself.
+    pub fn feed(
+        self: &Arc<Self>,
+        project: &Path,
+        data_dir: &Path,
+        kafka: &KafkaSettings,
+    ) -> Vec<tokio::task::JoinHandle<()>> {
         let new_feed = |source: usize| Feed {
             registry: self.registry.clone(),
             source,
@@ -193,7 +219,11 @@ impl Server {
         let of_files = (0..self.registry.sources.len()).filter(files).map(|source| run(new_feed(source)));
         // Reads know from the start what is still to come.
         let histories = (0..self.registry.sources.len()).filter_map(|source| HistoryFeed::new(new_feed(source)));
-        of_files.chain(histories.map(|history| tokio::spawn(history.run()))).collect()
+        let runtime = tokio::runtime::Handle::current();
+        let topics = (0..self.registry.sources.len())
+            .filter_map(|source| KafkaFeed::new(new_feed(source), kafka.clone(), runtime.clone()))
+            .map(|topics| tokio::task::spawn_blocking(move || topics.run()));
+        of_files.chain(histories.map(|history| tokio::spawn(history.run()))).chain(topics).collect()
     }
 
     /// Where served answers are kept for verification.

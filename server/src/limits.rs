@@ -31,6 +31,25 @@ pub const FEED_BYTES: usize = 8 << 20;
 pub const HISTORY_FILES_MAX: usize = 10_000;
 /// How often it is said how far a history is loaded.
 pub const HISTORY_SAYS_EVERY: Duration = Duration::from_secs(5);
+/// Bytes of records of one source that wait undecoded, in KiB: what a slow disk makes the client library hold.
+pub const KAFKA_QUEUED_KBYTES: usize = 64 * 1024;
+/// Bytes that a broker sends at once.
+pub const KAFKA_FETCH_BYTES: usize = 16 << 20;
+/// Chunks of records of one source that wait for the log: while one is written the next are decoded, and pushes of others still
+/// find room in the queue.
+pub const KAFKA_CHUNKS_IN_FLIGHT: usize = 8;
+/// How long a broker may take to answer a question.
+pub const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a bad event may take into its topic before it is tried again.
+pub const KAFKA_DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often topics are looked at for new partitions.
+pub const KAFKA_LOOK_EVERY: Duration = Duration::from_secs(3);
+/// How often it is written down how records of a topic look, and told how far reading is.
+pub const KAFKA_NOTE_EVERY: Duration = Duration::from_secs(2);
+/// Records of a partition by which its topic is recognised: some of them outlive compaction and truncation.
+pub const KAFKA_FINGERPRINTS: usize = 6;
+/// Longest pause between two tries to reach brokers.
+pub const KAFKA_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Durable batches that wait to be applied.
 pub const APPLY_QUEUE: usize = 64;
 /// Pushes of one stream that are under way at once.

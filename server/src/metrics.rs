@@ -64,8 +64,20 @@ fn refresh(server: &Server) {
     counter!("tidemill_row_errors_total").absolute(state.row_errors);
     drop(state);
     for (source, pending) in server.registry.sources.iter().zip(server.ingest.pending.iter()) {
-        let lag = pending.events();
+        let lag = pending.events().max(pending.kafka.lag());
         gauge!("tidemill_lag_events", "source" => source.name.clone()).set(lag as f64);
+        if pending.kafka.is_read() {
+            let name = || source.name.clone();
+            let behind = pending.kafka.behind(now);
+            if behind < i64::MAX / 2 {
+                gauge!("tidemill_kafka_behind_seconds", "source" => name()).set(behind as f64 / 1e6);
+            }
+            let state = pending.kafka.state();
+            let is_waiting = f64::from(u8::from(state.waiting.is_some()));
+            gauge!("tidemill_kafka_waiting", "source" => name()).set(is_waiting);
+            gauge!("tidemill_kafka_halted", "source" => name()).set(f64::from(u8::from(state.halted.is_some())));
+            counter!("tidemill_kafka_losses_total", "source" => name()).absolute(state.given_up.len() as u64);
+        }
         if source.history.is_some() {
             let loading = f64::from(u8::from(pending.history.is_incomplete()));
             gauge!("tidemill_history_incomplete", "source" => source.name.clone()).set(loading);

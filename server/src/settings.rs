@@ -11,9 +11,11 @@ use toml::{Table, Value};
 use crate::failure::Failure;
 use crate::objects::ObjectUrl;
 
+mod kafka;
 mod registry;
 mod s3;
 
+pub use self::kafka::KafkaSettings;
 pub use self::registry::RegistrySettings;
 pub use self::s3::{S3Settings, Secret};
 
@@ -44,8 +46,8 @@ pub struct Settings {
     pub archive_cache_bytes: u64,
     /// object stores
     pub s3: S3Settings,
-    /// schemas of messages
-    pub registry: RegistrySettings,
+    /// brokers of Kafka
+    pub kafka: KafkaSettings,
     /// where each value came from, by key
     pub origins: BTreeMap<&'static str, (String, Origin)>,
 }
@@ -95,7 +97,7 @@ impl std::fmt::Display for Origin {
 }
 
 /// Known keys: name, default, what it is.
-pub const KEYS: [(&str, &str, &str); 22] = [
+pub const KEYS: [(&str, &str, &str); 34] = [
     ("data_dir", "data", "where the event log and the state live, relative to the project"),
     ("listen", "127.0.0.1:6566", "address of gRPC and HTTP"),
     ("metrics_listen", "127.0.0.1:9566", "address of Prometheus metrics; empty: none"),
@@ -123,7 +125,23 @@ pub const KEYS: [(&str, &str, &str); 22] = [
     ("s3.access_key_id", "", "as ${env:NAME} or ${file:PATH}; else AWS_ACCESS_KEY_ID"),
     ("s3.secret_access_key", "", "as ${env:NAME} or ${file:PATH}; else AWS_SECRET_ACCESS_KEY"),
     ("s3.allow_http", "false", "allows an endpoint without TLS"),
-    ("kafka.registry", "", "URL of the schema registry that knows the schemas of messages; several of one: with commas"),
+    ("kafka.brokers", "", "addresses of Kafka brokers, such as kafka-1:9092,kafka-2:9092"),
+    ("kafka.group", "tidemill", "consumer group in which lag tools see the positions"),
+    ("kafka.client_id", "tidemill", "how this server is named to brokers"),
+    ("kafka.security_protocol", "plaintext", "plaintext, ssl, sasl_plaintext or sasl_ssl"),
+    ("kafka.sasl_mechanism", "", "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"),
+    ("kafka.username", "", "as ${env:NAME} or ${file:PATH}"),
+    ("kafka.password", "", "as ${env:NAME} or ${file:PATH}"),
+    ("kafka.ca", "", "file of certificates that brokers are checked against; empty: those of the system"),
+    ("kafka.certificate", "", "file of the client's certificate"),
+    ("kafka.key", "", "file of the key of the client's certificate"),
+    ("kafka.key_password", "", "of the key's file, as ${env:NAME} or ${file:PATH}"),
+    ("kafka.properties", "", "properties of the client library, such as { \"fetch.min.bytes\" = \"1\" }"),
+    (
+        "kafka.registry",
+        "",
+        "URL of the schema registry that knows the schemas of messages; several of one: with commas",
+    ),
     ("kafka.registry_user", "", "who asks the schema registry; empty: nobody in particular"),
     ("kafka.registry_password", "", "as ${env:NAME} or ${file:PATH}"),
 ];
@@ -184,7 +202,7 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
     let keeping = keeping(&text, &wrong)?;
     let (segment_bytes, archive, archive_cache_bytes) = log_section(&text, &wrong)?;
     let s3 = s3::section(&text).map_err(|(key, expected)| wrong(key, expected))?;
-    let registry = registry::section(&text).map_err(|(key, expected)| wrong(key, expected))?;
+    let kafka = kafka::section(&text).map_err(|(key, expected)| wrong(key, &expected))?;
     values.iter_mut().filter(|(key, (value, _))| is_secret(key) && !value.is_empty()).for_each(|(_, (value, _))| {
         *value = s3::SHOWN.to_string();
     });
@@ -201,14 +219,9 @@ pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<
         archive,
         archive_cache_bytes,
         s3,
-        registry,
+        kafka,
         origins: values,
     })
-}
-
-/// Whether the value of a key is never shown.
-fn is_secret(key: &str) -> bool {
-    s3::is_secret(key) || registry::is_secret(key)
 }
 
 /// How much of the event log is kept.
@@ -234,6 +247,11 @@ fn keeping(text: &dyn Fn(&str) -> String, wrong: &dyn Fn(&str, &str) -> Failure)
         training_horizon: duration("log.training_horizon")?.unwrap_or(0),
         force: text("log.force").parse().map_err(|_| wrong("log.force", "true or false"))?,
     })
+}
+
+/// Whether the value of a key is never shown.
+fn is_secret(key: &str) -> bool {
+    s3::is_secret(key) || kafka::is_secret(key) || registry::is_secret(key)
 }
 
 /// A value that cannot be, without showing it where it is a secret.
@@ -289,6 +307,8 @@ fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
             Value::Boolean(flag) => flag.to_string(),
             Value::Integer(number) => number.to_string(),
             Value::Float(number) => number.to_string(),
+            Value::Table(properties) if key == "kafka.properties" => properties_text(properties)
+                .ok_or_else(|| Failure::invalid("E5002", format!("{shown}: `{key}` holds texts and numbers")))?,
             Value::Table(_) if SECTIONS.contains(&key.as_str()) => continue,
             _ => return Err(Failure::invalid("E5002", format!("{shown}: `{key}` is a text or a bool"))),
         };
@@ -296,6 +316,17 @@ fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>)
         values.insert(known, (value, Origin::File(shown.clone())));
     }
     Ok(())
+}
+
+/// A table of properties as the text that it also may be.
+fn properties_text(properties: &Table) -> Option<String> {
+    let pair = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => Some(format!("{name}={text}")),
+        Value::Integer(number) => Some(format!("{name}={number}")),
+        Value::Boolean(flag) => Some(format!("{name}={flag}")),
+        _ => None,
+    };
+    properties.iter().map(pair).collect::<Option<Vec<_>>>().map(|pairs| pairs.join(","))
 }
 
 fn from_environment(values: &mut BTreeMap<&'static str, (String, Origin)>) -> Result<(), Failure> {
@@ -373,8 +404,8 @@ mod tests {
         assert!(!format!("{settings:?}").contains("canary"), "{settings:?}");
         let kafka = "[kafka]\nregistry = 'http://a:1/x, https://b'\nregistry_user = 'u'\nregistry_password = ";
         let settings = load_text(&format!("{kafka}\"${{file:{}}}\"\n", file.display())).unwrap();
-        assert_eq!(settings.registry.urls, ["http://a:1/x", "https://b"]);
-        assert_eq!(settings.registry.password.as_ref().unwrap().reveal(), "canary-of-a-secret");
+        assert_eq!(settings.kafka.registry.urls, ["http://a:1/x", "https://b"]);
+        assert_eq!(settings.kafka.registry.password.as_ref().unwrap().reveal(), "canary-of-a-secret");
         assert!(!format!("{settings:?}").contains("canary"), "{settings:?}");
         let plain = load_text(&format!("{kafka}'canary'\n")).unwrap_err();
         assert!(plain.code == "E5030" && !plain.message.contains("canary"), "{plain}");

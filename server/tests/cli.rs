@@ -54,7 +54,7 @@ fn what_cannot_run_yet_is_checked_and_not_served() {
     assert_eq!(tidemill(&["check", path(folder.path())]).status.code(), Some(0));
     let refused = tidemill(&["serve", path(folder.path()), "--listen", "127.0.0.1:0"]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(text(&refused.stderr).contains("Kafka connector cannot run yet"));
+    assert!(text(&refused.stderr).contains("nearest neighbours cannot be searched yet"));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What the tests stand on: the independent oracle, the bridge from its words to the engine's, real server processes, and an
-//! object store.
+//! What the tests stand on: the independent oracle, the bridge from its words to the engine's, real server processes, an
+//! object store, and the servers of others.
 
 pub mod bridge;
 #[allow(missing_docs, clippy::unwrap_used)]
@@ -7,3 +7,4 @@ pub mod oracle;
 pub mod python;
 pub mod s3;
 pub mod server;
+pub mod services;

@@ -48,14 +48,24 @@ const fn must(name: &'static str, kind: Kind, says: &'static str) -> Field {
 pub(super) const SECTIONS: [(&str, &[Field]); 5] =
     [("source", SOURCE), ("entity", ENTITY), ("view", VIEW), ("embedding", EMBEDDING), ("service", SERVICE)];
 
+const METADATA_SAYS: &str =
+    "columns that a Kafka record says of itself: key, topic, partition, offset, timestamp, tombstone or header.NAME";
+
 const SOURCE: &[Field] = &[
     must("connector", Kind::Choice(&["kafka", "push", "file"]), "where events come from"),
     must("event_time", Kind::Text, "the column that says when an event happened"),
     must("fields", Kind::Map(&Kind::Text), "columns and their types"),
     may("kind", Kind::Choice(&["stream", "table"]), "a stream of events, or rows of which the newest per key counts"),
     may("topic", Kind::Text, "Kafka topic"),
+    may("topics", Kind::Texts, "several Kafka topics"),
+    may("metadata", Kind::Map(&Kind::Text), METADATA_SAYS),
+    may("dead_letter_topic", Kind::Text, "a Kafka topic that bad events are sent to besides"),
     may("format", Kind::Choice(&["json", "avro", "protobuf", "ndjson", "csv", "parquet"]), "how events are encoded"),
-    may("schema_file", Kind::Text, "the Avro schema, .proto file or descriptor set of the messages; else the schema registry"),
+    may(
+        "schema_file",
+        Kind::Text,
+        "the Avro schema, .proto file or descriptor set of the messages; else the schema registry",
+    ),
     may("message", Kind::Text, "the Protobuf message that the topic holds, such as shop.Txn"),
     may("path", Kind::Text, "files to read, a glob"),
     may("follow", Kind::Bool, "whether to wait for more at the end of the files"),

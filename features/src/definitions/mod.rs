@@ -14,6 +14,7 @@ mod features;
 mod format;
 mod grammar;
 mod joins;
+mod kafka;
 mod model;
 mod payloads;
 mod schema;
@@ -27,8 +28,8 @@ pub use self::columns::condition;
 pub use self::document::DefinitionFile;
 pub use self::format::format_text;
 pub use self::model::{
-    Connector, Derived, Entity, HISTORY_PARTITIONS, HistoryFiles, Input, OutputId, Payload, PayloadFormat, Registry, Service,
-    Source, Stream, View,
+    Connector, Derived, Entity, HISTORY_PARTITIONS, HistoryFiles, Input, KafkaTopics, Metadata, OutputId, Payload,
+    PayloadFormat, Registry, Service, Source, Stream, View,
 };
 pub use self::payloads::problem_of_source;
 pub use self::schema::json_schema;

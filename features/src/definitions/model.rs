@@ -95,8 +95,7 @@ pub struct HistoryFiles {
 }
 
 impl Source {
-    /// Whether arrivals in the stream are those of the server's clock. Then the moment at which an event could be read is
-    /// noted too, since the data cannot say it.
+    /// Whether arrivals in the stream are those of the server's clock, which never goes back.
     pub fn is_stream_clocked(&self) -> bool {
         self.arrival_time.is_none() && matches!(self.connector, Connector::Push)
     }
@@ -104,6 +103,25 @@ impl Source {
     /// The same of one partition: what lay in files was not new when it was loaded.
     pub fn is_clocked(&self, partition: u32) -> bool {
         self.is_stream_clocked() && !self.is_at_rest(partition)
+    }
+
+    /// Whether events of the stream are new when they come, and do not say when they were known. Then the moment at which an
+    /// event could be read is noted, since the data cannot say it.
+    pub fn is_stream_live(&self) -> bool {
+        self.arrival_time.is_none() && !matches!(self.connector, Connector::File { .. })
+    }
+
+    /// The same of one partition.
+    pub fn is_live(&self, partition: u32) -> bool {
+        self.is_stream_live() && !self.is_at_rest(partition)
+    }
+
+    /// Columns that do not come from the payload of a message, ascending.
+    pub fn bound_columns(&self) -> Vec<usize> {
+        match &self.connector {
+            Connector::Kafka(kafka) => kafka.metadata.iter().map(|(at, _)| *at).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Whether the events of a partition are read from files.
@@ -134,8 +152,45 @@ pub enum Connector {
         /// ndjson, csv or parquet; None: by the file's ending
         format: Option<String>,
     },
-    /// a topic
-    Kafka,
+    /// topics
+    Kafka(KafkaTopics),
+}
+
+/// What a source reads from Kafka.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KafkaTopics {
+    /// names, one at least
+    pub topics: Vec<String>,
+    /// columns that come from the record itself and not from its value, ascending
+    pub metadata: Vec<(usize, Metadata)>,
+    /// where bad events go besides the event log
+    pub dead_letter_topic: Option<String>,
+}
+
+/// What a record says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Metadata {
+    /// its key, as text
+    Key,
+    /// the topic that it came from
+    Topic,
+    /// the partition of the topic
+    Partition,
+    /// its offset
+    Offset,
+    /// its time, which the producer or the broker has set
+    Timestamp,
+    /// whether it has no value, which deletes its key in a table
+    Tombstone,
+    /// one of its headers, as text
+    Header(String),
+}
+
+impl KafkaTopics {
+    /// Whether records without a value are events of the source, and not mistakes.
+    pub fn takes_tombstones(&self) -> bool {
+        self.metadata.iter().any(|(_, metadata)| *metadata == Metadata::Tombstone)
+    }
 }
 
 /// What features describe.

@@ -2,11 +2,12 @@
 
 use super::check::{Definition, NotReady};
 use super::columns::compile_filter;
-use super::document::{Files, Item};
+use super::document::{Files, Item, ItemValue};
+use super::kafka;
 use super::model::{Connector, HistoryFiles, Source};
 use super::payloads::check_payload;
 use super::types::{FieldType, TYPE_NAMES, parse_type};
-use crate::expression::Scope;
+use crate::expression::{Expression, Scope};
 use crate::problem::nearest;
 use crate::time::{HOUR, SECOND, parse_rfc3339};
 use crate::value::DataType;
@@ -33,7 +34,9 @@ pub(super) fn reference<T>(
 }
 
 pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_ready: &mut NotReady) -> Source {
-    let fields = check_fields(files, definition);
+    let mut fields = check_fields(files, definition);
+    // What is broken stays known, as something plain: its uses are right or wrong all the same.
+    let connector = check_connector(files, definition, &mut fields).unwrap_or(Connector::Push);
     let column = |key: &str, fits: fn(&DataType) -> bool, expected: &str| {
         let item = definition.get(key)?;
         column_of(files, &fields, item, definition.name, key, fits, expected)
@@ -43,12 +46,7 @@ pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_r
     let is_id = |data_type: &DataType| matches!(data_type, DataType::Text | DataType::Int64);
     let event_id = column("event_id", is_id, "string or int64");
     let arrival_time = column("arrival_time", is_time, "a timestamp");
-    // What is broken stays known, as something plain: its uses are right or wrong all the same.
-    let connector = check_connector(files, definition).unwrap_or(Connector::Push);
     let not_yet = |what: &str| format!("source `{}`: {what}", definition.name);
-    if connector == Connector::Kafka {
-        not_ready.push(not_yet("the Kafka connector cannot run yet"));
-    }
     if definition.text("dedup") == Some("global") {
         not_ready.push(not_yet("global deduplication cannot run yet"));
     }
@@ -61,10 +59,7 @@ pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_r
     if definition.get("delete_when").is_some() && definition.text("kind") != Some("table") {
         files.report("E0018", definition.key_place("delete_when"), "`delete_when` has no effect on a stream", None);
     }
-    let delete_when = definition.get("delete_when").and_then(|item| {
-        let columns = SourceColumns { fields: &fields };
-        compile_filter(files, item, &columns)
-    });
+    let delete_when = check_deletes(files, definition, &fields, &connector);
     Source {
         name: definition.name.to_string(),
         connector,
@@ -81,6 +76,30 @@ pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_r
         history: check_history(files, definition),
         payload: check_payload(files, definition),
     }
+}
+
+/// The rows of a table that delete their key: those that the definition says, and records of Kafka without a value.
+fn check_deletes(
+    files: &Files<'_>,
+    definition: &Definition<'_>,
+    fields: &[(String, FieldType)],
+    connector: &Connector,
+) -> Option<Expression> {
+    let columns = SourceColumns { fields };
+    let declared = definition.get("delete_when");
+    let compiled = declared.and_then(|item| compile_filter(files, item, &columns));
+    let tombstone = match connector {
+        Connector::Kafka(kafka) if definition.text("kind") == Some("table") => kafka::tombstone_column(kafka, fields),
+        _ => None,
+    };
+    let Some(tombstone) = tombstone else { return compiled };
+    let text = match declared.and_then(Item::text) {
+        None => tombstone.to_string(),
+        Some(text) if compiled.is_some() => format!("({text}) OR {tombstone}"),
+        Some(_) => return None,
+    };
+    let item = Item { place: definition.place.clone(), value: ItemValue::Text(text) };
+    compile_filter(files, &item, &columns)
 }
 
 fn check_history(files: &Files<'_>, definition: &Definition<'_>) -> Option<HistoryFiles> {
@@ -172,7 +191,14 @@ fn column_of(
     Some(at)
 }
 
-fn check_connector(files: &Files<'_>, definition: &Definition<'_>) -> Option<Connector> {
+/// Keys that only Kafka sources have.
+const OF_KAFKA: [&str; 4] = ["topic", "topics", "metadata", "dead_letter_topic"];
+
+fn check_connector(
+    files: &Files<'_>,
+    definition: &Definition<'_>,
+    fields: &mut Vec<(String, FieldType)>,
+) -> Option<Connector> {
     let connector = definition.text("connector")?;
     let needs = |key: &str| {
         if definition.get(key).is_none() {
@@ -188,12 +214,13 @@ fn check_connector(files: &Files<'_>, definition: &Definition<'_>) -> Option<Con
     };
     match connector {
         "push" => {
-            unused(&["topic", "path", "follow"]);
+            unused(&OF_KAFKA);
+            unused(&["path", "follow"]);
             Some(Connector::Push)
         }
         "file" => {
             needs("path");
-            unused(&["topic"]);
+            unused(&OF_KAFKA);
             Some(Connector::File {
                 path: definition.text("path").unwrap_or_default().to_string(),
                 follow: definition.flag("follow"),
@@ -201,9 +228,8 @@ fn check_connector(files: &Files<'_>, definition: &Definition<'_>) -> Option<Con
             })
         }
         "kafka" => {
-            needs("topic");
             unused(&["path", "follow"]);
-            Some(Connector::Kafka)
+            Some(Connector::Kafka(kafka::check_kafka(files, definition, fields)))
         }
         _ => None,
     }

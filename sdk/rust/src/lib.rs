@@ -244,6 +244,12 @@ impl Client {
         self.read(|| async { self.catalog().check(self.request(message.clone())).await }).await
     }
 
+    /// Lets a source that has stopped after a loss go on without what it has lost.
+    pub async fn resume_source(&self, source: &str, accept_loss: bool) -> Answer<v1::ResumeSourceResponse> {
+        let message = v1::ResumeSourceRequest { source: source.to_string(), accept_loss };
+        Ok(self.catalog().resume_source(self.request(message)).await?.into_inner())
+    }
+
     /// How the server is doing.
     pub async fn status(&self) -> Answer<v1::StatusResponse> {
         self.read(|| async { self.catalog().status(self.request(v1::StatusRequest {})).await }).await

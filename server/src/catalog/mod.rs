@@ -67,7 +67,7 @@ fn connector(source: &Source) -> &'static str {
     match source.connector {
         Connector::Push => "push",
         Connector::File { .. } => "file",
-        Connector::Kafka => "kafka",
+        Connector::Kafka(_) => "kafka",
     }
 }
 
@@ -133,6 +133,7 @@ fn source_json(registry: &Registry, at: usize) -> Json {
         "connector": connector(source), "kind": if source.is_table { "table" } else { "stream" }, "fields": fields, "event_time": source.fields[source.event_time].0,
         "event_id": source.event_id.map(|at| &source.fields[at].0), "max_future_skew": duration_text(source.max_future_skew),
         "dedup_horizon": duration_text(source.dedup_horizon), "views": views, "assumed_delay": duration_text(source.assumed_delay),
+        "topics": match &source.connector { Connector::Kafka(kafka) => json!(kafka.topics), _ => Json::Null },
         "history": source.history.as_ref().map(|history| json!({ "path": history.path, "until": history.until.map(rfc3339) })),
     })
 }

@@ -72,7 +72,7 @@ pub fn load(project: &Path) -> Result<Checked, Failure> {
     };
     let mut problems = Vec::new();
     for source in &registry.sources {
-        for found in check_schema_file(source, project, &[]) {
+        for found in check_schema_file(source, project) {
             let key: Vec<&str> = found.key.iter().map(String::as_str).collect();
             let told = (found.code, found.message, found.near);
             problems.extend(problem_of_source(&files, &source.name, &key, told));

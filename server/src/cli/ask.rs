@@ -298,6 +298,7 @@ pub(super) async fn status(server: &str, style: Style) -> Result<(), Ended> {
             println!("history of {name}: {rows} rows, {files_done} of {files} files, {state}");
         }
     }
+    sources.iter().for_each(|(name, source)| print_state(name, source));
     let mut views: Vec<_> = answer.views.iter().collect();
     views.sort_by_key(|(name, _)| name.as_str());
     let view = |(name, v): (&String, &v1::ViewStatus)| {
@@ -318,6 +319,18 @@ pub(super) async fn status(server: &str, style: Style) -> Result<(), Ended> {
         );
     }
     Ok(())
+}
+
+/// What of a source is not as it should be.
+fn print_state(name: &str, source: &v1::SourceStatus) {
+    if source.state != "running" {
+        println!("source {name}: {}", source.state);
+    }
+    for lost in source.kafka.iter().flat_map(|kafka| &kafka.given_up) {
+        let to = lost.to.map_or("?".to_string(), |to| to.to_string());
+        let v1::GivenUp { topic, partition, from, reason, .. } = lost;
+        println!("source {name} lacks offsets {from} up to (not) {to} of {topic}/{partition}: {reason}");
+    }
 }
 
 fn print_log(log: &v1::LogStatus) {

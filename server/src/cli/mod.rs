@@ -12,6 +12,7 @@ mod output;
 mod progress;
 mod push;
 pub mod serve;
+mod source;
 mod templates;
 mod test;
 
@@ -109,6 +110,11 @@ enum Verb {
     DeadLetters {
         #[command(subcommand)]
         action: DeadLettersAction,
+    },
+    /// A source that reads from Kafka: lets it go on after a loss
+    Source {
+        #[command(subcommand)]
+        action: source::SourceAction,
     },
     /// Shows settings and where each value came from
     Config {
@@ -238,6 +244,7 @@ fn verb(arguments: Arguments, style: Style) -> Result<(), Ended> {
         Verb::Status => runtime()?.block_on(ask::status(&arguments.server, style)),
         Verb::Ls { kind } => runtime()?.block_on(ask::list(&arguments.server, &kind, style)),
         Verb::Show { name } => runtime()?.block_on(ask::show(&arguments.server, &name, style)),
+        Verb::Source { action } => runtime()?.block_on(source::run(&arguments.server, action, style)),
         Verb::DeadLetters { action } => runtime()?.block_on(ask::dead_letters(&arguments.server, action, style)),
     }
 }

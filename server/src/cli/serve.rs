@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use super::{Ended, Style};
 use crate::clock::Clock;
-use crate::components::{Options, Server, load_project};
+use crate::components::{Options, Server, check_kafka, load_project};
 use crate::failure::Failure;
 use crate::limits::SHUTDOWN_GRACE;
 use crate::settings::Settings;
@@ -108,6 +108,7 @@ impl Running {
     /// Recovers, binds, serves.
     pub async fn start(project: &std::path::Path, settings: Settings) -> Result<Running, Failure> {
         let registry = load_project(project)?;
+        check_kafka(&registry, &settings.kafka)?;
         // One spelling of the path: the files of a file source are known by their names below it.
         let named = |e: std::io::Error| Failure::invalid("E5006", format!("{}: {e}", project.display()));
         let project = &std::fs::canonicalize(project).map_err(named)?;
@@ -119,7 +120,7 @@ impl Running {
         let opened =
             tokio::task::spawn_blocking(move || Server::open_at(registry, &data_dir, Clock::default(), options)).await;
         let (server, threads) = opened.map_err(|e| Failure::internal("E5014", e.to_string()))??;
-        let mut feeds = server.feed_files(project, &settings.data_dir);
+        let mut feeds = server.feed(project, &settings.data_dir, &settings.kafka);
         if settings.verify_trickle > 0.0 {
             let (server, share) = (server.clone(), settings.verify_trickle);
             feeds.push(tokio::task::spawn_blocking(move || serving::trickle::run(&server, share)));

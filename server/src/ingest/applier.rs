@@ -187,7 +187,7 @@ impl Applier {
             let newest_event = frame.batches.get(i).and_then(|batch| batch.times.iter().copied().max());
             let through =
                 if i + 1 == count { last } else { frame.batches[i].offsets.last().map_or(position, |o| o + 1) };
-            // Rows beyond a history's time fence have an offset, but are no events.
+            // Rows beyond a history's time fence have an offset, but are no events; nor is what a topic has compacted away.
             let dead_before = |offset: u64| frame.dead.partition_point(|dead| dead.offset < offset);
             let dead_lettered = (dead_before(through) - dead_before(position)) as u64;
             position = through;
@@ -198,15 +198,15 @@ impl Applier {
             let Parts { memory, clock, commits, registry, .. } = &mut self.parts;
             let of = &registry.sources[source];
             memory.publish_noted(updates, || {
-                if of.is_clocked(partition.1) {
+                if of.is_live(partition.1) {
                     note(commits, clock, &of.name, partition.1, through);
                 }
             });
         }
         self.applied_to = end;
         self.unflushed = true;
-        self.parts.frontier.advance(end, frame.consumed);
-        self.parts.pending[source].applied(frame.consumed, frame.accepted_at);
+        self.parts.frontier.advance(end, frame.events());
+        self.parts.pending[source].applied(frame.events(), frame.accepted_at);
         if let Some((reply, receipt)) = reply {
             let _ = reply.send(Ok(receipt));
         }

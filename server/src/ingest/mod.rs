@@ -5,8 +5,8 @@
 //! to readers and hands changes to the `flusher`, which writes the state store. `recover` brings state and log together at
 //! start; `build` derives the state of views that are new, or of which somebody wants it anew (`builds`), while all this runs.
 //! Both `walk` over the log and `fold` many events at once. `versions` tells which state to keep, `begun` which views were built
-//! after some of the log had gone. `files` feeds file sources in and `history` the files of a source's past (from its `lake`),
-//! both by `feed`; `sealing` turns closed segments of the log into Parquet, and `retention` says what of it may go.
+//! after some of the log had gone. `files` feeds file sources in, `history` the files of a source's past (from its `lake`)
+//! and `kafka` topics, all by `feed`; `sealing` turns closed segments of the log into Parquet, and `retention` says what of it may go.
 
 mod applier;
 mod apply;
@@ -18,6 +18,7 @@ mod files;
 mod flusher;
 mod fold;
 mod history;
+mod kafka;
 mod lake;
 mod recover;
 mod replay;
@@ -40,6 +41,7 @@ pub use self::builds::{Build, BuildList, Builds, Unfinished, parts_of};
 pub use self::feed::Feed;
 pub use self::files::feed;
 pub use self::history::{HistoryFeed, HistoryProgress, history_rows};
+pub use self::kafka::{GivenUp, KafkaFeed, KafkaProgress, KafkaState};
 pub use self::recover::{Recovered, recover};
 pub use self::retention::{HeldBack, OldestAnswer};
 
@@ -79,6 +81,8 @@ pub struct Receipt {
 pub(crate) struct Submission {
     source: usize,
     partition: u32,
+    /// where its offsets begin, if they are not given out here: the events before it must be in the log
+    begins: Option<u64>,
     accepted_at: i64,
     decoded: Decoded,
     wait: Wait,
@@ -92,6 +96,8 @@ pub struct Pending {
     since: AtomicI64,
     /// what of the source's past is still to come
     pub history: HistoryProgress,
+    /// how reading its topics goes
+    pub kafka: KafkaProgress,
 }
 
 impl Pending {
@@ -270,6 +276,10 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+fn stopping<E>(_: E) -> Failure {
+    Failure::new(Remedy::Unavailable, "E1013", "the server is stopping")
+}
+
 impl Ingest {
     /// Takes decoded events in and waits as long as asked.
     pub async fn submit(
@@ -300,10 +310,24 @@ impl Ingest {
             )
         };
         let place = tokio::time::timeout(PUSH_WAIT, self.queue.reserve()).await.map_err(|_| overloaded())?;
-        let place = place.map_err(|_| Failure::new(Remedy::Unavailable, "E1013", "the server is stopping"))?;
+        let place = place.map_err(stopping)?;
         let (reply, answer) = oneshot::channel();
-        place.send(Submission { source, partition, accepted_at, decoded, wait, reply });
-        let stopping = |_| Failure::new(Remedy::Unavailable, "E1013", "the server is stopping");
+        place.send(Submission { source, partition, begins: None, accepted_at, decoded, wait, reply });
+        Ok(async move { answer.await.map_err(stopping)? })
+    }
+
+    /// Takes events in that have their offsets already, however long the queue is full. Offsets of `decoded` count from `begins`
+    /// on, where the partition ends in the log: what is no event in between (gaps of a topic) is spanned.
+    pub async fn enqueue_at(
+        &self,
+        (source, partition, begins): (usize, u32, u64),
+        accepted_at: i64,
+        decoded: Decoded,
+    ) -> Result<impl Future<Output = Result<Receipt, Failure>> + Send + use<>, Failure> {
+        let place = self.queue.reserve().await.map_err(stopping)?;
+        let (reply, answer) = oneshot::channel();
+        let (begins, wait) = (Some(begins), Wait::Durable);
+        place.send(Submission { source, partition, begins, accepted_at, decoded, wait, reply });
         Ok(async move { answer.await.map_err(stopping)? })
     }
 }

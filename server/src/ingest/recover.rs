@@ -155,16 +155,12 @@ fn noted(
     clock: &Clock,
 ) -> Result<CommitLog, Failure> {
     let broken = |e: crate::log::LogError| Failure::internal("E1018", e.to_string());
-    let sources: Vec<&str> = registry
-        .sources
-        .iter()
-        .filter(|source| source.is_stream_clocked())
-        .map(|source| source.name.as_str())
-        .collect();
+    let sources: Vec<&str> =
+        registry.sources.iter().filter(|source| source.is_stream_live()).map(|source| source.name.as_str()).collect();
     let mut commits = CommitLog::open(folder, &sources).map_err(broken)?;
     for ((at, partition), next) in next_offsets {
         let source = &registry.sources[*at];
-        if !source.is_clocked(*partition) {
+        if !source.is_live(*partition) {
             continue;
         }
         let notes = read_commits(folder, &source.name).map_err(broken)?;

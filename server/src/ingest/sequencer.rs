@@ -66,7 +66,10 @@ impl Sequencer {
     /// Appends a group. False: the applier is gone.
     fn append(&mut self, group: Vec<Submission>) -> bool {
         let before = self.next_offsets.clone();
-        let placed: Vec<Placed> = group.into_iter().map(|submission| self.place(submission)).collect();
+        let placed: Vec<Placed> = group.into_iter().filter_map(|submission| self.place(submission)).collect();
+        if placed.is_empty() {
+            return true;
+        }
         if let Err(error) = self.log.write() {
             self.next_offsets = before;
             let error = stop_unless_full(error);
@@ -109,15 +112,22 @@ impl Sequencer {
                 Some((_, reply, receipt)) => Some((reply, receipt)),
                 None => None,
             };
-            self.pending[source].add(frame.consumed, frame.accepted_at);
+            self.pending[source].add(frame.events(), frame.accepted_at);
             self.durable.send(ToApply::Durable(Durable { source, frame, end, reply })).is_ok()
         })
     }
 
-    fn place(&mut self, mut submission: Submission) -> Placed {
+    /// Gives a submission its place. None: it has none, and was told so.
+    fn place(&mut self, mut submission: Submission) -> Option<Placed> {
         let source = &self.registry.sources[submission.source];
         let next = self.next_offsets.entry((submission.source, submission.partition)).or_insert(0);
         let first_offset = *next;
+        if let Some(begins) = submission.begins.filter(|begins| *begins != first_offset) {
+            // What came before it was refused (a full disk): to take it would leave a hole.
+            let message = format!("events from offset {begins} on, but the event log goes on at {first_offset}");
+            let _ = submission.reply.send(Err(Failure::new(Remedy::Exhausted, "E1051", message)));
+            return None;
+        }
         let mut decoded = std::mem::take(&mut submission.decoded);
         *next += decoded.consumed;
         // Pushes are decoded side by side and may queue in another order than their clocks; deduplication relies on arrivals
@@ -159,7 +169,7 @@ impl Sequencer {
             dead,
         };
         let end = self.log.add(&frame);
-        Placed { submission, frame, end, receipt }
+        Some(Placed { submission, frame, end, receipt })
     }
 }
 

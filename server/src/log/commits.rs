@@ -1,7 +1,7 @@
 //! When events could first be read: one file a source, a note for each step in which events were published.
 //!
 //! Training needs it: the few milliseconds between an event's arrival and its commit are a time in which serving did not know
-//! of it. Only sources whose arrivals are the server's clock need notes; elsewhere the data say when an event was known. A
+//! of it. Only live sources that do not declare arrivals need notes; elsewhere the data say when an event was known. A
 //! note is written before the gate opens, without an fsync: a killed process loses none, and a machine that loses power the
 //! last of them, whose events then count as readable from the next start on.
 

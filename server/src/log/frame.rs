@@ -68,7 +68,7 @@ pub struct DeadEvent {
     pub payload: Vec<u8>,
 }
 
-/// A frame: the events of one partition from `first_offset` on, `consumed` of them.
+/// A frame: the events of one partition from `first_offset` on, over so many offsets as `consumed` says.
 #[derive(Debug)]
 pub struct Frame {
     /// name of the source
@@ -77,7 +77,7 @@ pub struct Frame {
     pub partition: u32,
     /// offset of the first event
     pub first_offset: u64,
-    /// good and bad ones
+    /// offsets of good and bad ones, and of what is no event
     pub consumed: u64,
     /// the server's clock when they were taken in
     pub accepted_at: i64,
@@ -90,6 +90,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Events in it, good and bad. Offsets may be more: rows beyond a time fence and gaps of a topic have no events.
+    pub fn events(&self) -> u64 {
+        self.batches.iter().map(|batch| batch.len() as u64).sum::<u64>() + self.dead.len() as u64
+    }
+
     /// Appends the frame, header and all.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();

@@ -75,7 +75,7 @@ impl<'v> Sight<'v> {
                 let seen = |offset| if ends.is_empty() { i64::MAX } else { first_prefix(offset) as i64 };
                 batch.offsets.iter().map(seen).collect()
             }
-            Visibility::Served(commits) if source.is_clocked(batch.partition) => {
+            Visibility::Served(commits) if source.is_live(batch.partition) => {
                 let commits = commits.get(&partition).map_or(&[][..], Vec::as_slice);
                 let seen = |(arrival, offset): (&i64, &u64)| {
                     let commit = commits.get(commits.partition_point(|(next, _)| next <= offset));

@@ -13,7 +13,7 @@ use super::wire::{self, NO_TIME};
 use crate::catalog;
 use crate::components::Server;
 use crate::failure::Failure;
-use crate::ingest::{Unfinished, history_rows};
+use crate::ingest::{GivenUp, KafkaState, Unfinished, history_rows};
 use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
 
 fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
@@ -206,6 +206,53 @@ fn history_status(server: &Server, at: usize, positions: &Positions) -> v1::Hist
     v1::HistoryStatus { state, files_done, files, rows: history_rows(positions, at) }
 }
 
+fn source_state(server: &Server, at: usize) -> String {
+    let pending = &server.ingest.pending[at];
+    let KafkaState { waiting, halted, .. } = pending.kafka.state();
+    if let Some(why) = server.stopped.lock().get(&at).or(halted.as_ref()) {
+        return format!("stopped: {why}");
+    }
+    if server.ingest.disk_full.load(std::sync::atomic::Ordering::Relaxed) {
+        return "disk full".to_string();
+    }
+    match (waiting, pending.history.stopped()) {
+        (Some(why), _) => format!("waiting: {why}"),
+        (None, Some(why)) => format!("history stopped: {why}"),
+        (None, None) => "running".to_string(),
+    }
+}
+
+fn kafka_status(server: &Server, at: usize) -> Option<v1::KafkaStatus> {
+    let progress = &server.ingest.pending[at].kafka;
+    if !progress.is_read() {
+        return None;
+    }
+    let state = progress.state();
+    let behind = progress.behind(server.clock.now());
+    Some(v1::KafkaStatus {
+        cluster: state.cluster.unwrap_or_default(),
+        behind: Some(behind).filter(|behind| *behind < i64::MAX / 2).unwrap_or(-1),
+        partitions: state
+            .partitions
+            .into_iter()
+            .map(|(number, (topic, partition))| (number, v1::TopicPartition { topic, partition: partition as u32 }))
+            .collect(),
+        given_up: state.given_up.into_iter().map(given_up_to_wire).collect(),
+    })
+}
+
+/// What was lost, for the wire.
+pub(super) fn given_up_to_wire(lost: GivenUp) -> v1::GivenUp {
+    v1::GivenUp {
+        topic: lost.topic,
+        partition: lost.partition as u32,
+        from: lost.from,
+        to: lost.to,
+        reason: lost.reason,
+        time: lost.time,
+    }
+}
+
 fn view_state(unfinished: Option<&Unfinished>) -> String {
     match unfinished {
         None => "serving".to_string(),
@@ -218,7 +265,6 @@ fn view_state(unfinished: Option<&Unfinished>) -> String {
 /// Catalog.Status
 pub fn status(server: &Server) -> v1::StatusResponse {
     let state = server.memory.read();
-    let disk_full = server.ingest.disk_full.load(std::sync::atomic::Ordering::Relaxed);
     let source = |(at, source): (usize, &std::sync::Arc<tidemill_features::definitions::Source>)| {
         let ledger = &state.sources[at];
         let of_source = state.positions.iter().filter(|((source, _), _)| *source == at as u32);
@@ -226,14 +272,10 @@ pub fn status(server: &Server) -> v1::StatusResponse {
             consumed: ledger.consumed,
             accepted: ledger.accepted,
             dead_lettered: ledger.dead_lettered,
-            lag: server.ingest.pending[at].events(),
+            lag: server.ingest.pending[at].events().max(server.ingest.pending[at].kafka.lag()),
             positions: of_source.map(|((_, partition), next)| (*partition, *next)).collect(),
-            state: match (server.stopped.lock().get(&at), server.ingest.pending[at].history.stopped()) {
-                (Some(why), _) => format!("stopped: {why}"),
-                (None, _) if disk_full => "disk full".to_string(),
-                (None, Some(why)) => format!("history stopped: {why}"),
-                (None, None) => "running".to_string(),
-            },
+            state: source_state(server, at),
+            kafka: kafka_status(server, at),
             history: source.history.as_ref().map(|_| history_status(server, at, &state.positions)),
             newest_event: ledger.newest_event.unwrap_or(NO_TIME),
         };

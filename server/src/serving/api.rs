@@ -7,6 +7,7 @@ use tidemill_features::definitions::Connector;
 use tidemill_features::problem::nearest;
 use tidemill_proto::v1::{self, push_request::Rows};
 
+use super::answer::given_up_to_wire;
 use super::wire::from_wire;
 use crate::components::Server;
 use crate::failure::Failure;
@@ -90,6 +91,24 @@ pub async fn enqueue(
     };
     let submitted = server.ingest.enqueue(source, 0, now, decoded, wait).await?;
     Ok(async move { submitted.await.map(|receipt| push_response(&server, source, receipt, now)) })
+}
+
+/// Catalog.ResumeSource
+pub async fn resume_source(
+    server: &Server,
+    request: v1::ResumeSourceRequest,
+) -> Result<v1::ResumeSourceResponse, Failure> {
+    let source = source_of(server, &request.source)?;
+    if !matches!(server.registry.sources[source].connector, Connector::Kafka(_)) {
+        let message = format!("source `{}` does not read from Kafka: there is nothing to resume", request.source);
+        return Err(Failure::field("E1055", "source", message));
+    }
+    if !request.accept_loss {
+        let message = "going on gives up what `tidemill status` shows as lost: say so by --accept-loss";
+        return Err(Failure::field("E1055", "accept_loss", message));
+    }
+    let given_up = server.ingest.pending[source].kafka.resume().await?;
+    Ok(v1::ResumeSourceResponse { given_up: given_up.into_iter().map(given_up_to_wire).collect() })
 }
 
 /// Ingest.Push

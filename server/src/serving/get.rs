@@ -206,13 +206,16 @@ impl Reader {
         Ok(answers)
     }
 
-    /// Names of the plan's sources that are behind by more than their `max_lag`, or whose history is not there yet.
+    /// Names of the plan's sources that are behind by more than their `max_lag`, or whose history is not there yet, or that have
+    /// stopped.
     fn stale(&self, plan: &ReadPlan, now: i64) -> Vec<String> {
         let mut stale = Vec::new();
         for at in &plan.sources {
             let source = &self.registry.sources[*at];
             let pending = &self.pending[*at];
-            if pending.history.is_incomplete() || source.max_lag.is_some_and(|max_lag| pending.behind(now) > max_lag) {
+            let behind = || pending.behind(now).max(pending.kafka.behind(now));
+            let is_late = source.max_lag.is_some_and(|max_lag| behind() > max_lag);
+            if is_late || pending.history.is_incomplete() || pending.kafka.is_halted() {
                 stale.push(source.name.clone());
             }
         }

@@ -142,6 +142,13 @@ impl Catalog for Api {
         counted("Check", api::blocking(move || answer::check(request))).await
     }
 
+    async fn resume_source(
+        &self,
+        request: Request<ResumeSourceRequest>,
+    ) -> Result<Response<ResumeSourceResponse>, Status> {
+        counted("ResumeSource", api::resume_source(&self.server, request.into_inner())).await
+    }
+
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         counted("Status", async { Ok(answer::status(&self.server)) }).await
     }

@@ -34,6 +34,7 @@ pub fn routes(server: Arc<Server>) -> Router {
         .route("/v1/catalog", get(list))
         .route("/v1/catalog/{kind}/{name}", get(show))
         .route("/v1/check", post(check))
+        .route("/v1/sources/{source}/resume", post(resume_source))
         .route("/v1/status", get(status))
         .route("/health", get(|| async { "ok" }))
         .layer(DefaultBodyLimit::max(MESSAGE_BYTES_MAX))
@@ -269,6 +270,29 @@ async fn check(body: Bytes) -> Response {
     }))
 }
 
+/// `{"accept_loss": true}`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResumeBody {
+    accept_loss: bool,
+}
+
+async fn resume_source(State(server): State<Arc<Server>>, Path(source): Path<String>, body: Bytes) -> Response {
+    let resumed = async {
+        let ResumeBody { accept_loss } = parsed(&body)?;
+        let request = v1::ResumeSourceRequest { source, accept_loss };
+        let given_up = api::resume_source(&server, request).await?.given_up;
+        Ok(json!({ "given_up": given_up.iter().map(given_up_json).collect::<Vec<_>>() }))
+    };
+    answered(resumed.await)
+}
+
+/// What a source has lost, as the command line shows it too.
+pub fn given_up_json(lost: &v1::GivenUp) -> Json {
+    json!({ "topic": lost.topic, "partition": lost.partition, "from": lost.from, "to": lost.to, "reason": lost.reason,
+            "time": rfc3339(lost.time) })
+}
+
 async fn status(State(server): State<Arc<Server>>) -> Response {
     JsonAnswer(status_json(&answer::status(&server))).into_response()
 }
@@ -286,6 +310,15 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
         if let Some(history) = &source.history {
             json["history"] = json!({ "state": history.state, "files_done": history.files_done,
                 "files": history.files, "rows": history.rows });
+        }
+        if let Some(kafka) = &source.kafka {
+            let partition = |(number, of): (&u32, &v1::TopicPartition)| {
+                (number.to_string(), json!({ "topic": of.topic, "partition": of.partition }))
+            };
+            let behind = Some(kafka.behind).filter(|behind| *behind >= 0).map(|behind| behind as f64 / 1e6);
+            json["kafka"] = json!({ "cluster": kafka.cluster, "behind_seconds": behind,
+                "partitions": kafka.partitions.iter().map(partition).collect::<Map<String, Json>>(),
+                "given_up": kafka.given_up.iter().map(given_up_json).collect::<Vec<_>>() });
         }
         sources.insert(name.clone(), json);
     }

@@ -192,7 +192,7 @@ impl Job<'_> {
         let mut times = CommitTimes::new();
         for at in &plan.sources {
             let source = &self.server.registry.sources[*at];
-            if source.is_stream_clocked() {
+            if source.is_stream_live() {
                 let notes = crate::log::read_commits(&self.server.log_folder, &source.name);
                 let notes = notes.map_err(|e| Failure::internal("E2021", e.to_string()))?;
                 times.extend(notes.into_iter().map(|(partition, notes)| ((*at as u32, partition), notes)));

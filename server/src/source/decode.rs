@@ -28,7 +28,7 @@ pub struct BadEvent {
 /// Decoded events. Offsets in the batches count from 0 until the log has given the events their place.
 #[derive(Debug, Default)]
 pub struct Decoded {
-    /// all events, good and bad, and those that the time fence leaves out
+    /// offsets of all events, good and bad, and of what is none: rows beyond a time fence, gaps of a topic
     pub consumed: u64,
     /// the good ones, in order, `BATCH_ROWS` at most in each
     pub batches: Vec<EventBatch>,
@@ -51,6 +51,8 @@ pub struct Decoder {
     /// columns of vectors with their lengths
     vectors: Vec<(usize, u32)>,
     now: i64,
+    /// of the rows that come next, where the source declares none
+    arrival: i64,
     /// whether events are read from files: they were known before they are read
     at_rest: bool,
     fence: Fence,
@@ -88,7 +90,21 @@ impl Decoder {
         let at_rest = matches!(source.connector, Connector::File { .. });
         let fence = source.history.as_ref().and_then(|history| history.until).map_or(Fence::None, Fence::From);
         let (rows_max, letters_bytes) = (u64::MAX, 0);
-        Decoder { source, keys, vectors, now, at_rest, fence, rows_max, letters_bytes, decoded, columns, current }
+        let arrival = now;
+        Decoder {
+            source,
+            keys,
+            vectors,
+            now,
+            arrival,
+            at_rest,
+            fence,
+            rows_max,
+            letters_bytes,
+            decoded,
+            columns,
+            current,
+        }
     }
 
     /// Takes in rows of the source's history, those before a time fence.
@@ -104,6 +120,16 @@ impl Decoder {
     /// The time at which it decodes.
     pub fn now(&self) -> i64 {
         self.now
+    }
+
+    /// Rows that come next arrived at this time, if the source declares no other.
+    pub fn set_arrival(&mut self, arrival: i64) {
+        self.arrival = arrival;
+    }
+
+    /// The next row has this number: those before it are no events.
+    pub fn skip_to(&mut self, index: u64) {
+        self.decoded.consumed = self.decoded.consumed.max(index);
     }
 
     /// Rows taken in so far, good and bad.
@@ -185,7 +211,7 @@ impl Decoder {
         let (arrival, known) = match source.arrival_time {
             Some(at) => time_of(at, "arrival_time").map(|arrival| (arrival, arrival))?,
             None if self.at_rest => (time.saturating_add(source.assumed_delay), self.now),
-            None => (self.now, self.now),
+            None => (self.arrival, self.arrival),
         };
         if time > known.saturating_add(source.max_future_skew) {
             let ahead = duration_text(time - known);

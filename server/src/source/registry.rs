@@ -89,7 +89,8 @@ impl SchemaRegistry {
     pub fn open(settings: RegistrySettings) -> Result<SchemaRegistry, Failure> {
         let wrong = |message: String| Failure::invalid("E5072", message);
         let url = |text: &String| {
-            let url = Url::parse(text.trim_end_matches('/')).map_err(|error| wrong(format!("registry {text}: {error}")))?;
+            let url =
+                Url::parse(text.trim_end_matches('/')).map_err(|error| wrong(format!("registry {text}: {error}")))?;
             if url.cannot_be_a_base() {
                 return Err(wrong(format!("registry {text}: not the URL of a server")));
             }

@@ -21,6 +21,7 @@ mod replay_cut;
 mod retention;
 mod sealing;
 mod services;
+mod services_up;
 mod serving;
 mod snapshots;
 mod sql;

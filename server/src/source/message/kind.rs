@@ -40,10 +40,7 @@ impl Kind {
             Kind::Float => matches!(data_type, DataType::Float64 | DataType::Float32 | DataType::Decimal { .. }),
             Kind::Text => match data_type {
                 DataType::Timestamp => unit == TimeUnit::Text,
-                other => matches!(
-                    other,
-                    DataType::Text | DataType::Int64 | DataType::Bytes | DataType::Decimal { .. }
-                ),
+                other => matches!(other, DataType::Text | DataType::Int64 | DataType::Bytes | DataType::Decimal { .. }),
             },
             Kind::Bytes => *data_type == DataType::Bytes,
             Kind::Time => *data_type == DataType::Timestamp,

@@ -69,30 +69,27 @@ impl From<bytes::Broken> for Fault {
 }
 
 impl MessageReader {
-    /// A reader for a source of a project. `given` are the columns that do not come from the payload; `registry` is needed where
-    /// the source has no schema file.
+    /// A reader for a source of a project. `registry` is needed where the source has no schema file.
     pub fn open(
         source: Arc<Source>,
         project: &Path,
-        registry: Option<Arc<SchemaRegistry>>,
-        given: &[usize],
+        registry: Option<SchemaRegistry>,
     ) -> Result<MessageReader, Failure> {
+        let given = source.bound_columns();
         let payload = source.payload.clone();
         let format = payload.as_ref().map_or(PayloadFormat::Json, |payload| payload.format);
         let encoding = match (format, payload.as_ref().and_then(|payload| payload.schema_file.as_ref()), registry) {
             (PayloadFormat::Json, ..) => Encoding::Json,
-            (_, Some(_), _) => Encoding::File(schema_file::layout(&source, project, given)?),
+            (_, Some(_), _) => Encoding::File(schema_file::layout(&source, project)?),
             (_, None, Some(registry)) => Encoding::Registered(Registered::new(registry)),
-            (_, None, None) => {
-                let message = format!(
-                    "source `{}`: nothing says what its messages are: name their `schema_file`, or the schema registry as \
-                     `registry` in [kafka] of tidemill.toml",
-                    source.name
-                );
-                return Err(Failure::invalid("E5070", message));
-            }
+            (_, None, None) => return Err(without_schemas(&source)),
         };
-        Ok(MessageReader { source, given: given.to_vec(), encoding })
+        Ok(MessageReader { source, given, encoding })
+    }
+
+    /// Whether the messages of a source cannot be read without a registry.
+    pub fn needs_registry(source: &Source) -> bool {
+        source.payload.as_ref().is_some_and(|p| p.format != PayloadFormat::Json && p.schema_file.is_none())
     }
 
     /// Takes in one message, as a row or as a bad event. `given` are values of columns that do not come from the payload. Err: nothing
@@ -150,6 +147,16 @@ impl Layout {
             Layout::Refused(bad) => Err(bad.clone()),
         }
     }
+}
+
+/// There is neither a schema file nor a registry.
+pub fn without_schemas(source: &Source) -> Failure {
+    let message = format!(
+        "source `{}`: nothing says what its messages are: name their `schema_file`, or the schema registry as kafka.registry in \
+         tidemill.toml",
+        source.name
+    );
+    Failure::invalid("E5070", message)
 }
 
 /// JSON behind the header of a registry: no JSON text begins with a zero byte. What the schema says matters to the producer;

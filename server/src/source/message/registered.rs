@@ -33,7 +33,7 @@ pub struct RegistryAway(pub String);
 
 /// What is known of the schemas of one source, by the header of their messages.
 pub(super) struct Registered {
-    registry: Arc<SchemaRegistry>,
+    registry: SchemaRegistry,
     known: RwLock<Known>,
     /// of several partitions that miss a schema one asks for it
     asking: tokio::sync::Mutex<()>,
@@ -49,7 +49,7 @@ struct Known {
 }
 
 impl Registered {
-    pub(super) fn new(registry: Arc<SchemaRegistry>) -> Self {
+    pub(super) fn new(registry: SchemaRegistry) -> Self {
         Registered { registry, known: RwLock::default(), asking: tokio::sync::Mutex::new(()) }
     }
 

@@ -34,29 +34,30 @@ pub struct SourceProblem {
 }
 
 /// Reads the schema file of a source, if it has one, and compares it with the declared columns. All problems are told.
-pub fn check_schema_file(source: &Source, project: &Path, given: &[usize]) -> Vec<SourceProblem> {
-    match read(source, project, given) {
+pub fn check_schema_file(source: &Source, project: &Path) -> Vec<SourceProblem> {
+    match read(source, project) {
         Ok(None) => Vec::new(),
-        Ok(Some(layout)) => compare(&layout, source, given),
+        Ok(Some(layout)) => compare(&layout, source),
         Err(problem) => vec![problem],
     }
 }
 
 /// The layout by the schema file of a source that has one.
-pub(super) fn layout(source: &Source, project: &Path, given: &[usize]) -> Result<Layout, Failure> {
+pub(super) fn layout(source: &Source, project: &Path) -> Result<Layout, Failure> {
     let failure = |problem: SourceProblem| Failure {
         near: problem.near.into_iter().collect(),
         ..Failure::invalid("E5071", format!("source `{}`: {}", source.name, problem.message))
     };
-    let layout = read(source, project, given).map_err(failure)?;
+    let layout = read(source, project).map_err(failure)?;
     let layout = layout.ok_or_else(|| Failure::internal("E5071", format!("source `{}` has no schema", source.name)))?;
-    match compare(&layout, source, given).into_iter().next() {
+    match compare(&layout, source).into_iter().next() {
         Some(problem) => Err(failure(problem)),
         None => Ok(layout),
     }
 }
 
-fn read(source: &Source, project: &Path, given: &[usize]) -> Result<Option<Layout>, SourceProblem> {
+fn read(source: &Source, project: &Path) -> Result<Option<Layout>, SourceProblem> {
+    let given = &source.bound_columns()[..];
     let Some(payload) = &source.payload else { return Ok(None) };
     let Some(file) = &payload.schema_file else { return Ok(None) };
     let wrong = |message: String| SourceProblem {
@@ -92,7 +93,8 @@ fn read(source: &Source, project: &Path, given: &[usize]) -> Result<Option<Layou
 }
 
 /// Columns that the schema does not have, and those that can never be of their type.
-fn compare(layout: &Layout, source: &Source, given: &[usize]) -> Vec<SourceProblem> {
+fn compare(layout: &Layout, source: &Source) -> Vec<SourceProblem> {
+    let given = source.bound_columns();
     let file = source.payload.as_ref().and_then(|payload| payload.schema_file.as_deref()).unwrap_or_default();
     let (has, misfits, names): (Vec<bool>, _, Vec<&str>) = match layout {
         Layout::Avro(layout) => {
@@ -131,9 +133,8 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
         let source = source(keys, columns);
-        let given = [source.event_time];
-        let found = check_schema_file(&source, folder.path(), &given);
-        let opened = MessageReader::open(source, folder.path(), None, &given);
+        let found = check_schema_file(&source, folder.path());
+        let opened = MessageReader::open(source, folder.path(), None);
         assert_eq!(opened.is_err(), !found.is_empty(), "what is checked is what is needed");
         let near = |near: Option<String>| near.map(|near| format!(" ~{near}")).unwrap_or_default();
         let shown = |p: SourceProblem| format!("{} {}: {}{}", p.code, p.key.join("."), p.message, near(p.near));
@@ -162,10 +163,16 @@ mod tests {
 
     #[test]
     fn broken_files_are_named_with_the_line() {
-        let avro = |content: &str| problems("format = 'avro'\nschema_file = 'a.avsc'", &[], ("a.avsc", content.as_bytes()));
-        let proto = |content: &str| problems("format = 'protobuf'\nschema_file = 'a.proto'", &[], ("a.proto", content.as_bytes()));
+        let avro =
+            |content: &str| problems("format = 'avro'\nschema_file = 'a.avsc'", &[], ("a.avsc", content.as_bytes()));
+        let proto = |content: &str| {
+            problems("format = 'protobuf'\nschema_file = 'a.proto'", &[], ("a.proto", content.as_bytes()))
+        };
         for (found, expected) in [
-            (avro("{\n \"type\": \"record\",\n}"), "E0020 schema_file: schema file a.avsc: not JSON: trailing comma at line 3"),
+            (
+                avro("{\n \"type\": \"record\",\n}"),
+                "E0020 schema_file: schema file a.avsc: not JSON: trailing comma at line 3",
+            ),
             (avro("\"string\""), "schema file a.avsc: the schema is not that of a record"),
             (
                 avro("{\"type\": \"record\", \"name\": \"r\", \"fields\": [\n{\"name\": \"f\", \"type\": \"strng\"}]}"),
@@ -175,14 +182,21 @@ mod tests {
             (proto("syntax = \"proto3\";"), "it defines no message"),
             (proto("syntax = \"proto3\"; message A {} message B {}"), "name one of its messages with `message`: A, B"),
             (
-                problems("format = 'protobuf'\nschema_file = 'a.proto'\nmessage = 'a.Bee'", &[], (
-                    "a.proto",
-                    b"syntax = \"proto3\"; package a; message Be {}",
-                )),
+                problems(
+                    "format = 'protobuf'\nschema_file = 'a.proto'\nmessage = 'a.Bee'",
+                    &[],
+                    ("a.proto", b"syntax = \"proto3\"; package a; message Be {}"),
+                ),
                 "E0020 message: schema file a.proto: there is no message `a.Bee` ~a.Be",
             ),
-            (problems("format = 'avro'\nschema_file = 'b.avsc'", &[], ("a.avsc", b"")), "schema file b.avsc: No such file"),
-            (problems("format = 'protobuf'\nschema_file = 'a.desc'", &[], ("a.desc", b"\xff")), "neither a .proto file nor a set"),
+            (
+                problems("format = 'avro'\nschema_file = 'b.avsc'", &[], ("a.avsc", b"")),
+                "schema file b.avsc: No such file",
+            ),
+            (
+                problems("format = 'protobuf'\nschema_file = 'a.desc'", &[], ("a.desc", b"\xff")),
+                "neither a .proto file nor a set",
+            ),
         ] {
             assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
         }
@@ -199,17 +213,20 @@ mod tests {
         std::fs::create_dir_all(&shop).unwrap();
         let main = "syntax = \"proto3\"; package shop; import \"shop/money.proto\"; message Txn { Money paid = 1; string id = 2; }";
         std::fs::write(shop.join("txn.proto"), main).unwrap();
-        std::fs::write(shop.join("money.proto"), "syntax = \"proto3\"; package shop; message Money { int64 cents = 1; }").unwrap();
+        std::fs::write(
+            shop.join("money.proto"),
+            "syntax = \"proto3\"; package shop; message Money { int64 cents = 1; }",
+        )
+        .unwrap();
         let columns = [("paid.cents", "int64"), ("id", "string")];
         let from_text = source("format = 'protobuf'\nschema_file = 'schemas/shop/txn.proto'", &columns);
-        let given = [from_text.event_time];
-        let found = check_schema_file(&from_text, folder.path(), &given);
+        let found = check_schema_file(&from_text, folder.path());
         assert!(found.is_empty(), "{found:?}");
         let mut compiler = protox::Compiler::new([folder.path().join("schemas")]).unwrap();
         compiler.include_imports(true).open_file("shop/txn.proto").unwrap();
         std::fs::write(folder.path().join("txn.desc"), compiler.encode_file_descriptor_set()).unwrap();
         let from_set = source("format = 'protobuf'\nschema_file = 'txn.desc'\nmessage = 'shop.Txn'", &columns);
-        let found = check_schema_file(&from_set, folder.path(), &given);
+        let found = check_schema_file(&from_set, folder.path());
         assert!(found.is_empty(), "{found:?}");
     }
 }

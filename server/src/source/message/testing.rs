@@ -7,11 +7,11 @@ use rand::{Rng, SeedableRng};
 use tidemill_features::definitions::{DefinitionFile, Source, check};
 use tidemill_features::value::Value;
 
-/// A Kafka source with some columns; the last one, `at`, is its event time.
+/// A Kafka source with some columns; the last one, `at`, is its event time, which the record says.
 pub(in crate::source) fn source(keys: &str, columns: &[(&str, &str)]) -> Arc<Source> {
     let fields: String = columns.iter().map(|(name, data_type)| format!("'{name}' = '{data_type}'\n")).collect();
     let text = format!(
-        "[source.s]\nconnector = 'kafka'\ntopic = 't'\nevent_time = 'at'\n{keys}\n[source.s.fields]\n{fields}at = 'timestamp[us]'\n"
+        "[source.s]\nconnector = 'kafka'\ntopic = 't'\nevent_time = 'at'\nmetadata = {{ at = 'timestamp' }}\n{keys}\n[source.s.fields]\n{fields}at = 'timestamp[us]'\n"
     );
     let checked = check(&[DefinitionFile { path: "a.toml".into(), text }]);
     checked.unwrap_or_else(|problems| panic!("{}", problems[0])).sources[0].clone()

@@ -206,9 +206,9 @@ impl Schema {
             // No column holds lists of lists: one look inside is enough, and a list of itself has no end.
             Node::Array(items) => match &self.nodes[*items] {
                 Node::Array(_) => Kind::List(Box::new(Kind::Other("a list"))),
-                Node::Union(branches) => Kind::List(Box::new(Kind::Any(
-                    branches.iter().map(|branch| self.plain_kind(*branch)).collect(),
-                ))),
+                Node::Union(branches) => {
+                    Kind::List(Box::new(Kind::Any(branches.iter().map(|branch| self.plain_kind(*branch)).collect())))
+                }
                 _ => Kind::List(Box::new(self.plain_kind(*items))),
             },
             Node::Union(branches) => Kind::Any(branches.iter().map(|branch| self.kind(*branch)).collect()),

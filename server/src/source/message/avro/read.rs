@@ -130,12 +130,7 @@ impl Schema {
     }
 
     /// The value of a column.
-    pub(super) fn value<'m>(
-        &'m self,
-        node: Id,
-        input: &mut Input<'m>,
-        field: &FieldType,
-    ) -> Result<Value<'m>, Fault> {
+    pub(super) fn value<'m>(&'m self, node: Id, input: &mut Input<'m>, field: &FieldType) -> Result<Value<'m>, Fault> {
         let fitted = match &self.nodes[node] {
             Node::Null | Node::Unknown(_) => return Ok(Value::Null),
             Node::Boolean => match (input.boolean()?, &field.data_type) {

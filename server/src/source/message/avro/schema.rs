@@ -39,7 +39,10 @@ pub(super) enum Node {
     /// days since the epoch
     Date,
     /// big-endian, in bytes or in so many of them
-    Decimal { scale: u8, size: Option<usize> },
+    Decimal {
+        scale: u8,
+        size: Option<usize>,
+    },
     /// 16 bytes that are shown as text
     Uuid,
     Array(Id),
@@ -277,7 +280,8 @@ mod tests {
             {"name": "of_other", "type": "c.F"},
             {"name": "self", "type": ["null", "Outer"]},
             {"name": "referred", "type": {"type": "d.R"}}]}"#;
-        let referred = r#"{"type": "record", "name": "d.R", "fields": [{"name": "back", "type": ["null", "a.b.Outer"]}]}"#;
+        let referred =
+            r#"{"type": "record", "name": "d.R", "fields": [{"name": "back", "type": ["null", "a.b.Outer"]}]}"#;
         let schema = Schema::parse(text, [referred]).unwrap();
         let found = fields(&schema, schema.root);
         let symbols = Node::Enum(vec!["X".into()]);
@@ -315,9 +319,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_with_what_stands_near() {
-        let field = |kind: &str| {
-            format!(r#"{{"type": "record", "name": "R", "fields": [{{"name": "f", "type": {kind}}}]}}"#)
-        };
+        let field =
+            |kind: &str| format!(r#"{{"type": "record", "name": "R", "fields": [{{"name": "f", "type": {kind}}}]}}"#);
         for (text, message, near) in [
             ("{".to_string(), "not JSON: EOF", None),
             ("7".to_string(), "`7` is not a type", None),

@@ -20,8 +20,8 @@ fn written(schema: &Json, value: Avro) -> Vec<u8> {
 }
 
 fn read(schema: &str, source: &Source, message: &[u8]) -> Result<Vec<Value<'static>>, String> {
-    // The event time is given: it says nothing here.
-    let layout = AvroLayout::new(schema, [], source, &[source.event_time]).unwrap();
+    // The event time is the record's: it says nothing here.
+    let layout = AvroLayout::new(schema, [], source, &source.bound_columns()).unwrap();
     let mut row = vec![Value::Null; source.fields.len()];
     layout.fill(message, source, &mut row).map_err(|(code, reason)| format!("{code} {reason}"))?;
     row.pop();
@@ -88,7 +88,8 @@ impl Maker<'_> {
                 made(json!("float"), Avro::Float(number), "float64", Value::Float64(number.into()).settled())
             }
             5 => {
-                let number = [self.number() as f64 / 7.0, f64::NAN, -0.0, f64::INFINITY][self.random.random_range(0..4)];
+                let number =
+                    [self.number() as f64 / 7.0, f64::NAN, -0.0, f64::INFINITY][self.random.random_range(0..4)];
                 made(json!("double"), Avro::Double(number), "float64", Value::Float64(number).settled())
             }
             6 => {
@@ -139,10 +140,19 @@ impl Maker<'_> {
             0 => ("millis", Avro::TimestampMillis(micros / 1_000), micros / 1_000 * 1_000),
             1 => ("micros", Avro::TimestampMicros(micros), micros),
             // Finer than a microsecond is cut off downwards, before the epoch too.
-            _ => ("nanos", Avro::TimestampNanos(micros % 9_000_000_000_000_000 * 1_000 + 7), micros % 9_000_000_000_000_000),
+            _ => (
+                "nanos",
+                Avro::TimestampNanos(micros % 9_000_000_000_000_000 * 1_000 + 7),
+                micros % 9_000_000_000_000_000,
+            ),
         };
         let declared = ["timestamp", "timestamp[s]", "timestamp[ns]"][self.random.random_range(0..3)];
-        made(json!({"type": "long", "logicalType": format!("timestamp-{unit}")}), value, declared, Value::Timestamp(micros))
+        made(
+            json!({"type": "long", "logicalType": format!("timestamp-{unit}")}),
+            value,
+            declared,
+            Value::Timestamp(micros),
+        )
     }
 
     fn decimal(&mut self) -> Made {
@@ -170,15 +180,17 @@ impl Maker<'_> {
                     true => Avro::Union(u32::from(!first), Box::new(Avro::Null)),
                     false => Avro::Union(u32::from(first), Box::new(inner.value)),
                 };
-                let column = inner.column.map(|(data_type, value)| (data_type, if is_null { Value::Null } else { value }));
+                let column =
+                    inner.column.map(|(data_type, value)| (data_type, if is_null { Value::Null } else { value }));
                 Made { schema, value, column }
             }
             1 => {
                 let inner = self.plain();
                 let count = self.random.random_range(0..4);
-                let column = inner.column.filter(|(data_type, _)| !data_type.contains('[')).map(|(data_type, value)| {
-                    (format!("list<{data_type}>"), Value::List(vec![value; count]))
-                });
+                let column = inner
+                    .column
+                    .filter(|(data_type, _)| !data_type.contains('['))
+                    .map(|(data_type, value)| (format!("list<{data_type}>"), Value::List(vec![value; count])));
                 let schema = json!({"type": "array", "items": inner.schema});
                 Made { schema, value: Avro::Array(vec![inner.value; count]), column }
             }
@@ -195,7 +207,8 @@ impl Maker<'_> {
             }
             8 => {
                 let fields: Vec<Made> = (0..self.random.random_range(0..4)).map(|_| self.field(depth - 1)).collect();
-                let (schema, value) = record(&self.name(), fields.iter().enumerate().map(|(at, f)| (format!("i{at}"), f)));
+                let (schema, value) =
+                    record(&self.name(), fields.iter().enumerate().map(|(at, f)| (format!("i{at}"), f)));
                 Made { schema, value, column: None }
             }
             _ => self.plain(),
@@ -309,7 +322,8 @@ fn schemas_evolve() {
 #[test]
 fn wrong_types_and_broken_bytes_have_their_reasons() {
     let of = |data_type: &str| source("format = 'avro'", &[("c", data_type)]);
-    let record = |kind: &str| format!(r#"{{"type": "record", "name": "r", "fields": [{{"name": "c", "type": {kind}}}]}}"#);
+    let record =
+        |kind: &str| format!(r#"{{"type": "record", "name": "r", "fields": [{{"name": "c", "type": {kind}}}]}}"#);
     let list = r#"{"type": "array", "items": "long"}"#;
     let recursive = r#"["null", "r"]"#;
     let many_nothings = r#"{"type": "array", "items": "null"}"#;
@@ -321,11 +335,16 @@ fn wrong_types_and_broken_bytes_have_their_reasons() {
         (r#"["null", {"type": "map", "values": "int"}]"#, "int64", b"\x02", "E1002 column `c`: a map is not int64"),
         (r#"{"type": "long", "logicalType": "local-timestamp-millis"}"#, "timestamp", b"\0", "has no offset from UTC"),
         (r#"{"type": "long", "logicalType": "timestamp-millis"}"#, "int64", b"\0", "an instant is not int64"),
-        (r#"{"type": "bytes", "logicalType": "decimal", "precision": 38}"#, "decimal(38,0)", &{
-            let mut long = vec![34];
-            long.extend([1; 17]);
-            long
-        }, "more than 38 digits"),
+        (
+            r#"{"type": "bytes", "logicalType": "decimal", "precision": 38}"#,
+            "decimal(38,0)",
+            &{
+                let mut long = vec![34];
+                long.extend([1; 17]);
+                long
+            },
+            "more than 38 digits",
+        ),
         (list, "vector<2>", b"\x02\x01\0", "a vector of 1 numbers, not 2"),
         (r#""int""#, "int64", b"\xff\xff\xff\xff\xff\x01", "E1001 not a record of its Avro schema"),
         (r#""int""#, "int64", b"\x02\x02", "1 bytes are left behind the record"),
@@ -343,7 +362,9 @@ fn wrong_types_and_broken_bytes_have_their_reasons() {
         let source = of(data_type);
         let told = match read(&record(kind), &source, message) {
             // Vectors are looked at with the rest of the row.
-            Ok(row) if data_type.starts_with("vector") => format!("a vector of {} numbers, not 2", list_length(&row[0])),
+            Ok(row) if data_type.starts_with("vector") => {
+                format!("a vector of {} numbers, not 2", list_length(&row[0]))
+            }
             other => other.unwrap_err(),
         };
         assert!(told.contains(reason), "{kind} as {data_type}: {told}");

@@ -39,7 +39,11 @@ pub(super) struct Target {
 pub(super) enum To {
     /// it only clears others
     Nothing,
-    Column { at: usize, of: Type, items: Option<FieldType> },
+    Column {
+        at: usize,
+        of: Type,
+        items: Option<FieldType>,
+    },
     /// another level
     Level(usize),
 }

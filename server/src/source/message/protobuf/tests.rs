@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use prost_reflect::prost::Message;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind as Proto, MapKey, MessageDescriptor, Value as Other};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind as Proto, MapKey, MessageDescriptor, ReflectMessage, Value as Other,
+};
 use rand::Rng;
 use rand::rngs::StdRng;
 use tidemill_features::definitions::Source;
@@ -19,8 +21,8 @@ fn message_of(text: &str, name: &str) -> MessageDescriptor {
 }
 
 fn read(descriptor: &MessageDescriptor, source: &Source, message: &[u8]) -> Result<Vec<Value<'static>>, String> {
-    // The event time is given: it says nothing here.
-    let layout = ProtobufLayout::new(descriptor, source, &[source.event_time]);
+    // The event time is the record's: it says nothing here.
+    let layout = ProtobufLayout::new(descriptor, source, &source.bound_columns());
     let mut row = vec![Value::Null; source.fields.len()];
     layout.fill(message, source, &mut row).map_err(|(code, reason)| format!("{code} {reason}"))?;
     row.pop();
@@ -36,7 +38,9 @@ fn reference(message: &DynamicMessage, path: &str) -> Result<Value<'static>, ()>
     }
     match (&*message.get_field(&field), inside) {
         (Other::Message(inner), Some(rest)) => reference(inner, rest),
-        (Other::List(items), None) => items.iter().map(|item| one(item, &field)).collect::<Result<_, _>>().map(Value::List),
+        (Other::List(items), None) => {
+            items.iter().map(|item| one(item, &field)).collect::<Result<_, _>>().map(Value::List)
+        }
         (value, None) => one(value, &field),
         _ => panic!("{path} goes through something else"),
     }
@@ -125,7 +129,8 @@ fn random_schema(random: &mut StdRng) -> (String, Vec<(String, String)>) {
             1 => "optional ",
             _ => "",
         };
-        let packable = label == "repeated " && at % 2 == 0 && !of.contains('.') && !["string", "bytes", "Loop"].contains(&of);
+        let packable =
+            label == "repeated " && at % 2 == 0 && !of.contains('.') && !["string", "bytes", "Loop"].contains(&of);
         let option = if packable { " [packed = false]" } else { "" };
         let _ = writeln!(text, "  {label}{of} f{at} = {}{option};", number(random));
         columns.extend(column.map(|column| {
@@ -136,7 +141,11 @@ fn random_schema(random: &mut StdRng) -> (String, Vec<(String, String)>) {
     let _ = writeln!(
         text,
         "  Inner deep = {};\n  oneof choice {{ string o1 = {}; int32 o2 = {}; Inner o3 = {}; google.protobuf.Timestamp o4 = {}; }}\n}}",
-        number(random), number(random), number(random), number(random), number(random)
+        number(random),
+        number(random),
+        number(random),
+        number(random),
+        number(random)
     );
     for inner in ["deep", "o3"] {
         for (name, of) in [("s", "string"), ("d", "float64"), ("t", "timestamp"), ("l", "list<int64>")] {
@@ -284,7 +293,12 @@ fn wrong_types_and_broken_bytes_have_their_reasons() {
         ("id", "float64", &b"\x0a\x01x"[..], "E1002 column `id`: the text 'x' is not float64"),
         ("id", "timestamp", b"", "E1002 column `id`: it is missing, and '' is not an RFC 3339 time"),
         ("id", "string", b"\x0a\x01\xff", "not UTF-8"),
-        ("id", "string", b"\x08\x01", "E1001 not a message of its Protobuf schema: field `id` has the wire type of another"),
+        (
+            "id",
+            "string",
+            b"\x08\x01",
+            "E1001 not a message of its Protobuf schema: field `id` has the wire type of another",
+        ),
         ("id", "string", b"\x0a\x05x", "5 bytes are claimed where 1 are left"),
         ("status", "string", b"\x20\x07", "7 is no value of shop.Status"),
         ("labels", "string", b"\x3a\x00", "a map is not string"),
@@ -316,7 +330,9 @@ fn messages_are_found_by_name_and_by_place() {
     assert_eq!((message.as_str(), near.as_deref()), ("there is no message `shop.Tnx`", Some("shop.Txn")));
     assert_eq!(descriptors.message(Some("Txn")).unwrap_err().1.as_deref(), Some("shop.Txn"));
     assert!(descriptors.message(None).unwrap_err().0.contains("shop.Txn, shop.Other"));
-    let one = of("syntax = \"proto3\"; import \"google/protobuf/timestamp.proto\"; message A { google.protobuf.Timestamp t = 1; }");
+    let one = of(
+        "syntax = \"proto3\"; import \"google/protobuf/timestamp.proto\"; message A { google.protobuf.Timestamp t = 1; }",
+    );
     assert_eq!(one.message(None).unwrap().full_name(), "A");
 }
 

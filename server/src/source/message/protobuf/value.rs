@@ -28,7 +28,10 @@ pub(super) enum Type {
     Text,
     Bytes,
     /// numbers, ascending, with their names
-    Enum { name: String, values: Vec<(i32, String)> },
+    Enum {
+        name: String,
+        values: Vec<(i32, String)>,
+    },
     /// google.protobuf.Timestamp
     Timestamp,
     /// google.protobuf.Int64Value and so on
@@ -68,7 +71,9 @@ impl Type {
             ProtoKind::Message(message) => match message.full_name() {
                 "google.protobuf.Timestamp" => Type::Timestamp,
                 name => match name.strip_prefix("google.protobuf.").and_then(|name| name.strip_suffix("Value")) {
-                    Some("Double" | "Float" | "Int64" | "UInt64" | "Int32" | "UInt32" | "Bool" | "String" | "Bytes") => {
+                    Some(
+                        "Double" | "Float" | "Int64" | "UInt64" | "Int32" | "UInt32" | "Bool" | "String" | "Bytes",
+                    ) => {
                         let inner = message.get_field(1);
                         inner.map_or(Type::Other("a message"), |inner| Type::Wrapper(Box::new(Type::of(&inner))))
                     }

@@ -1,0 +1,199 @@
+//! Feeding the topics of a source in: each partition of a topic is a partition of the source, its events have the offsets that
+//! Kafka gave them, and reading goes on where the event log ends. What Kafka's consumer groups remember is never read.
+//!
+//! `KafkaFeed` looks before it reads (`identity`: is it still the same topic, and does it have what comes next?), then reads
+//! until something is in doubt (`session`), and looks again. `reading` is one partition, `flight` what is on its way to the log.
+//! `notes` are what is remembered beside the positions; `progress` is what others see.
+
+mod flight;
+mod identity;
+mod notes;
+mod progress;
+mod reading;
+mod session;
+
+use std::time::Duration;
+
+use rand::Rng;
+use tidemill_features::definitions::{Connector, KafkaTopics};
+use tokio::runtime::Handle;
+
+pub use self::progress::{GivenUp, KafkaProgress, KafkaState};
+
+use self::identity::{Found, Look, Stop};
+use self::notes::Notes;
+use self::reading::Reading;
+use self::session::{Ended, Session};
+use super::feed::Feed;
+use crate::failure::{Failure, Remedy};
+use crate::limits::KAFKA_PAUSE_MAX;
+use crate::settings::KafkaSettings;
+use crate::source::kafka::{Consumer, Producer};
+use crate::source::{MessageReader, SchemaRegistry};
+
+/// First pause between two tries.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How often a feed that does nothing looks whether it should.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// Reads the topics of a source.
+pub struct KafkaFeed {
+    feed: Feed,
+    topics: KafkaTopics,
+    settings: KafkaSettings,
+    runtime: Handle,
+}
+
+/// What a feed holds once it runs.
+struct Parts {
+    consumer: Consumer,
+    /// for bad events
+    producer: Option<Producer>,
+    notes: Notes,
+    /// what the payloads are
+    messages: MessageReader,
+}
+
+impl KafkaFeed {
+    /// None: the source reads no topics. From here on reads know whether it is behind.
+    pub fn new(feed: Feed, settings: KafkaSettings, runtime: Handle) -> Option<KafkaFeed> {
+        let Connector::Kafka(topics) = feed.definition().connector.clone() else { return None };
+        let feed = KafkaFeed { feed, topics, settings, runtime };
+        feed.progress().begin();
+        Some(feed)
+    }
+
+    fn progress(&self) -> &KafkaProgress {
+        &self.feed.ingest.pending[self.feed.source].kafka
+    }
+
+    fn source(&self) -> &str {
+        &self.feed.definition().name
+    }
+
+    /// Reads until the server stops, on a thread of its own.
+    pub fn run(self) {
+        let mut parts = match self.parts() {
+            Ok(parts) => parts,
+            Err(why) => return self.stop_for_good(&why),
+        };
+        self.progress().set(|state| state.given_up = parts.notes.given_up.clone());
+        let mut pause = PAUSE;
+        while !self.feed.is_stopping() {
+            let ended = match self.look(&mut parts, false) {
+                Ok((found, _)) => {
+                    pause = PAUSE;
+                    self.show(&parts.notes, &found);
+                    Session::new(&self, &mut parts, found).run()
+                }
+                Err(Stop::Retry(why)) => Ended::Retry(why),
+                Err(Stop::Halt(why)) => {
+                    self.wait_for_resume(&mut parts, &why);
+                    Ended::Look
+                }
+            };
+            match ended {
+                Ended::Stopping => break,
+                Ended::Look => {}
+                Ended::Retry(why) => {
+                    self.progress().wait(self.source(), &why);
+                    self.sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0)));
+                    pause = (pause * 2).min(KAFKA_PAUSE_MAX);
+                }
+            }
+        }
+        if let Err(error) = parts.notes.keep() {
+            tracing::warn!(source = self.source(), error, "what is known of the topics was not kept");
+        }
+    }
+
+    fn parts(&self) -> Result<Parts, String> {
+        let notes = Notes::load(&self.feed.data_dir, self.source())?;
+        // Lag is known as finely as somebody wants to know it.
+        let wanted = self.feed.definition().max_lag.map_or(Duration::MAX, |lag| Duration::from_micros(lag as u64 / 4));
+        let pulse = wanted.clamp(Duration::from_millis(100), Duration::from_secs(1));
+        let consumer = Consumer::new(&self.settings, pulse)?;
+        let producer = self.topics.dead_letter_topic.as_ref().map(|_| Producer::new(&self.settings)).transpose()?;
+        let of_registry = &self.settings.registry;
+        let registry = (!of_registry.urls.is_empty()).then(|| SchemaRegistry::open(of_registry.clone())).transpose();
+        let source = self.feed.registry.sources[self.feed.source].clone();
+        let messages = registry.and_then(|registry| MessageReader::open(source, &self.feed.project, registry));
+        let messages = messages.map_err(|failure| failure.to_string())?;
+        Ok(Parts { consumer, producer, notes, messages })
+    }
+
+    fn stop_for_good(&self, why: &str) {
+        tracing::error!(source = self.source(), why, "E1057: the source is not read");
+        self.progress().set(|state| state.halted = Some(format!("E1057: {why}")));
+        while !self.feed.is_stopping() {
+            if let Some(asked) = self.progress().take_asked() {
+                let _ = asked.send(Err(Failure::invalid("E1057", why.to_string())));
+            }
+            self.sleep(GLANCE);
+        }
+    }
+
+    /// Compares the topics with what is known of them; with `accept` losses are given up.
+    fn look(&self, parts: &mut Parts, accept: bool) -> Result<(Found, Vec<GivenUp>), Stop> {
+        // A connection that reads nothing is served all the same.
+        let _ = parts.consumer.poll(Duration::ZERO);
+        let next_offset = |number| self.feed.next_offset(number);
+        Look {
+            source: self.source(),
+            consumer: &parts.consumer,
+            settings: &self.settings,
+            topics: &self.topics.topics,
+            notes: &mut parts.notes,
+            next_offset: &next_offset,
+            now: self.feed.clock.now(),
+        }
+        .run(accept)
+    }
+
+    fn show(&self, notes: &Notes, found: &Found) {
+        self.progress().set(|state| {
+            state.cluster = notes.cluster.clone();
+            state.given_up = notes.given_up.clone();
+            let number = |reading: &Reading| (reading.number, (reading.of.topic.clone(), reading.of.partition));
+            state.partitions = found.readings.iter().map(number).collect();
+        });
+    }
+
+    /// Halts the source until somebody lets it go on without what is lost.
+    fn wait_for_resume(&self, parts: &mut Parts, why: &str) {
+        let source = self.source();
+        let _ = parts.consumer.unassign();
+        let why = format!("{why}; `tidemill source resume {source} --accept-loss` goes on without");
+        tracing::error!(source, "the source has stopped, and what is there is served as stale: {why}");
+        self.progress().set(|state| (state.waiting, state.halted) = (None, Some(why)));
+        while !self.feed.is_stopping() {
+            let Some(asked) = self.progress().take_asked() else {
+                // Nobody may poll a consumer that reads nothing, but its connections want to be served.
+                let _ = parts.consumer.poll(GLANCE);
+                continue;
+            };
+            let answer = self.look(parts, true);
+            let given_up = parts.notes.given_up.clone();
+            match answer {
+                Ok((_, lost)) => {
+                    self.progress().set(|state| (state.halted, state.given_up) = (None, given_up));
+                    let _ = asked.send(Ok(lost));
+                    return;
+                }
+                Err(Stop::Retry(why) | Stop::Halt(why)) => {
+                    let failure = Failure::new(Remedy::Unavailable, "E1058", format!("the source stays halted: {why}"));
+                    let _ = asked.send(Err(failure));
+                }
+            }
+        }
+    }
+
+    /// Sleeps, but not beyond the server's end.
+    fn sleep(&self, mut left: Duration) {
+        while !left.is_zero() && !self.feed.is_stopping() {
+            let step = left.min(GLANCE);
+            std::thread::sleep(step);
+            left -= step;
+        }
+    }
+}

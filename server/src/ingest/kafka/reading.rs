@@ -1,0 +1,109 @@
+//! A partition that is read: where it goes on, what of it is being decoded, and up to which time it is applied.
+
+use std::collections::VecDeque;
+
+use crate::source::Decoder;
+use crate::source::kafka::{Fingerprint, PartitionPulse, TopicPartition};
+
+/// A partition that is read.
+pub(super) struct Reading {
+    pub of: TopicPartition,
+    /// number of the topic in the notes
+    pub topic: usize,
+    /// by which the log knows it
+    pub number: u32,
+    /// where the log ends, once everything that was sent there is kept
+    pub begins: u64,
+    /// records before this are skipped: they were taken before, or were given up
+    pub from: u64,
+    /// where the topic ends
+    pub end: u64,
+    pub chunk: Option<Chunk>,
+    /// everything that was in the partition by then is applied
+    complete_to: i64,
+    is_at_end: bool,
+    /// of chunks that are not applied: offset behind them, time of their last record
+    marks: VecDeque<(u64, i64)>,
+}
+
+/// Records of a partition that go into the log together.
+pub(super) struct Chunk {
+    pub decoder: Decoder,
+    /// how its first record looks
+    pub print: Fingerprint,
+    /// time of the last record
+    pub newest: i64,
+}
+
+impl Reading {
+    pub(super) fn new(of: TopicPartition, (topic, number): (usize, u32), (begins, from, end): (u64, u64, u64)) -> Self {
+        let (chunk, complete_to, is_at_end, marks) = (None, i64::MIN, false, VecDeque::new());
+        Reading { of, topic, number, begins, from, end, chunk, complete_to, is_at_end, marks }
+    }
+
+    /// From where brokers are to send: a topic that was cut is read on from its end.
+    pub(super) fn fetched_from(&self) -> u64 {
+        self.from.min(self.end)
+    }
+
+    /// A chunk is on its way.
+    pub(super) fn sent(&mut self, next: u64, newest: i64) {
+        self.begins = next;
+        self.end = self.end.max(next);
+        self.is_at_end = false;
+        self.marks.push_back((next, newest));
+    }
+
+    /// What brokers and reader know of each other at `now`. `applied` is the offset up to which reads see it.
+    pub(super) fn hear(&mut self, pulse: &PartitionPulse, applied: u64, now: i64) {
+        if let Some(end) = pulse.end {
+            self.end = end;
+        }
+        self.is_at_end = pulse.is_at_end && self.chunk.is_none() && applied >= self.begins;
+        if let (true, Some(silent)) = (self.is_at_end, pulse.silent) {
+            self.complete_to = self.complete_to.max(now - silent);
+        }
+    }
+
+    /// Up to which time it is applied, now that reads see it up to an offset.
+    pub(super) fn complete_to(&mut self, applied: u64, now: i64) -> i64 {
+        while self.marks.front().is_some_and(|(next, _)| *next <= applied) {
+            let newest = self.marks.pop_front().map_or(i64::MIN, |(_, newest)| newest);
+            // A producer's clock may be wrong.
+            self.complete_to = self.complete_to.max(newest.min(now));
+        }
+        self.complete_to
+    }
+
+    /// Offsets that are in the topic and not applied.
+    pub(super) fn lag(&self, applied: u64) -> u64 {
+        if self.is_at_end { 0 } else { self.end.saturating_sub(applied.max(self.from.min(self.begins))) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pulse(end: u64, is_at_end: bool, silent: Option<i64>) -> PartitionPulse {
+        let of = TopicPartition { topic: "t".into(), partition: 0 };
+        PartitionPulse { of, end: Some(end), is_at_end, silent }
+    }
+
+    #[test]
+    fn complete_means_applied_and_heard_of() {
+        let of = TopicPartition { topic: "t".into(), partition: 0 };
+        let mut reading = Reading::new(of, (0, 0), (5, 5, 9));
+        assert_eq!((reading.complete_to(5, 100), reading.lag(5)), (i64::MIN, 4));
+        reading.sent(7, 40);
+        reading.sent(9, 50);
+        assert_eq!((reading.complete_to(7, 100), reading.lag(7)), (40, 2));
+        // A commit marker stands at offset 9: nothing will ever be read there.
+        reading.hear(&pulse(10, true, Some(30)), 7, 100);
+        assert_eq!((reading.complete_to(7, 100), reading.lag(7)), (40, 3), "not all is applied");
+        reading.hear(&pulse(10, true, Some(30)), 9, 110);
+        assert_eq!((reading.complete_to(9, 110), reading.lag(9)), (80, 0));
+        reading.hear(&pulse(10, true, None), 9, 500);
+        assert_eq!(reading.complete_to(9, 500), 80, "the broker is away: nobody knows what it has");
+    }
+}

@@ -1,0 +1,150 @@
+//! From settings to a client of brokers, and what it tells of itself: its last complaint, its statistics, changes of its group.
+//!
+//! Nothing here is left to the library's choice: where to go on, when to commit and what to do with a gap are decided by whoever
+//! reads (`auto.offset.reset = error`).
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::consumer::{GroupChange, partitions_of};
+use super::pulse::{Pulse, pulse_of};
+use crate::limits::{KAFKA_FETCH_BYTES, KAFKA_QUEUED_KBYTES};
+use crate::settings::KafkaSettings;
+
+/// What every client has.
+pub(super) fn client_config(settings: &KafkaSettings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", &settings.brokers)
+        .set("client.id", &settings.client_id)
+        .set("security.protocol", &settings.security_protocol)
+        .set("socket.keepalive.enable", "true")
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "5000")
+        .set_log_level(RDKafkaLogLevel::Warning);
+    let secrets = [
+        ("sasl.username", &settings.username),
+        ("sasl.password", &settings.password),
+        ("ssl.key.password", &settings.key_password),
+    ];
+    for (name, secret) in secrets {
+        if let Some(secret) = secret {
+            config.set(name, secret.reveal());
+        }
+    }
+    let texts = [
+        ("sasl.mechanism", &settings.sasl_mechanism),
+        ("ssl.ca.location", &settings.ca),
+        ("ssl.certificate.location", &settings.certificate),
+        ("ssl.key.location", &settings.key),
+    ];
+    for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+        config.set(name, text);
+    }
+    config
+}
+
+/// What every consumer has. Statistics come in so many milliseconds.
+pub(super) fn consumer_config(settings: &KafkaSettings, pulse: Duration) -> ClientConfig {
+    let mut config = client_config(settings);
+    config
+        .set("group.id", &settings.group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("isolation.level", "read_committed")
+        .set("check.crcs", "true")
+        .set("allow.auto.create.topics", "false")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("topic.metadata.refresh.interval.ms", "10000")
+        .set("fetch.wait.max.ms", "100")
+        .set("fetch.error.backoff.ms", "100")
+        .set("fetch.max.bytes", KAFKA_FETCH_BYTES.to_string())
+        .set("queued.max.messages.kbytes", KAFKA_QUEUED_KBYTES.to_string())
+        .set("statistics.interval.ms", pulse.as_millis().to_string());
+    for (name, value) in &settings.properties {
+        config.set(name, value);
+    }
+    // Last, so that nothing above can change them.
+    config.set("auto.offset.reset", "error").set("enable.partition.eof", "false");
+    config
+}
+
+/// Whether the client library takes the settings: what it says against them.
+pub fn check(settings: &KafkaSettings) -> Result<(), String> {
+    let created: Result<BaseConsumer, KafkaError> = consumer_config(settings, Duration::from_secs(1)).create();
+    created.map(drop).map_err(|error| refusal(&error))
+}
+
+/// Why the library does not take a setting, without its value: it may be a secret.
+pub(super) fn refusal(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, description, name, _) => format!("`{name}`: {description}"),
+        other => other.to_string(),
+    }
+}
+
+/// What a client tells of itself while it is polled.
+#[derive(Default)]
+pub(super) struct Context {
+    /// the last complaint in the library's own words
+    said: Mutex<Option<String>>,
+    pulse: Mutex<Option<Pulse>>,
+    changes: Mutex<Vec<GroupChange>>,
+}
+
+impl Context {
+    pub(super) fn said(&self) -> Option<String> {
+        self.said.lock().clone()
+    }
+
+    pub(super) fn take_pulse(&self) -> Option<Pulse> {
+        self.pulse.lock().take()
+    }
+
+    pub(super) fn take_changes(&self) -> Vec<GroupChange> {
+        std::mem::take(&mut self.changes.lock())
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // The library repeats itself at each try to connect; whoever reads the source says it once.
+        tracing::debug!(facility, "{message}");
+        if level as i32 <= RDKafkaLogLevel::Warning as i32 {
+            // The name of the thread says nothing to whoever reads it.
+            let plain = message.rsplit_once("]: ").map_or(message, |(_, plain)| plain);
+            *self.said.lock() = Some(plain.chars().take(300).collect());
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        *self.pulse.lock() = Some(pulse_of(&statistics));
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, "{reason}");
+        *self.said.lock() = Some(reason.chars().take(300).collect());
+    }
+}
+
+impl ConsumerContext for Context {
+    /// A change of the group is a value like others: whoever reads takes partitions with its own positions, or lets go of them
+    /// once what is under way is kept.
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions = partitions_of(list);
+        let change = match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => GroupChange::Assigned(partitions),
+            _ if consumer.assignment_lost() => GroupChange::Lost(partitions),
+            _ => GroupChange::Revoked(partitions),
+        };
+        self.changes.lock().push(change);
+    }
+}

@@ -12,6 +12,7 @@ mod golden;
 mod hard_cases;
 mod histories;
 mod history;
+mod messages;
 mod metamorphic;
 mod objects;
 mod parity;

@@ -142,6 +142,7 @@ impl<'f> Session<'f> {
         if record.offset() < reading.from {
             return;
         }
+        let is_first = reading.chunk.is_none();
         let chunk = reading.chunk.get_or_insert_with(|| Chunk {
             decoder: feed.decoder(),
             print: Fingerprint::of(record),
@@ -152,7 +153,10 @@ impl<'f> Session<'f> {
         while let Err(needed) = take(record, of, &self.parts.messages, &mut chunk.decoder) {
             // What the registry does not say now, the record waits for: reading goes on from it.
             if let Err(why) = learn(self.of, &self.parts.messages, &needed) {
-                self.waiting = Some(why);
+                (self.waiting, self.in_trouble) = (Some(why), true);
+                if is_first {
+                    reading.chunk = None;
+                }
                 return;
             }
         }

@@ -3,12 +3,14 @@
 //! Servers run as processes of their own, so that their CPU time (user and system, from /proc) can be told from the client's:
 //! on shared machines CPU time per request lasts, wall time does not. Each bench prints the question that it answers. `… -- vocabulary`
 //! runs the table of aggregates alone, `… -- training` training sets beside DuckDB and Polars, `… -- backfill [EVENTS]` what it takes
-//! to derive state from the log, `… -- formats` how fast messages of topics are decoded.
+//! to derive state from the log, `… -- formats` how fast messages of topics are decoded, `… -- kafka [EVENTS]` events from a real
+//! broker (which `tests/services` brings).
 
 mod apply;
 mod backfill;
 mod echo;
 mod formats;
+mod kafka;
 mod processes;
 mod reads;
 mod training;
@@ -24,6 +26,9 @@ fn main() -> anyhow::Result<()> {
     println!("| question | figure | bar |\n|---|---|---|");
     if only.as_deref() == Some("training") {
         return runtime.block_on(training::run(&std::env::args().skip(2).collect::<Vec<_>>()));
+    }
+    if only.as_deref() == Some("kafka") {
+        return runtime.block_on(kafka::run(&std::env::args().skip(2).collect::<Vec<_>>()));
     }
     if only.as_deref() == Some("backfill") {
         return backfill::run();

@@ -117,6 +117,7 @@ fn of_sources() {
         ("[source.r]\nconnector = 'kafka'\n«topics = []\nS", "E0017", "1 to 1000 topics", None),
         ("[source.r]\nconnector = 'kafka'\ntopics = ['b', «'b']\nS", "E0012", "topic `b` twice", None),
         ("[source.r]\nconnector = 'kafka'\ntopic = «'a b'\nS", "E0005", "`a b` is not a topic", None),
+        ("[source.r]\nconnector = 'kafka'\ntopic = 'a'\nformat = «'csv'\nS", "E0003", "json, avro or protobuf", None),
         ("[source.r]\nconnector = 'kafka'\ntopic = 'a'\n«dead_letter_topic = 'a'\nS", "E0012", "into it again", None),
         (
             "[source.r]\nconnector = 'kafka'\ntopic = 'a'\nmetadata = { k = «'kye' }\nS",
@@ -138,29 +139,6 @@ fn of_sources() {
         ),
         ("[source.r]\nconnector = 'kafka'\ntopic = 'a'\nmetadata = { k = «'tombstone' }\nS", "E0015", "is bool", None),
         ("[source.r]\nconnector = 'kafka'\ntopic = 'a'\n«path = 'a'\nS", "E0018", "no effect on a kafka source", None),
-        ("[source.r]\nconnector = 'kafka'\ntopic = 'a'\nformat = «'csv'\nS", "E0003", "json, avro or protobuf", None),
-        ("[source.r]\nconnector = 'kafka'\ntopic = 'a'\n«schema_file = 'a'\nS", "E0018", "no effect on json", None),
-        ("[source.r]\nconnector = 'kafka'\ntopic = 'a'\n«message = 'a.B'\nS", "E0018", "but on protobuf", None),
-        (
-            "[source.r]\nconnector = 'kafka'\ntopic = 'a'\nformat = 'avro'\n«message = 'a.B'\nS",
-            "E0018",
-            "but on protobuf",
-            None,
-        ),
-        (
-            "[source.r]\nconnector = 'kafka'\ntopic = 'a'\nformat = 'avro'\nschema_file = «' '\nS",
-            "E0003",
-            "a text such as \"schemas/txn.avsc\", not empty",
-            None,
-        ),
-        ("[source.r]\nconnector = 'push'\nformat = «'avro'\nS", "E0003", "is read from Kafka topics", None),
-        (
-            "[source.r]\nconnector = 'file'\npath = 'a'\nformat = «'protobuf'\nS",
-            "E0003",
-            "files are ndjson, csv or parquet",
-            None,
-        ),
-        ("[source.r]\nconnector = 'push'\n«schema_file = 'a'\nS", "E0018", "no effect on a push source", None),
         ("[source.r]\nconnector = 'kafka'\ntopic = 'a'\n«follow = true\nS", "E0018", "on a kafka source", None),
         (
             "[source.r]\nconnector = 'push'\nevent_id = «'kk'\nS",

@@ -78,3 +78,76 @@ pub fn problem_of_source(
     context.report(code, &key.place, message, near);
     context.into_problems().pop()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definitions::check;
+
+    const FIELDS: &str = "event_time = 't'\nfields = { t = 'timestamp', \"p.x\" = 'float64' }\n";
+
+    fn checked(keys: &str) -> Result<Option<Payload>, Vec<String>> {
+        let text = format!("[source.s]\n{keys}\n{FIELDS}");
+        let shown = |p: Problem| format!("{} {}:{} {}", p.code, p.line, p.column, p.message);
+        match check(&[DefinitionFile { path: "a.toml".into(), text }]) {
+            Ok(registry) => Ok(registry.sources[0].payload.clone()),
+            Err(problems) => Err(problems.into_iter().map(shown).collect()),
+        }
+    }
+
+    #[test]
+    fn formats_have_the_keys_that_they_need() {
+        let kafka = "connector = 'kafka'\ntopic = 'a'";
+        let json = checked(kafka).unwrap().unwrap();
+        assert_eq!((json.format, json.schema_file), (PayloadFormat::Json, None));
+        let keys = "format = 'protobuf'\nschema_file = 'a.proto'\nmessage = 'shop.Txn'";
+        let protobuf = checked(&format!("{kafka}\n{keys}")).unwrap().unwrap();
+        assert_eq!(
+            (protobuf.format, protobuf.schema_file.as_deref(), protobuf.message.as_deref()),
+            (PayloadFormat::Protobuf, Some("a.proto"), Some("shop.Txn"))
+        );
+        assert_eq!(checked("connector = 'push'"), Ok(None));
+        for (keys, expected) in [
+            (format!("{kafka}\nformat = 'csv'"), "E0003 4:10 records of Kafka are json, avro or protobuf, not `csv`"),
+            (format!("{kafka}\nschema_file = 'a'"), "E0018 4:1 `schema_file` has no effect on json"),
+            (format!("{kafka}\nmessage = 'a.B'"), "E0018 4:1 `message` has no effect but on protobuf"),
+            (format!("{kafka}\nformat = 'avro'\nmessage = 'a.B'"), "E0018 5:1 `message` has no effect but on protobuf"),
+            (format!("{kafka}\nformat = 'avro'\nschema_file = ' '"), "E0003 5:15 `schema_file` is a text such as"),
+            ("connector = 'push'\nformat = 'avro'".into(), "E0003 3:10 `avro` is read from Kafka topics; clients push"),
+            (
+                "connector = 'file'\npath = 'a'\nformat = 'protobuf'".into(),
+                "E0003 4:10 `protobuf` is read from Kafka topics; files are ndjson, csv or parquet",
+            ),
+            ("connector = 'push'\nschema_file = 'a'".into(), "E0018 3:1 `schema_file` has no effect on a push source"),
+        ] {
+            let told = checked(&keys).unwrap_err();
+            assert!(told.len() == 1 && told[0].starts_with(expected), "{keys}: {told:?}");
+        }
+    }
+
+    /// Fields of records have names with dots, which expressions quote.
+    #[test]
+    fn names_with_dots_are_columns() {
+        let text = format!(
+            "[source.s]\nconnector = 'push'\n{FIELDS}[entity.e]\nkey = 'k'\n[view.v]\nentity = 'e'\nsource = 's'\n\
+             [view.v.features]\na = {{ agg = 'sum(\"p.x\")' }}\n"
+        )
+        .replace("fields = {", "fields = { k = 'string',");
+        assert!(check(&[DefinitionFile { path: "a.toml".into(), text }]).is_ok());
+    }
+
+    #[test]
+    fn problems_are_told_at_the_nearest_key() {
+        let files = ["[entity.e]\nkey = 'k'\n", "[source.a]\n[source.b]\nfields = { x = 'int64' }\n"];
+        let files = files.map(|text| DefinitionFile { path: format!("{}.toml", text.len()), text: text.into() });
+        let place = |source: &str, path: &[&str]| {
+            let problem = problem_of_source(&files, source, path, ("E0020", "odd".to_string(), None))?;
+            Some((problem.file.clone(), problem.line, problem.column))
+        };
+        let file = files[1].path.clone();
+        assert_eq!(place("b", &["fields", "x"]), Some((file.clone(), 3, 12)));
+        assert_eq!(place("b", &["fields", "y"]), Some((file.clone(), 3, 1)));
+        assert_eq!(place("b", &["schema_file"]), Some((file.clone(), 2, 9)));
+        assert_eq!((place("a", &[]), place("c", &[])), (Some((file, 1, 9)), None));
+    }
+}

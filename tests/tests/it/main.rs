@@ -12,6 +12,7 @@ mod golden;
 mod hard_cases;
 mod histories;
 mod history;
+mod kafka;
 mod messages;
 mod metamorphic;
 mod objects;

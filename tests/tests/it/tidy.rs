@@ -131,8 +131,8 @@ const ENGINES: [(&str, &[&str]); 9] = [
     ("prost_reflect::", &["server/src/source/message/protobuf/", "fuzz/", "benches/"]),
     ("protox::", &["server/src/source/message/protobuf/", "proto/build.rs"]),
     ("object_store::", &["server/src/objects/s3.rs"]),
+    ("rdkafka::", &["server/src/source/kafka/", "tests/", "benches/src/kafka.rs"]),
     ("sqlparser::", &["features/src/expression/"]),
-    ("rdkafka::", &["server/src/source/kafka/", "tests/", "benches/"]),
 ];
 
 #[test]

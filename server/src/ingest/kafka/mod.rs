@@ -94,7 +94,8 @@ impl KafkaFeed {
             };
             match ended {
                 Ended::Stopping => break,
-                Ended::Look => {}
+                // Should the same doubt come again and again, it comes slowly.
+                Ended::Look => self.sleep(PAUSE),
                 Ended::Retry(why) => {
                     self.progress().wait(self.source(), &why);
                     self.sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0)));
@@ -135,8 +136,6 @@ impl KafkaFeed {
 
     /// Compares the topics with what is known of them; with `accept` losses are given up.
     fn look(&self, parts: &mut Parts, accept: bool) -> Result<(Found, Vec<GivenUp>), Stop> {
-        // A connection that reads nothing is served all the same.
-        let _ = parts.consumer.poll(Duration::ZERO);
         let next_offset = |number| self.feed.next_offset(number);
         Look {
             source: self.source(),
@@ -162,14 +161,13 @@ impl KafkaFeed {
     /// Halts the source until somebody lets it go on without what is lost.
     fn wait_for_resume(&self, parts: &mut Parts, why: &str) {
         let source = self.source();
-        let _ = parts.consumer.unassign();
         let why = format!("{why}; `tidemill source resume {source} --accept-loss` goes on without");
         tracing::error!(source, "the source has stopped, and what is there is served as stale: {why}");
         self.progress().set(|state| (state.waiting, state.halted) = (None, Some(why)));
         while !self.feed.is_stopping() {
             let Some(asked) = self.progress().take_asked() else {
-                // Nobody may poll a consumer that reads nothing, but its connections want to be served.
-                let _ = parts.consumer.poll(GLANCE);
+                parts.consumer.serve();
+                self.sleep(GLANCE);
                 continue;
             };
             let answer = self.look(parts, true);

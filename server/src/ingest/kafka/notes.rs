@@ -36,6 +36,8 @@ pub(super) struct Notes {
 #[serde(deny_unknown_fields)]
 pub(super) struct TopicNotes {
     pub name: String,
+    /// as brokers have it; None: they do not tell
+    pub id: Option<String>,
     /// another one of this name has come after it
     pub retired: bool,
     pub partitions: BTreeMap<i32, PartitionNotes>,
@@ -107,6 +109,11 @@ impl Notes {
     pub(super) fn set_cluster(&mut self, cluster: &str) {
         self.changed |= self.cluster.as_deref() != Some(cluster);
         self.cluster = Some(cluster.to_string());
+    }
+
+    pub(super) fn set_topic_id(&mut self, topic: usize, id: &str) {
+        self.changed |= self.topics[topic].id.as_deref() != Some(id);
+        self.topics[topic].id = Some(id.to_string());
     }
 
     pub(super) fn retire(&mut self, topic: usize) {

@@ -15,6 +15,8 @@ use crate::source::{Decoded, MessageReader, NeedsSchema};
 
 /// How long a poll waits for a first record.
 const POLL: Duration = Duration::from_millis(50);
+/// How long nobody may answer before it is said: connections come and go.
+const AWAY: Duration = Duration::from_secs(2);
 
 /// Partitions that are being read.
 pub(super) struct Session<'f> {
@@ -27,8 +29,8 @@ pub(super) struct Session<'f> {
     last: usize,
     /// whether something was wrong since the last pulse
     in_trouble: bool,
-    /// whether brokers were there at the last pulse
-    is_connected: bool,
+    /// when brokers were there last
+    connected: Instant,
     looked: Instant,
     noted: Instant,
     told: Vec<(TopicPartition, u64)>,
@@ -50,7 +52,7 @@ impl<'f> Session<'f> {
     #[allow(clippy::disallowed_methods)]
     pub(super) fn new(of: &'f KafkaFeed, parts: &'f mut Parts, found: Found) -> Self {
         let Found { readings, missing } = found;
-        let (looked, noted) = (Instant::now(), Instant::now());
+        let now = Instant::now();
         Session {
             of,
             parts,
@@ -59,9 +61,9 @@ impl<'f> Session<'f> {
             flight: Flight::default(),
             last: 0,
             in_trouble: false,
-            is_connected: true,
-            looked,
-            noted,
+            connected: now,
+            looked: now,
+            noted: now,
             told: Vec::new(),
             waiting: None,
         }
@@ -74,6 +76,7 @@ impl<'f> Session<'f> {
         while ended.is_ok() {
             ended = self.step();
         }
+        let _ = self.parts.consumer.unassign();
         // What is on its way gets its place before anybody asks where the log ends.
         let feed = &self.of.feed;
         for (number, next) in self.flight.land(&self.of.runtime) {
@@ -127,7 +130,12 @@ impl<'f> Session<'f> {
             }
             timeout = Duration::ZERO;
         }
-        None
+        if !consumer.has_changed_topics() {
+            return None;
+        }
+        // Some of what was just polled may be of another topic of the same name. Nothing of it has gone anywhere.
+        self.readings.iter_mut().for_each(|reading| reading.chunk = None);
+        Some("a topic has another id".to_string())
     }
 
     fn take(&mut self, record: &Record<'_>) {
@@ -252,10 +260,13 @@ impl<'f> Session<'f> {
         }
     }
 
+    #[allow(clippy::disallowed_methods)]
     fn hear_connection(&mut self, pulse: &Pulse) {
-        self.is_connected = pulse.is_connected;
+        if pulse.is_connected {
+            self.connected = Instant::now();
+        }
         let (progress, source) = (self.of.progress(), self.of.source());
-        if !pulse.is_connected {
+        if self.connected.elapsed() > AWAY {
             let said = self.parts.consumer.said().map(|said| format!(" ({said})")).unwrap_or_default();
             progress.wait(source, &format!("no broker can be reached at {}{said}", self.parts.consumer.brokers()));
         } else if !self.missing.is_empty() {
@@ -263,7 +274,7 @@ impl<'f> Session<'f> {
             let brokers = self.parts.consumer.brokers();
             progress
                 .wait(source, &format!("topic `{missing}` does not exist at {brokers}: make it, or correct its name"));
-        } else if !self.in_trouble {
+        } else if !self.in_trouble && pulse.is_connected {
             progress.go_on(source);
         }
         self.in_trouble = false;
@@ -294,7 +305,7 @@ impl<'f> Session<'f> {
     /// New partitions, and topics that have come into being or gone, are found by looking.
     #[allow(clippy::disallowed_methods)]
     fn look_for_partitions(&mut self) -> Result<(), Ended> {
-        if self.looked.elapsed() < KAFKA_LOOK_EVERY || !self.is_connected {
+        if self.looked.elapsed() < KAFKA_LOOK_EVERY || self.connected.elapsed() > AWAY {
             return Ok(());
         }
         self.looked = Instant::now();

@@ -1,5 +1,6 @@
 //! The consumer: partitions by hand or by a group, records one by one, everything else as values.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use super::record::Record;
 use super::trouble::Trouble;
 use crate::limits::KAFKA_TIMEOUT;
 use crate::settings::KafkaSettings;
+
+/// Things that a connection may have to say at once.
+const SERVED_MAX: usize = 10_000;
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,6 +99,26 @@ impl Consumer {
             }
         }
         Ok(found)
+    }
+
+    /// Ids of topics that were looked at, where brokers tell them.
+    pub fn topic_ids(&self) -> BTreeMap<String, String> {
+        self.inner.context().take_ids().known
+    }
+
+    /// Whether a topic has become another one of the same name since `topic_ids` was asked. What was polled before it was asked
+    /// here may be of the new one.
+    pub fn has_changed_topics(&self) -> bool {
+        self.inner.context().has_changed_topics()
+    }
+
+    /// Takes in what the connection has to say. Only while nothing is read: a record would be gone.
+    pub fn serve(&self) {
+        for _ in 0..SERVED_MAX {
+            if self.inner.poll(Duration::from_millis(1)).is_none() {
+                return;
+            }
+        }
     }
 
     /// The id that a cluster keeps for its whole life.

@@ -204,29 +204,4 @@ mod tests {
         let found = problems("format = 'avro'\nschema_file = 'a.avsc'", &[], ("a.avsc", &large));
         assert!(found[0].contains("more than 4194304"), "{found:?}");
     }
-
-    /// Imports are looked for beside the file, in the project, and in between.
-    #[test]
-    fn protobuf_files_import_others_and_sets_hold_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let shop = folder.path().join("schemas/shop");
-        std::fs::create_dir_all(&shop).unwrap();
-        let main = "syntax = \"proto3\"; package shop; import \"shop/money.proto\"; message Txn { Money paid = 1; string id = 2; }";
-        std::fs::write(shop.join("txn.proto"), main).unwrap();
-        std::fs::write(
-            shop.join("money.proto"),
-            "syntax = \"proto3\"; package shop; message Money { int64 cents = 1; }",
-        )
-        .unwrap();
-        let columns = [("paid.cents", "int64"), ("id", "string")];
-        let from_text = source("format = 'protobuf'\nschema_file = 'schemas/shop/txn.proto'", &columns);
-        let found = check_schema_file(&from_text, folder.path());
-        assert!(found.is_empty(), "{found:?}");
-        let mut compiler = protox::Compiler::new([folder.path().join("schemas")]).unwrap();
-        compiler.include_imports(true).open_file("shop/txn.proto").unwrap();
-        std::fs::write(folder.path().join("txn.desc"), compiler.encode_file_descriptor_set()).unwrap();
-        let from_set = source("format = 'protobuf'\nschema_file = 'txn.desc'\nmessage = 'shop.Txn'", &columns);
-        let found = check_schema_file(&from_set, folder.path());
-        assert!(found.is_empty(), "{found:?}");
-    }
 }

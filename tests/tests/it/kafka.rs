@@ -1,0 +1,7 @@
+//! Sources that read topics, on a real broker.
+
+mod exact;
+mod losses;
+mod records;
+mod troubles;
+mod world;

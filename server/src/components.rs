@@ -25,6 +25,7 @@ use crate::serving::sample::{Sampler, oldest};
 use crate::serving::trickle::Verification;
 use crate::settings::{KafkaSettings, Keeping, RedisSettings, Role, S3Settings, Settings};
 use crate::source::kafka;
+use crate::source::message::{MessageReader, without_schemas};
 
 /// Of keys and values in a shared store.
 const SHARED_FORMAT: u32 = 1;
@@ -87,6 +88,10 @@ pub fn check_kafka(registry: &Registry, settings: &KafkaSettings) -> Result<(), 
             source.name
         );
         return Err(Failure::invalid("E5040", message));
+    }
+    let mut of_registry = registry.sources.iter().filter(|source| MessageReader::needs_registry(source));
+    if let Some(source) = of_registry.next().filter(|_| settings.registry.urls.is_empty()) {
+        return Err(without_schemas(source));
     }
     kafka::check(settings)
         .map_err(|what| Failure::invalid("E5041", format!("the settings of Kafka cannot be used: {what}")))
@@ -203,10 +208,8 @@ impl Server {
             }
         };
         let mut reader = Reader::new((registry.clone(), memory.clone()), clock.clone(), past, &ingest, sampler);
-        reader.shared = shared.as_ref().map(|shared| SharedReads {
-            store: shared.store.clone(),
-            runtime: shared.runtime.clone(),
-        });
+        reader.shared =
+            shared.as_ref().map(|shared| SharedReads { store: shared.store.clone(), runtime: shared.runtime.clone() });
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let closing = tokio::sync::watch::channel(false).0;
         let server = Server {
@@ -299,11 +302,8 @@ impl Server {
 
     /// A member of the group that reads all topics.
     fn group(&self, new_feed: impl Fn(usize) -> Feed, kafka: &KafkaSettings) -> Result<Group, Failure> {
-        let topics = |at: usize| match &self.registry.sources[at].connector {
-            Connector::Kafka(topics) => Some(GroupSource { feed: new_feed(at), topics: topics.clone() }),
-            _ => None,
-        };
-        let sources = (0..self.registry.sources.len()).filter_map(topics).collect();
+        let topics = |at: usize| GroupSource::new(new_feed(at), kafka);
+        let sources = (0..self.registry.sources.len()).filter_map(topics).collect::<Result<_, Failure>>()?;
         let shared = self.shared.clone().ok_or_else(|| Failure::internal("E5053", "a group needs a shared store"))?;
         Group::new(shared, kafka, sources, self.address.clone())
     }
@@ -354,7 +354,8 @@ fn open_shared(
     (registry, role): (&Arc<Registry>, Role),
     stopping: &Arc<AtomicBool>,
 ) -> Result<SharedParts, Failure> {
-    let fed_otherwise = |source: &&Arc<Source>| !matches!(source.connector, Connector::Kafka(_)) || source.history.is_some();
+    let fed_otherwise =
+        |source: &&Arc<Source>| !matches!(source.connector, Connector::Kafka(_)) || source.history.is_some();
     if let Some(source) = registry.sources.iter().find(fed_otherwise).filter(|_| role == Role::Ingest) {
         let message = format!(
             "a group of processes (--role ingest) reads topics only, but source `{}` is fed otherwise: run one process with --role all, or send its events through a topic",

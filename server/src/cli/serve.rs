@@ -114,7 +114,8 @@ impl Running {
         let bound = |e: std::io::Error| Failure::invalid("E5015", format!("cannot listen on {}: {e}", settings.listen));
         let listener = TcpListener::bind(settings.listen).await.map_err(bound)?;
         let address = listener.local_addr().map_err(bound)?;
-        let (data_dir, options) = (settings.data_dir.clone(), Options { address: address.to_string(), ..Options::of(&settings) });
+        let (data_dir, options) =
+            (settings.data_dir.clone(), Options { address: address.to_string(), ..Options::of(&settings) });
         let opened =
             tokio::task::spawn_blocking(move || Server::open_at(registry, &data_dir, Clock::default(), options)).await;
         let (server, threads) = opened.map_err(|e| Failure::internal("E5014", e.to_string()))??;

@@ -257,7 +257,12 @@ impl Look<'_> {
 
 /// What is wrong with a partition that has these offsets, is to be read on at `position`, and whose known records are
 /// `recognised` (None: there is none to compare).
-pub(in crate::ingest) fn judge((low, high): (u64, u64), position: u64, passed: u64, recognised: Option<bool>) -> Option<Loss> {
+pub(in crate::ingest) fn judge(
+    (low, high): (u64, u64),
+    position: u64,
+    passed: u64,
+    recognised: Option<bool>,
+) -> Option<Loss> {
     match recognised {
         Some(false) => Some(Loss::Another { position }),
         _ if position < low => Some(Loss::Removed { from: position, to: low }),

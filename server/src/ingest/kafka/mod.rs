@@ -29,6 +29,7 @@ use crate::failure::{Failure, Remedy};
 use crate::limits::KAFKA_PAUSE_MAX;
 use crate::settings::KafkaSettings;
 use crate::source::kafka::{Consumer, Producer};
+use crate::source::{MessageReader, SchemaRegistry};
 
 /// First pause between two tries.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -49,6 +50,17 @@ struct Parts {
     /// for bad events
     producer: Option<Producer>,
     notes: Notes,
+    /// what the payloads are
+    messages: MessageReader,
+}
+
+/// Reads the messages of a source, by schemas of files or of a registry.
+pub(super) fn messages_of(feed: &Feed, settings: &KafkaSettings) -> Result<MessageReader, String> {
+    let of_registry = &settings.registry;
+    let registry = (!of_registry.urls.is_empty()).then(|| SchemaRegistry::open(of_registry.clone())).transpose();
+    let source = feed.registry.sources[feed.source].clone();
+    let messages = registry.and_then(|registry| MessageReader::open(source, &feed.project, registry));
+    messages.map_err(|failure| failure.to_string())
 }
 
 impl KafkaFeed {
@@ -113,7 +125,9 @@ impl KafkaFeed {
         };
         if notes.is_new && Notes::are_needed_for(state.positions.keys().filter_map(of_source)) {
             let path = notes.path().display();
-            return Err(format!("{path} is missing, which says which topic each position is of: restore it from a copy"));
+            return Err(format!(
+                "{path} is missing, which says which topic each position is of: restore it from a copy"
+            ));
         }
         drop(state);
         // Lag is known as finely as somebody wants to know it.
@@ -121,7 +135,8 @@ impl KafkaFeed {
         let pulse = wanted.clamp(Duration::from_millis(100), Duration::from_secs(1));
         let consumer = Consumer::new(&self.settings, pulse)?;
         let producer = self.topics.dead_letter_topic.as_ref().map(|_| Producer::new(&self.settings)).transpose()?;
-        Ok(Parts { consumer, producer, notes })
+        let messages = messages_of(&self.feed, &self.settings)?;
+        Ok(Parts { consumer, producer, notes, messages })
     }
 
     fn stop_for_good(&self, why: &str) {

@@ -75,7 +75,8 @@ impl Follower {
     /// Positions and ledgers, summed up over all partitions.
     fn restate(&self, all: &BTreeMap<SourcePartition, Claimed>) {
         let registry = &self.parts.registry;
-        let mut sources: BTreeMap<usize, SourceLedger> = (0..registry.sources.len()).map(|at| (at, SourceLedger::default())).collect();
+        let mut sources: BTreeMap<usize, SourceLedger> =
+            (0..registry.sources.len()).map(|at| (at, SourceLedger::default())).collect();
         let (mut totals, mut positions) = (Totals::default(), BTreeMap::new());
         for (partition, claimed) in all {
             let Some(source) = registry.source(&partition.source) else { continue };

@@ -153,8 +153,11 @@ impl FromLog {
         let broken = |e: crate::log::LogError| e.failure("E1018");
         let mut next: BTreeMap<PartitionId, u64> = self.engine.starts();
         let applied = self.applied_positions();
-        let lacking: Vec<PartitionId> =
-            next.iter().filter(|(id, start)| applied.get(*id).is_some_and(|end| *start < end)).map(|(id, _)| *id).collect();
+        let lacking: Vec<PartitionId> = next
+            .iter()
+            .filter(|(id, start)| applied.get(*id).is_some_and(|end| *start < end))
+            .map(|(id, _)| *id)
+            .collect();
         if lacking.is_empty() {
             return Ok(Disturbed::new());
         }
@@ -249,7 +252,11 @@ impl FromLog {
             positions: ends.iter().map(|(id, end)| ((id.0 as u32, id.1), *end)).collect(),
             sources: done.sources.iter().map(|(source, ledger)| (*source as u32, *ledger)).collect(),
             views: done.views.iter().map(|(view, totals)| (*view as u32, totals.ledger)).collect(),
-            elsewhere: done.views.iter().map(|(view, totals)| (*view as u32, (totals.entities, totals.bytes))).collect(),
+            elsewhere: done
+                .views
+                .iter()
+                .map(|(view, totals)| (*view as u32, (totals.entities, totals.bytes)))
+                .collect(),
             row_errors: done.row_errors,
             ..Updates::default()
         };
@@ -301,7 +308,8 @@ impl FromLog {
         let named = |((source, partition), next): (&(u32, u32), &u64)| {
             ((registry.sources[*source as usize].name.clone(), *partition), *next)
         };
-        let sources = registry.sources.iter().zip(&state.sources).map(|(source, ledger)| (source.name.clone(), *ledger));
+        let sources =
+            registry.sources.iter().zip(&state.sources).map(|(source, ledger)| (source.name.clone(), *ledger));
         let applied = Applied {
             clock: clock.now(),
             applied_to: self.applied_to,

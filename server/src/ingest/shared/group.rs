@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use tidemill_features::time::rfc3339;
 
-use super::held::{Held, Holding, Taken, print_of};
 pub use super::held::GroupSource;
+use super::held::{Held, Holding, Taken, print_of};
 use super::members::{Member, MemberSource};
 use super::owner::Disturbance;
 use super::round::Arrived;
@@ -48,6 +48,8 @@ type Disturbed = BTreeMap<PartitionId, Option<Progress>>;
 
 /// How long a poll waits for a first record.
 const POLL: Duration = Duration::from_millis(20);
+/// Pause before a record comes again whose schema could not be had.
+const SCHEMA_PAUSE: Duration = Duration::from_millis(500);
 /// How often lag is measured.
 const PULSE: Duration = Duration::from_millis(250);
 
@@ -202,7 +204,8 @@ impl Group {
                 continue;
             }
             let number = self.topic_number(at, &of.topic, None).map_err(away)?;
-            let id = (self.sources[at].feed.source, Notes::partition_number(number, of.partition).map_err(Trouble::Retry)?);
+            let id =
+                (self.sources[at].feed.source, Notes::partition_number(number, of.partition).map_err(Trouble::Retry)?);
             let start = self.engine.claim(id).map_err(away)?;
             let (print, was_read) = self.engine.last_print(id);
             // A partition that was never read begins with what there is.
@@ -213,7 +216,12 @@ impl Group {
                 continue;
             }
             if position > start {
-                tracing::info!(topic = of.topic, partition = of.partition, "offsets 0 to {} were gone before the source began", low - 1);
+                tracing::info!(
+                    topic = of.topic,
+                    partition = of.partition,
+                    "offsets 0 to {} were gone before the source began",
+                    low - 1
+                );
             }
             from = from.min(position);
             let mut reading = Reading::new(of.clone(), (number, id.1), (start, position, high));
@@ -226,7 +234,7 @@ impl Group {
     }
 
     fn topic_number(&self, at: usize, topic: &str, retired: Option<usize>) -> Result<usize, Failure> {
-        let GroupSource { feed, topics } = &self.sources[at];
+        let GroupSource { feed, topics, .. } = &self.sources[at];
         let of = (feed.definition().name.as_str(), &topics.topics[..]);
         self.parts.runtime.block_on(self.parts.persist(|| self.parts.store.topic_number(of, topic, retired)))
     }
@@ -253,7 +261,11 @@ impl Group {
                 Polled::Nothing => break,
                 Polled::Record(record) => {
                     (rows, bytes) = (rows + 1, bytes + record.bytes());
-                    self.holding.take(&record, &self.sources);
+                    let taken = self.holding.take(&record, &self.sources, &self.parts.runtime);
+                    if let Err((of, why)) = taken {
+                        self.wait_for(&of, record.offset(), &why);
+                        break;
+                    }
                 }
                 Polled::Trouble(Trouble::Retry(why)) => {
                     self.say_all(Some(&why));
@@ -266,6 +278,16 @@ impl Group {
                 }
             }
             timeout = Duration::ZERO;
+        }
+    }
+
+    /// A record whose schema cannot be had now comes again.
+    fn wait_for(&mut self, of: &TopicPartition, offset: u64, why: &str) {
+        self.say_all(Some(why));
+        std::thread::sleep(SCHEMA_PAUSE);
+        if let Err(trouble) = self.consumer.seek(of, offset) {
+            tracing::warn!(%trouble, "reading begins again");
+            self.look_again();
         }
     }
 
@@ -367,10 +389,13 @@ impl Group {
         let (from, to, reason) = match loss {
             Loss::Removed { from, to } => (*from, Some(*to), "removed by retention before it was read"),
             Loss::Cut { from, .. } => (*from, None, "the topic was cut; what is left is read as another one"),
-            Loss::Another { position } => (*position, None, "the topic was made anew; the new one is read from its beginning"),
+            Loss::Another { position } => {
+                (*position, None, "the topic was made anew; the new one is read from its beginning")
+            }
         };
         let reason = reason.to_string();
-        let lost = GivenUp { topic: of.topic.clone(), partition: of.partition, from, to, reason, time: feed.clock.now() };
+        let lost =
+            GivenUp { topic: of.topic.clone(), partition: of.partition, from, to, reason, time: feed.clock.now() };
         let source = feed.definition().clone();
         tracing::warn!(source = source.name, ?lost, "the source goes on without what it has lost");
         let said = serde_json::to_string(&lost).unwrap_or_default();
@@ -402,15 +427,12 @@ impl Group {
     fn show_lost(&self) {
         for at in 0..self.sources.len() {
             let feed = &self.sources[at].feed;
-            let said: Vec<String> = self
-                .lost
-                .iter()
-                .filter(|(id, _)| id.0 == feed.source)
-                .map(|(_, (of, loss))| loss.said(of))
-                .collect();
+            let said: Vec<String> =
+                self.lost.iter().filter(|(id, _)| id.0 == feed.source).map(|(_, (of, loss))| loss.said(of)).collect();
             let source = &feed.definition().name;
-            let why = (!said.is_empty())
-                .then(|| format!("{}; `tidemill source resume {source} --accept-loss` goes on without", said.join("; ")));
+            let why = (!said.is_empty()).then(|| {
+                format!("{}; `tidemill source resume {source} --accept-loss` goes on without", said.join("; "))
+            });
             if self.progress(at).state().halted != why {
                 if let Some(why) = &why {
                     tracing::error!(source, "partitions have stopped, and what is there is served as stale: {why}");

@@ -10,8 +10,8 @@ use super::{Engine, PartitionId, Parts};
 use crate::failure::Failure;
 use crate::limits::{OLDER_TOKENS, SHARED_COMMITS_IN_FLIGHT};
 use crate::online::{
-    Claimed, Outcome, PartitionStep, Print, Progress, ShardCommit, SourceLedger, SourcePartition, Token, Totals, ViewTotals,
-    home_of,
+    Claimed, Outcome, PartitionStep, Print, Progress, ShardCommit, SourceLedger, SourcePartition, Token, Totals,
+    ViewTotals, home_of,
 };
 use crate::place::LogPlace;
 
@@ -159,7 +159,10 @@ impl Engine {
     }
 
     /// Tells shards that had no events how far their partitions are, and homes where a walk over the log may begin.
-    pub(crate) fn barrier(&mut self, place: Option<LogPlace>) -> Result<BTreeMap<PartitionId, Option<Progress>>, Failure> {
+    pub(crate) fn barrier(
+        &mut self,
+        place: Option<LogPlace>,
+    ) -> Result<BTreeMap<PartitionId, Option<Progress>>, Failure> {
         let parts = self.parts.clone();
         let mut commits = Vec::new();
         for (shard, state) in self.shards.iter().enumerate() {

@@ -124,14 +124,22 @@ impl Connection {
             Kind::Cluster(mut cluster) => {
                 let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, Some(ResponsePolicy::Special)));
                 let first = cluster.route_command(scan(0), all).await.map_err(failed)?;
-                let nodes: Vec<(String, (u64, Vec<Vec<u8>>))> = redis::from_redis_value(first).map_err(|e| failed(e.into()))?;
+                let nodes: Vec<(String, (u64, Vec<Vec<u8>>))> =
+                    redis::from_redis_value(first).map_err(|e| failed(e.into()))?;
                 for (node, (mut cursor, names)) in nodes {
                     take(names);
                     let (host, port) = node.rsplit_once(':').unwrap_or((&node, "6379"));
                     while cursor != 0 {
-                        let there = SingleNodeRoutingInfo::ByAddress { host: host.to_string(), port: port.parse().unwrap_or(6379) };
-                        let more = cluster.route_command(scan(cursor), RoutingInfo::SingleNode(there)).await.map_err(failed)?;
-                        let (next, names): (u64, Vec<Vec<u8>>) = redis::from_redis_value(more).map_err(|e| failed(e.into()))?;
+                        let there = SingleNodeRoutingInfo::ByAddress {
+                            host: host.to_string(),
+                            port: port.parse().unwrap_or(6379),
+                        };
+                        let more = cluster
+                            .route_command(scan(cursor), RoutingInfo::SingleNode(there))
+                            .await
+                            .map_err(failed)?;
+                        let (next, names): (u64, Vec<Vec<u8>>) =
+                            redis::from_redis_value(more).map_err(|e| failed(e.into()))?;
                         take(names);
                         cursor = next;
                     }
@@ -165,8 +173,7 @@ impl Connection {
                 return Err(StoreError::Refused(message));
             }
             // Where CONFIG is barred, the AOF alone can be seen.
-            let saves: Vec<String> =
-                self.query(redis::cmd("CONFIG").arg("GET").arg("save")).await.unwrap_or_default();
+            let saves: Vec<String> = self.query(redis::cmd("CONFIG").arg("GET").arg("save")).await.unwrap_or_default();
             let is_kept = value("aof_enabled") == "1" || saves.last().is_some_and(|save| !save.is_empty());
             if !is_kept && value("connected_slaves") == "0" {
                 tracing::warn!(
@@ -222,10 +229,8 @@ async fn single(settings: &RedisSettings) -> Result<ConnectionManager, RedisErro
 async fn cluster(settings: &RedisSettings) -> Result<ClusterConnection, RedisError> {
     let servers = settings.addresses.iter().map(|address| server_of(settings, address));
     let servers: Vec<redis::ConnectionInfo> = servers.collect::<Result<_, _>>()?;
-    let mut builder = ClusterClient::builder(servers)
-        .retries(2)
-        .connection_timeout(REDIS_CONNECT)
-        .response_timeout(settings.timeout);
+    let mut builder =
+        ClusterClient::builder(servers).retries(2).connection_timeout(REDIS_CONNECT).response_timeout(settings.timeout);
     if let Some(certificates) = certificates(settings)? {
         builder = builder.certs(certificates);
     }

@@ -88,8 +88,7 @@ impl RedisStore {
                 arguments.extend([chunk_field(*id), chunk.as_ref().map_or_else(Vec::new, |chunk| seal(chunk))]);
             }
         }
-        let answer: Vec<redis::Value> =
-            self.connection.run(&self.commit, scripts::COMMIT, &keys, &arguments).await?;
+        let answer: Vec<redis::Value> = self.connection.run(&self.commit, scripts::COMMIT, &keys, &arguments).await?;
         outcome(&answer)
     }
 

@@ -30,9 +30,10 @@ mod shared;
 mod versions;
 mod walk;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, SyncSender};
 
 use tidemill_features::definitions::Registry;
 use tokio::sync::{mpsc, oneshot};
@@ -51,7 +52,7 @@ pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedPart
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
 use crate::limits::{APPLY_QUEUE, BUILDS_WAITING, KEPT_PIECES, PUSH_QUEUE, PUSH_WAIT};
-use crate::log::Sealer;
+use crate::log::{CommitLog, LogPlace, Sealer};
 use crate::online::Memory;
 use crate::settings::{Keeping, Role};
 use crate::source::Decoded;
@@ -232,21 +233,45 @@ pub fn start(
     first_build(growing, &list, &jobs);
     let builds = Arc::new(Builds { list, jobs });
     let ready = Arc::new(AtomicBool::new(shared.is_none()));
-    let applier: Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send> = match shared {
+    let of_log = LogEnd { commits, log_folder, flushes, idle, ready: ready.clone() };
+    let of_views = (rebuild_mark, view_ids, frontier);
+    let world = (registry, memory, clock, pending.clone());
+    let applier = applies(shared, world, of_log, of_views, applied_to);
+    let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready };
+    let threads = spawn((sequencer, submissions), (applier, applied), (flusher, to_flush), sealing, (builder, asked));
+    (ingest, threads)
+}
+
+/// What stands behind the log, whoever applies its events.
+struct LogEnd {
+    commits: CommitLog,
+    log_folder: PathBuf,
+    flushes: SyncSender<flusher::ToKeep>,
+    idle: Arc<AtomicBool>,
+    ready: Arc<AtomicBool>,
+}
+
+/// What runs on the applier's thread.
+type Applies = Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send>;
+
+/// Who applies events: to memory, or to a shared store.
+fn applies(
+    shared: Option<(SharedParts, Role)>,
+    (registry, memory, clock, pending): (Arc<Registry>, Arc<Memory>, Arc<Clock>, Arc<Vec<Pending>>),
+    LogEnd { commits, log_folder, flushes, idle, ready }: LogEnd,
+    (rebuild_mark, view_ids, frontier): (PathBuf, Vec<u32>, Arc<build::Frontier>),
+    applied_to: LogPlace,
+) -> Applies {
+    match shared {
         // Events of a group do not come through the log; what does are bad ones.
-        Some((_, Role::Ingest)) => {
-            let pending = pending.clone();
-            Box::new(move |letters| shared::take_letters(letters, &pending))
-        }
+        Some((_, Role::Ingest)) => Box::new(move |letters| shared::take_letters(letters, &pending)),
         Some((shared, _)) => {
-            let pending = pending.clone();
-            let (ready, folder, to_keep) = (ready.clone(), log_folder, flushes);
+            let (folder, to_keep) = (log_folder, flushes);
             let parts = shared::LogParts { registry, memory, clock, pending, commits, folder, to_keep, idle, ready };
             let driver = shared::FromLog::new(shared::Engine::new(shared), parts, applied_to);
             Box::new(move |to_apply| driver.run(to_apply))
         }
         None => {
-            let pending = pending.clone();
             let parts = applier::Parts {
                 registry,
                 memory,
@@ -262,16 +287,13 @@ pub fn start(
             let applier = applier::Applier::new(parts, applied_to, flushes);
             Box::new(move |to_apply| applier.run(to_apply))
         }
-    };
-    let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready };
-    let threads = spawn((sequencer, submissions), (applier, applied), (flusher, to_flush), sealing, (builder, asked));
-    (ingest, threads)
+    }
 }
 
 /// Starts each part on a thread of its own, with what it takes in.
 fn spawn(
     (sequencer, submissions): (sequencer::Sequencer, mpsc::Receiver<Submission>),
-    (applier, applied): (Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send>, Receiver<applier::ToApply>),
+    (applier, applied): (Applies, Receiver<applier::ToApply>),
     (flusher, to_flush): (flusher::Flusher, Receiver<flusher::ToKeep>),
     sealing: sealing::Sealing,
     (builder, asked): (build::Builder, Receiver<build::Job>),

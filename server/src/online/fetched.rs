@@ -68,8 +68,8 @@ impl<'r> Fetched<'r> {
     pub async fn fetch(&mut self, store: &RedisStore) -> Result<(), StoreError> {
         let missing = self.missing.take();
         let hash = |view: usize| self.registry.views[view].plan.hash;
-        let (mut keys, mut chunks): (Vec<(usize, Box<[u8]>)>, HashMap<(usize, Box<[u8]>), Vec<NodeId>>) =
-            Default::default();
+        let mut keys: Vec<(usize, Box<[u8]>)> = Vec::new();
+        let mut chunks: HashMap<(usize, Box<[u8]>), Vec<NodeId>> = HashMap::new();
         for (view, key, chunk) in missing {
             match chunk {
                 None => keys.push((view, key)),

@@ -7,17 +7,19 @@
 //! `round` takes events of some partitions and spreads them over shards; `shard` applies them there, segment after segment;
 //! `owner` claims partitions, looks whether the store still says what it said, and finds out where to go on when it does not.
 //! `from_log` drives all of it from the event log of a process that owns everything; `group` from topics, of which each process
-//! of a consumer group owns some partitions (`held`). `members` is what processes say of themselves, and `follower` takes in what
+//! of a consumer group owns some partitions (`held`); `hands` is how they come and go, `says` what a member tells. `members` is what processes say of themselves, and `follower` takes in what
 //! all of them have done.
 
 mod cache;
 mod follower;
 mod from_log;
 mod group;
+mod hands;
 mod held;
 mod members;
 mod owner;
 mod round;
+mod says;
 mod shard;
 
 use std::collections::{BTreeMap, HashMap};

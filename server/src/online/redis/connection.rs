@@ -29,6 +29,9 @@ enum Kind {
     Cluster(ClusterConnection),
 }
 
+/// One step of a scan: where the next one begins, and names.
+type Scanned = (u64, Vec<Vec<u8>>);
+
 /// The oldest server that has what the scripts need.
 const VERSION_MIN: (u32, u32) = (7, 0);
 
@@ -113,7 +116,7 @@ impl Connection {
             Kind::Single(_) => {
                 let mut cursor = 0;
                 loop {
-                    let (next, names): (u64, Vec<Vec<u8>>) = self.query(&scan(cursor)).await?;
+                    let (next, names): Scanned = self.query(&scan(cursor)).await?;
                     take(names);
                     cursor = next;
                     if cursor == 0 {
@@ -124,8 +127,7 @@ impl Connection {
             Kind::Cluster(mut cluster) => {
                 let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, Some(ResponsePolicy::Special)));
                 let first = cluster.route_command(scan(0), all).await.map_err(failed)?;
-                let nodes: Vec<(String, (u64, Vec<Vec<u8>>))> =
-                    redis::from_redis_value(first).map_err(|e| failed(e.into()))?;
+                let nodes: Vec<(String, Scanned)> = redis::from_redis_value(first).map_err(|e| failed(e.into()))?;
                 for (node, (mut cursor, names)) in nodes {
                     take(names);
                     let (host, port) = node.rsplit_once(':').unwrap_or((&node, "6379"));
@@ -138,8 +140,7 @@ impl Connection {
                             .route_command(scan(cursor), RoutingInfo::SingleNode(there))
                             .await
                             .map_err(failed)?;
-                        let (next, names): (u64, Vec<Vec<u8>>) =
-                            redis::from_redis_value(more).map_err(|e| failed(e.into()))?;
+                        let (next, names): Scanned = redis::from_redis_value(more).map_err(|e| failed(e.into()))?;
                         take(names);
                         cursor = next;
                     }

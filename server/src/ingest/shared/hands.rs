@@ -1,0 +1,177 @@
+//! How partitions change hands: what the group gives is claimed and compared with what was read of it before; what it takes is
+//! committed and let go; what somebody else owns by now is dropped.
+
+use super::PartitionId;
+use super::group::{Disturbed, Group};
+use super::held::{GroupSource, Held, print_of};
+use super::owner::Disturbance;
+use crate::failure::{Failure, Remedy};
+use crate::ingest::kafka::identity::{Loss, judge};
+use crate::ingest::kafka::notes::Notes;
+use crate::ingest::kafka::reading::Reading;
+use crate::source::kafka::{Fingerprint, GroupChange, TopicPartition, Trouble, probe};
+
+impl Group {
+    /// Takes and lets go of partitions as the group has decided.
+    pub(super) fn change_hands(&mut self) -> Result<(), Failure> {
+        let mut is_asked = false;
+        for change in self.consumer.changes() {
+            match change {
+                GroupChange::Assigned(partitions) => {
+                    tracing::info!(?partitions, "partitions came");
+                    is_asked = true;
+                    self.waiting.extend(partitions);
+                }
+                GroupChange::Revoked(partitions) => {
+                    tracing::info!(?partitions, "partitions go");
+                    self.commit()?;
+                    let disturbed = self.engine.barrier(None)?;
+                    self.let_go(&partitions);
+                    self.heal(disturbed)?;
+                }
+                GroupChange::Lost(partitions) => {
+                    tracing::warn!(?partitions, "partitions were taken away");
+                    self.let_go(&partitions);
+                }
+            }
+        }
+        let mut taken = Vec::new();
+        for of in std::mem::take(&mut self.waiting) {
+            match self.take_over(&of) {
+                Ok(from) => taken.push((of, from)),
+                Err(trouble) => {
+                    self.say_all(Some(&trouble.to_string()));
+                    tracing::warn!(%trouble, topic = of.topic, partition = of.partition, "the partition waits");
+                    self.waiting.push(of);
+                }
+            }
+        }
+        // The group waits for an answer, also where there is nothing to take.
+        if is_asked || !taken.is_empty() {
+            let added = self.consumer.add(&taken);
+            added.map_err(|trouble| Failure::new(Remedy::Unavailable, "E1057", trouble.to_string()))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn let_go(&mut self, partitions: &[TopicPartition]) {
+        for of in partitions {
+            self.holding.let_go(of).iter().for_each(|held| self.engine.release(held.id));
+            self.waiting.retain(|waiting| waiting != of);
+            let lost = self.lost.extract_if(.., |_, (lost, _)| lost == of);
+            lost.for_each(|(id, _)| self.engine.release(id));
+        }
+        self.show_lost();
+        if let Err(trouble) = self.consumer.release(partitions) {
+            tracing::debug!(%trouble, "the group was not told");
+        }
+    }
+
+    /// Claims a partition for every source that reads it. Gives where it is to be read from: where the store says.
+    pub(super) fn take_over(&mut self, of: &TopicPartition) -> Result<u64, Trouble> {
+        let away = |failure: Failure| Trouble::Retry(failure.to_string());
+        let (low, high) = self.consumer.watermarks(of)?;
+        let mut from = u64::MAX;
+        for at in 0..self.sources.len() {
+            if !self.sources[at].topics.topics.contains(&of.topic) {
+                continue;
+            }
+            let number = self.topic_number(at, &of.topic, None).map_err(away)?;
+            let id =
+                (self.sources[at].feed.source, Notes::partition_number(number, of.partition).map_err(Trouble::Retry)?);
+            let start = self.engine.claim(id).map_err(away)?;
+            let (print, was_read) = self.engine.last_print(id);
+            // A partition that was never read begins with what there is.
+            let position = if was_read { start } else { start.max(low) };
+            let recognised = self.recognise(of, print, (low, high))?;
+            if let Some(loss) = judge((low, high), position, 0, recognised) {
+                self.lost.insert(id, (of.clone(), loss));
+                continue;
+            }
+            if position > start {
+                tracing::info!(
+                    topic = of.topic,
+                    partition = of.partition,
+                    "offsets 0 to {} were gone before the source began",
+                    low - 1
+                );
+            }
+            from = from.min(position);
+            let mut reading = Reading::new(of.clone(), (number, id.1), (start, position, high));
+            reading.from = position;
+            self.holding.hold(of.clone(), Held { id, source: at, reading, print: None });
+        }
+        self.show_lost();
+        // Where everything of it is lost, nothing that comes is taken.
+        Ok(if from == u64::MAX { high } else { from })
+    }
+
+    pub(super) fn topic_number(&self, at: usize, topic: &str, retired: Option<usize>) -> Result<usize, Failure> {
+        let GroupSource { feed, topics, .. } = &self.sources[at];
+        let of = (feed.definition().name.as_str(), &topics.topics[..]);
+        self.parts.runtime.block_on(self.parts.persist(|| self.parts.store.topic_number(of, topic, retired)))
+    }
+
+    /// Whether a partition has the record that came of it last; None: that record is gone.
+    pub(super) fn recognise(
+        &self,
+        of: &TopicPartition,
+        print: Option<(u64, Option<i64>, u32)>,
+        (low, high): (u64, u64),
+    ) -> Result<Option<bool>, Trouble> {
+        let Some(print) = print.filter(|print| (low..high).contains(&print.0)) else { return Ok(None) };
+        let found = probe(&self.settings, &[(of.clone(), print.0)])?;
+        let there: Option<&Fingerprint> = found.get(of).and_then(Option::as_ref);
+        Ok(there.map(|there| print_of(there) == print))
+    }
+
+    /// Something that is read may not be what was read before: everything is claimed and compared anew.
+    pub(super) fn look_again(&mut self) {
+        let all: Vec<TopicPartition> = self.holding.all().map(|held| held.reading.of.clone()).collect();
+        for of in all {
+            self.holding.let_go(&of).iter().for_each(|held| self.engine.release(held.id));
+            if let Err(trouble) = self.consumer.release(std::slice::from_ref(&of)) {
+                tracing::debug!(%trouble, "reading goes on");
+            }
+            if !self.waiting.contains(&of) {
+                self.waiting.push(of);
+            }
+        }
+    }
+
+    /// Goes on with partitions of which the store says something unexpected: from where it says, if they are still this
+    /// member's; else without them.
+    pub(super) fn heal(&mut self, disturbed: Disturbed) -> Result<(), Failure> {
+        for (id, stored) in disturbed {
+            if !self.engine.owns(id) {
+                continue;
+            }
+            let name = self.parts.named(id);
+            if self.engine.judge(id, stored.as_ref()) == Disturbance::Fenced && !self.is_member(id) {
+                tracing::warn!(partition = %name, "another process owns the partition; what is left of its work here is dropped");
+                self.holding.let_go_of(id);
+                self.engine.release(id);
+                continue;
+            }
+            tracing::warn!(partition = %name, "the shared store has gone back in time; reading what it lacks again");
+            let start = self.engine.claim(id)?;
+            let Some((of, from)) = self.holding.begin_again(id, start) else { continue };
+            let (low, _) = self.consumer.watermarks(&of).unwrap_or((0, 0));
+            if from < low {
+                self.holding.let_go_of(id);
+                self.lost.insert(id, (of, Loss::Removed { from, to: low }));
+                self.show_lost();
+            } else if let Err(trouble) = self.consumer.seek(&of, from) {
+                tracing::warn!(%trouble, "reading begins again");
+                self.look_again();
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the group whether it still counts this process as the owner of a partition.
+    pub(super) fn is_member(&self, id: PartitionId) -> bool {
+        let held = self.holding.all().find(|held| held.id == id);
+        held.is_some_and(|held| self.consumer.commit(&[(held.reading.of.clone(), held.reading.begins)], true).is_ok())
+    }
+}

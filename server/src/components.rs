@@ -389,7 +389,8 @@ fn open_shared(
         return Err(Failure::invalid("E5051", message));
     }
     let (registry, stopping, definitions) = (registry.clone(), stopping.clone(), said.to_string());
-    Ok(SharedParts { registry, store, runtime, stopping, definitions })
+    let prefix = settings.prefix.clone();
+    Ok(SharedParts { registry, store, runtime, stopping, prefix, definitions })
 }
 
 /// A store that has events which this process could give out again was filled from another data directory.

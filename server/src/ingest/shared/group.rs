@@ -53,6 +53,9 @@ impl Group {
         sources: Vec<GroupSource>,
         address: String,
     ) -> Result<Group, Failure> {
+        // Those who fill a store of another prefix need every event, too: they are another group.
+        let group = format!("{}-{}", settings.group, parts.prefix);
+        let settings = &KafkaSettings { group, ..settings.clone() };
         let consumer = Consumer::new(settings, PULSE).map_err(|what| Failure::invalid("E1057", what))?;
         let name = format!("{address}#{:08x}", rand::random::<u32>());
         Ok(Group {
@@ -196,6 +199,7 @@ impl Group {
             tracing::warn!(%failure, "whoever takes over reads a little more");
         }
         self.tell_lag_tools();
+        self.consumer.leave();
         let _ = self.parts.runtime.block_on(self.parts.store.forget(std::slice::from_ref(&self.name)));
     }
 }

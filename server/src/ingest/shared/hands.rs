@@ -81,6 +81,8 @@ impl Group {
                 (self.sources[at].feed.source, Notes::partition_number(number, of.partition).map_err(Trouble::Retry)?);
             let start = self.engine.claim(id).map_err(away)?;
             let (print, was_read) = self.engine.last_print(id);
+            // A store that lost everything knows nothing of it, but the group does.
+            let was_read = was_read || self.consumer.committed(of)?.is_some_and(|next| next > 0);
             // A partition that was never read begins with what there is.
             let position = if was_read { start } else { start.max(low) };
             let recognised = self.recognise(of, print, (low, high))?;

@@ -63,6 +63,8 @@ pub struct Parts {
     pub runtime: Handle,
     /// set when the process stops: nobody waits for a store that is away
     pub stopping: Arc<AtomicBool>,
+    /// of its keys
+    pub prefix: String,
     /// what is said in the store about the definitions of its views
     pub definitions: String,
 }

@@ -18,6 +18,10 @@ use crate::settings::KafkaSettings;
 /// Things that a connection may have to say at once.
 const SERVED_MAX: usize = 10_000;
 
+/// How long one poll takes while the group is left, and how often it is polled at most.
+const LEAVE_POLL: Duration = Duration::from_millis(50);
+const LEAVE_POLLS: u32 = 60;
+
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
@@ -162,6 +166,41 @@ impl Consumer {
     pub fn release(&self, partitions: &[TopicPartition]) -> Result<(), Trouble> {
         let list = list_of(partitions);
         self.inner.incremental_unassign(&list).map_err(|error| self.trouble(&error, "letting go of partitions"))
+    }
+
+    /// Leaves the group, which gives what was read here to others at once. Nothing can be read any more.
+    pub fn leave(&self) {
+        self.inner.unsubscribe();
+        let is_empty = || self.inner.assignment().map_or(true, |list| list.count() == 0);
+        let mut tries = 0;
+        while !is_empty() && tries < LEAVE_POLLS {
+            let _ = self.inner.poll(LEAVE_POLL);
+            for change in self.changes() {
+                if let GroupChange::Revoked(partitions) | GroupChange::Lost(partitions) = change
+                    && let Err(trouble) = self.release(&partitions)
+                {
+                    tracing::debug!(%trouble, "leaving the group");
+                }
+            }
+            tries += 1;
+        }
+        if let Err(error) = self.inner.unassign() {
+            tracing::debug!(%error, "leaving the group");
+        }
+    }
+
+    /// What the group remembers of a partition: only as a sign that it was read before.
+    pub fn committed(&self, of: &TopicPartition) -> Result<Option<u64>, Trouble> {
+        let what = || format!("asking what the group knows of topic `{}`, partition {}", of.topic, of.partition);
+        let list = self
+            .inner
+            .committed_offsets(list_of(std::slice::from_ref(of)), KAFKA_TIMEOUT)
+            .map_err(|error| self.trouble(&error, &what()))?;
+        let offset = list.find_partition(&of.topic, of.partition).map(|element| element.offset());
+        Ok(match offset {
+            Some(Offset::Offset(offset)) => u64::try_from(offset).ok(),
+            _ => None,
+        })
     }
 
     /// The next record, or what else there is.

@@ -3,11 +3,13 @@
 //! Servers run as processes of their own, so that their CPU time (user and system, from /proc) can be told from the client's:
 //! on shared machines CPU time per request lasts, wall time does not. Each bench prints the question that it answers. `… -- vocabulary`
 //! runs the table of aggregates alone, `… -- training` training sets beside DuckDB and Polars, `… -- backfill [EVENTS]` what it takes
-//! to derive state from the log, `… -- kafka [EVENTS]` events from a real broker (which `tests/services` brings).
+//! to derive state from the log, `… -- formats` how fast messages of topics are decoded, `… -- kafka [EVENTS]` events from a real
+//! broker (which `tests/services` brings).
 
 mod apply;
 mod backfill;
 mod echo;
+mod formats;
 mod kafka;
 mod processes;
 mod reads;
@@ -31,11 +33,15 @@ fn main() -> anyhow::Result<()> {
     if only.as_deref() == Some("backfill") {
         return backfill::run();
     }
+    if only.as_deref() == Some("formats") {
+        return formats::run();
+    }
     vocabulary::run()?;
     if only.as_deref() == Some("vocabulary") {
         return Ok(());
     }
     apply::run()?;
+    formats::run()?;
     backfill::run()?;
     runtime.block_on(reads::run())?;
     runtime.block_on(whole_path::run())?;

@@ -20,6 +20,7 @@ use crate::serving::sample::{Sampler, oldest};
 use crate::serving::trickle::Verification;
 use crate::settings::{KafkaSettings, Keeping, S3Settings, Settings};
 use crate::source::kafka;
+use crate::source::message::{MessageReader, without_schemas};
 
 /// A running engine: what the doors (gRPC, HTTP) stand on.
 pub struct Server {
@@ -73,6 +74,10 @@ pub fn check_kafka(registry: &Registry, settings: &KafkaSettings) -> Result<(), 
             source.name
         );
         return Err(Failure::invalid("E5040", message));
+    }
+    let mut of_registry = registry.sources.iter().filter(|source| MessageReader::needs_registry(source));
+    if let Some(source) = of_registry.next().filter(|_| settings.registry.urls.is_empty()) {
+        return Err(without_schemas(source));
     }
     kafka::check(settings)
         .map_err(|what| Failure::invalid("E5041", format!("the settings of Kafka cannot be used: {what}")))

@@ -219,5 +219,25 @@ pub const ARROW_HEADER_BYTES_MAX: usize = 16 << 20;
 pub const ARROW_BODY_BYTES_MAX: usize = 256 << 20;
 /// Bytes of all dictionaries of an Arrow stream, which stay in memory as long as it is read.
 pub const ARROW_DICTIONARY_BYTES_MAX: usize = 256 << 20;
+/// Bytes of a message's schema with all that it refers to. Those of a thousand fields with their documents take some 300 kB.
+pub const SCHEMA_BYTES_MAX: usize = 4 << 20;
+/// How deep the values of a message are nested at most, where the schema itself sets no end (lists of a type of itself).
+pub const MESSAGE_DEPTH_MAX: usize = 64;
+/// Schemas of one source that are ready to read messages with. A topic has as many as its producers have versions; beyond this the
+/// oldest is fetched anew.
+pub const LAYOUTS_MAX: usize = 1_000;
+/// How long a registry's answer counts that it has no schema of a number, in microseconds: its copies are seconds behind at most,
+/// and a flood of such messages must not become a flood of requests.
+pub const UNKNOWN_SCHEMA_MICROS: i64 = 10_000_000;
+/// How long a connection to a schema registry may take to come about.
+pub const REGISTRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one request to a schema registry may take: a schema is small, and its partition waits.
+pub const REGISTRY_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often each address of a schema registry is asked before whoever waits is told that it is away, and asks again.
+pub const REGISTRY_TRIES: usize = 4;
+/// Longest pause between two tries.
+pub const REGISTRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Schemas that one schema refers to, directly or not: each is a request.
+pub const REGISTRY_REFERENCES_MAX: usize = 200;
 /// Bytes of keys and request values of the spine rows that are read at once. Dictionaries can make small files large.
 pub const REPLAY_KEY_BYTES: usize = 512 << 20;

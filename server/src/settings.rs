@@ -12,9 +12,11 @@ use crate::failure::Failure;
 use crate::objects::ObjectUrl;
 
 mod kafka;
+mod registry;
 mod s3;
 
 pub use self::kafka::KafkaSettings;
+pub use self::registry::RegistrySettings;
 pub use self::s3::{S3Settings, Secret};
 
 /// How a server runs.
@@ -95,7 +97,7 @@ impl std::fmt::Display for Origin {
 }
 
 /// Known keys: name, default, what it is.
-pub const KEYS: [(&str, &str, &str); 31] = [
+pub const KEYS: [(&str, &str, &str); 34] = [
     ("data_dir", "data", "where the event log and the state live, relative to the project"),
     ("listen", "127.0.0.1:6566", "address of gRPC and HTTP"),
     ("metrics_listen", "127.0.0.1:9566", "address of Prometheus metrics; empty: none"),
@@ -135,6 +137,13 @@ pub const KEYS: [(&str, &str, &str); 31] = [
     ("kafka.key", "", "file of the key of the client's certificate"),
     ("kafka.key_password", "", "of the key's file, as ${env:NAME} or ${file:PATH}"),
     ("kafka.properties", "", "properties of the client library, such as { \"fetch.min.bytes\" = \"1\" }"),
+    (
+        "kafka.registry",
+        "",
+        "URL of the schema registry that knows the schemas of messages; several of one: with commas",
+    ),
+    ("kafka.registry_user", "", "who asks the schema registry; empty: nobody in particular"),
+    ("kafka.registry_password", "", "as ${env:NAME} or ${file:PATH}"),
 ];
 
 /// Sections whose keys are known.
@@ -242,7 +251,7 @@ fn keeping(text: &dyn Fn(&str) -> String, wrong: &dyn Fn(&str, &str) -> Failure)
 
 /// Whether the value of a key is never shown.
 fn is_secret(key: &str) -> bool {
-    s3::is_secret(key) || kafka::is_secret(key)
+    s3::is_secret(key) || kafka::is_secret(key) || registry::is_secret(key)
 }
 
 /// A value that cannot be, without showing it where it is a secret.
@@ -393,6 +402,17 @@ mod tests {
         assert_eq!(settings.archive, Some(ObjectUrl::S3 { bucket: "lake".into(), key: "log".into() }));
         assert_eq!(settings.archive_cache_bytes, ARCHIVE_CACHE_BYTES);
         assert!(!format!("{settings:?}").contains("canary"), "{settings:?}");
+        let kafka = "[kafka]\nregistry = 'http://a:1/x, https://b'\nregistry_user = 'u'\nregistry_password = ";
+        let settings = load_text(&format!("{kafka}\"${{file:{}}}\"\n", file.display())).unwrap();
+        assert_eq!(settings.kafka.registry.urls, ["http://a:1/x", "https://b"]);
+        assert_eq!(settings.kafka.registry.password.as_ref().unwrap().reveal(), "canary-of-a-secret");
+        assert!(!format!("{settings:?}").contains("canary"), "{settings:?}");
+        let plain = load_text(&format!("{kafka}'canary'\n")).unwrap_err();
+        assert!(plain.code == "E5030" && !plain.message.contains("canary"), "{plain}");
+        for (wrong, key) in [("registry = 'a:1'", "registry"), ("registry = 'http://u:p@a'", "registry")] {
+            let error = load_text(&format!("[kafka]\n{wrong}\n")).unwrap_err();
+            assert!(error.code == "E5002" && error.message.contains(key), "{error}");
+        }
         let half = load_text(&text("region")).unwrap_err();
         assert!(half.code == "E5002" && half.message.contains("s3.secret_access_key"), "{half}");
         let plain = load_text("[s3]\naccess_key_id = \"canary-of-a-secret\"").unwrap_err();

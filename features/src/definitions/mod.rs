@@ -16,6 +16,7 @@ mod grammar;
 mod joins;
 mod kafka;
 mod model;
+mod payloads;
 mod schema;
 mod sources;
 mod types;
@@ -27,9 +28,10 @@ pub use self::columns::condition;
 pub use self::document::DefinitionFile;
 pub use self::format::format_text;
 pub use self::model::{
-    Connector, Derived, Entity, HISTORY_PARTITIONS, HistoryFiles, Input, KafkaTopics, Metadata, OutputId, Registry,
-    Service, Source, Stream, View,
+    Connector, Derived, Entity, HISTORY_PARTITIONS, HistoryFiles, Input, KafkaTopics, Metadata, OutputId, Payload,
+    PayloadFormat, Registry, Service, Source, Stream, View,
 };
+pub use self::payloads::problem_of_source;
 pub use self::schema::json_schema;
 pub use self::types::{FieldType, TimeUnit, parse_type};
 pub use self::vocabulary::{AGGREGATES, AggregateName};

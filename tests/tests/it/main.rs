@@ -13,6 +13,7 @@ mod hard_cases;
 mod histories;
 mod history;
 mod kafka;
+mod messages;
 mod metamorphic;
 mod objects;
 mod parity;

@@ -29,6 +29,7 @@ use crate::failure::{Failure, Remedy};
 use crate::limits::KAFKA_PAUSE_MAX;
 use crate::settings::KafkaSettings;
 use crate::source::kafka::{Consumer, Producer};
+use crate::source::{MessageReader, SchemaRegistry};
 
 /// First pause between two tries.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -49,6 +50,8 @@ struct Parts {
     /// for bad events
     producer: Option<Producer>,
     notes: Notes,
+    /// what the payloads are
+    messages: MessageReader,
 }
 
 impl KafkaFeed {
@@ -121,7 +124,12 @@ impl KafkaFeed {
         let pulse = wanted.clamp(Duration::from_millis(100), Duration::from_secs(1));
         let consumer = Consumer::new(&self.settings, pulse)?;
         let producer = self.topics.dead_letter_topic.as_ref().map(|_| Producer::new(&self.settings)).transpose()?;
-        Ok(Parts { consumer, producer, notes })
+        let of_registry = &self.settings.registry;
+        let registry = (!of_registry.urls.is_empty()).then(|| SchemaRegistry::open(of_registry.clone())).transpose();
+        let source = self.feed.registry.sources[self.feed.source].clone();
+        let messages = registry.and_then(|registry| MessageReader::open(source, &self.feed.project, registry));
+        let messages = messages.map_err(|failure| failure.to_string())?;
+        Ok(Parts { consumer, producer, notes, messages })
     }
 
     fn stop_for_good(&self, why: &str) {

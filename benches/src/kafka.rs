@@ -78,7 +78,8 @@ impl Broker {
 
     /// Fills a topic.
     fn fill(&self, topic: &str, events: u64) -> Result<()> {
-        let producer: BaseProducer = self.client().set("linger.ms", "20").set("batch.num.messages", "10000").create()?;
+        let producer: BaseProducer =
+            self.client().set("linger.ms", "20").set("batch.num.messages", "10000").create()?;
         let start = 1_700_000_000_000_000i64;
         for id in 0..events {
             let key = format!("user-{:07}", id % KEYS);

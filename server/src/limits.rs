@@ -39,7 +39,7 @@ pub const KAFKA_FETCH_BYTES: usize = 16 << 20;
 /// find room in the queue.
 pub const KAFKA_CHUNKS_IN_FLIGHT: usize = 8;
 /// How long a broker may take to answer a question.
-pub const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
+pub const KAFKA_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a bad event may take into its topic before it is tried again.
 pub const KAFKA_DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often topics are looked at for new partitions.

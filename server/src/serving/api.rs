@@ -76,7 +76,14 @@ pub async fn enqueue(
 ) -> Result<impl Future<Output = Result<v1::PushResponse, Failure>> + Send, Failure> {
     let source = source_of(&server, &request.source)?;
     if !matches!(server.registry.sources[source].connector, Connector::Push) {
-        let message = format!("source `{}` is not fed by pushes: its connector is another", request.source);
+        let message = match &server.registry.sources[source].connector {
+            Connector::Kafka(kafka) => format!(
+                "source `{}` is not fed by pushes: write to its topic `{}`",
+                request.source,
+                kafka.topics.join("`, `")
+            ),
+            _ => format!("source `{}` is not fed by pushes: its connector is another", request.source),
+        };
         return Err(Failure::field("E1010", "source", message));
     }
     let wait = match request.wait() {

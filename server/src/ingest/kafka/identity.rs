@@ -129,7 +129,7 @@ impl Look<'_> {
         let mut seen = Vec::new();
         for partition in 0..count {
             let at = self.notes.number_of(topic);
-            let number = Notes::partition_number(at, partition).map_err(Stop::Halt)?;
+            let number = Notes::partition_number(at, partition).map_err(|why| Stop::Halt(format!("E1057: {why}")))?;
             let of = TopicPartition { topic: topic.to_string(), partition };
             let (low, high) = self.consumer.watermarks(&of)?;
             let is_new = self.notes.partition(at, partition).is_none();

@@ -15,7 +15,7 @@ mod session;
 use std::time::Duration;
 
 use rand::Rng;
-use tidemill_features::definitions::{Connector, KafkaTopics};
+use tidemill_features::definitions::{Connector, HISTORY_PARTITIONS, KafkaTopics};
 use tokio::runtime::Handle;
 
 pub use self::progress::{GivenUp, KafkaProgress, KafkaState};
@@ -110,6 +110,15 @@ impl KafkaFeed {
 
     fn parts(&self) -> Result<Parts, String> {
         let notes = Notes::load(&self.feed.data_dir, self.source())?;
+        let state = self.feed.memory.read();
+        let of_source = |(source, number): &(u32, u32)| {
+            (*source == self.feed.source as u32 && *number < HISTORY_PARTITIONS).then_some(*number)
+        };
+        if notes.is_new && Notes::are_needed_for(state.positions.keys().filter_map(of_source)) {
+            let path = notes.path().display();
+            return Err(format!("{path} is missing, which says which topic each position is of: restore it from a copy"));
+        }
+        drop(state);
         // Lag is known as finely as somebody wants to know it.
         let wanted = self.feed.definition().max_lag.map_or(Duration::MAX, |lag| Duration::from_micros(lag as u64 / 4));
         let pulse = wanted.clamp(Duration::from_millis(100), Duration::from_secs(1));

@@ -26,6 +26,9 @@ pub(super) struct Notes {
     /// by number
     pub topics: Vec<TopicNotes>,
     pub given_up: Vec<GivenUp>,
+    /// whether there were none
+    #[serde(skip)]
+    pub is_new: bool,
     #[serde(skip)]
     path: PathBuf,
     #[serde(skip)]
@@ -59,11 +62,16 @@ impl Notes {
         let path = data_dir.join("files").join(format!("{source}.kafka.json"));
         let mut notes: Notes = match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", path.display()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Notes::default(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Notes { is_new: true, ..Notes::default() },
             Err(error) => return Err(format!("{}: {error}", path.display())),
         };
         notes.path = path;
         Ok(notes)
+    }
+
+    /// Where they are kept.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Writes what has changed; it is on the disk when this returns.
@@ -87,9 +95,14 @@ impl Notes {
         })
     }
 
+    /// Whether numbers of partitions say nothing without notes: they are of more than one topic.
+    pub(super) fn are_needed_for(numbers: impl Iterator<Item = u32>) -> bool {
+        numbers.map(|number| number >> PARTITION_BITS).any(|topic| topic > 0)
+    }
+
     /// The number by which the log knows a partition of a topic.
     pub(super) fn partition_number(topic: usize, partition: i32) -> Result<u32, String> {
-        let fits = partition >= 0 && partition < 1 << PARTITION_BITS && topic < 1 << (31 - PARTITION_BITS);
+        let fits = (0..1 << PARTITION_BITS).contains(&partition) && topic < 1 << (31 - PARTITION_BITS);
         match fits {
             true => Ok(((topic as u32) << PARTITION_BITS) | partition as u32),
             false => Err(format!("partition {partition} of topic number {topic} has no place in the event log")),

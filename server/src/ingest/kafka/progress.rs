@@ -27,6 +27,9 @@ pub struct GivenUp {
     pub time: i64,
 }
 
+/// Somebody who waits for a halted source to go on.
+type Asked = oneshot::Sender<Result<Vec<GivenUp>, Failure>>;
+
 /// What `status` shows of a source's topics.
 #[derive(Clone, Debug, Default)]
 pub struct KafkaState {
@@ -51,7 +54,7 @@ pub struct KafkaProgress {
     complete_to: AtomicI64,
     lag: AtomicU64,
     state: Mutex<KafkaState>,
-    asked: Mutex<Option<oneshot::Sender<Result<Vec<GivenUp>, Failure>>>>,
+    asked: Mutex<Option<Asked>>,
 }
 
 impl Default for KafkaProgress {
@@ -137,7 +140,7 @@ impl KafkaProgress {
         }
     }
 
-    pub(super) fn take_asked(&self) -> Option<oneshot::Sender<Result<Vec<GivenUp>, Failure>>> {
+    pub(super) fn take_asked(&self) -> Option<Asked> {
         self.asked.lock().take()
     }
 }

@@ -175,10 +175,15 @@ async fn topics_may_be_listed_in_any_order() {
     let more = Event::new(7_777, 3, 0);
     kafka.produce(&two, &[more.message()]);
     lines.push(more.json());
-    let (_server, client) = start(project.path()).await;
+    let (server, client) = start(project.path()).await;
     let shown = consumed(&client, 41).await;
     assert_eq!(shown["sources"]["tx"]["positions"], serde_json::json!({"0": 20, "65536": 21}));
     assert_eq!(shown["sources"]["tx"]["kafka"]["partitions"]["65536"]["topic"], serde_json::json!(two));
     let (expected, expected_ledger) = twin(&lines, 10).await;
     assert_eq!((values(&client, 10).await, ledger(&status(&client).await)), (expected, expected_ledger));
+    // Without the notes nobody knows which topic a position is of.
+    server.kill();
+    std::fs::remove_file(project.path().join("data/files/tx.kafka.json")).unwrap();
+    let (_server, client) = start(project.path()).await;
+    super::world::state_says(&client, "stopped: E1057").await;
 }

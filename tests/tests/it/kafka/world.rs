@@ -93,7 +93,7 @@ pub async fn status(client: &Client) -> Json {
 
 /// Waits until the status is as wanted.
 pub async fn wait_for(client: &Client, what: &str, ready: impl Fn(&Json) -> bool) -> Json {
-    for _ in 0..6000 {
+    for _ in 0..30_000 {
         // A server that is overloaded is asked again.
         if let Ok(now) = client.status().await {
             let now = tidemill::serving::http::status_json(&now);
@@ -103,7 +103,7 @@ pub async fn wait_for(client: &Client, what: &str, ready: impl Fn(&Json) -> bool
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("after a minute still not {what}: {}", status(client).await["sources"]);
+    panic!("after five minutes still not {what}: {}", status(client).await["sources"]);
 }
 
 /// Waits until the source `tx` has taken so many records.

@@ -83,6 +83,13 @@ impl Event {
     }
 }
 
+/// Both versions of the schema, which the registry would not take for one another.
+fn schemas(registry: &Registry) -> [u32; 2] {
+    let first = registry.register("txn", AVRO[0], "AVRO");
+    registry.set_compatibility("txn", "NONE");
+    [first, registry.register("txn", AVRO[1], "AVRO")]
+}
+
 fn project(connector: &str, settings: &str) -> tempfile::TempDir {
     let project = server::project(&DEFINITIONS.replace("CONNECTOR", connector));
     std::fs::write(project.path().join("tidemill.toml"), settings).unwrap();
@@ -128,8 +135,7 @@ async fn pushed(events: &[Event]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn avro_and_protobuf_give_the_values_of_json() {
     let (kafka, registry) = (Kafka::shared(), Registry::start());
-    registry.set_compatibility("txn", "NONE");
-    let ids = AVRO.map(|schema| registry.register("txn", schema, "AVRO"));
+    let ids = schemas(&registry);
     let id = registry.register("txn-proto", PROTOBUF, "PROTOBUF");
     let events: Vec<Event> = (0..3_000).map(Event::new).collect();
     let expected = pushed(&events).await;
@@ -159,8 +165,7 @@ async fn avro_and_protobuf_give_the_values_of_json() {
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_wait_for_a_registry_that_is_away() {
     let (kafka, registry) = (Kafka::shared(), Registry::start());
-    registry.set_compatibility("txn", "NONE");
-    let ids = AVRO.map(|schema| registry.register("txn", schema, "AVRO"));
+    let ids = schemas(&registry);
     let topic = topic_name("away");
     kafka.create_topic(&topic, 1, &[]);
     let events: Vec<Event> = (0..40).map(Event::new).collect();

@@ -76,8 +76,8 @@ async fn avro_of_every_version_is_read_and_a_registry_may_go() {
         r#"{at}, {{"name": "currency", "type": "money.Currency"}}, {{"name": "amount", "type": "double"}},
            {{"name": "id", "type": ["null", "string"]}}"#
     ));
-    registry.set_compatibility("txn", "NONE");
     let one = registry.register("txn", &first, "AVRO");
+    registry.set_compatibility("txn", "NONE");
     let references = json!([{"name": "money.Currency", "subject": "money", "version": 1}]);
     let two = registry.register_with("txn", &second, "AVRO", &references);
     let three = registry.register("other", &of(r#"{"name": "id", "type": "string", "doc": "no time"}"#), "AVRO");

@@ -60,8 +60,8 @@ fn partitions_move_when_they_are_released() {
     let GroupChange::Assigned(all) = change(&[&first], 0) else { panic!("the first member takes everything") };
     assert_eq!(all.len(), 4);
     // The offsets are the reader's own, whatever the group remembers.
-    first.add(&from(&all, 1)).unwrap();
     kafka.produce(&topic, &messages);
+    first.add(&from(&all, 1)).unwrap();
     let mut offsets = Vec::new();
     while offsets.len() < 8 {
         if let Polled::Record(record) = first.poll(Duration::from_secs(10)) {

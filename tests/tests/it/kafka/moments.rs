@@ -82,7 +82,9 @@ async fn a_history_and_a_topic_overlap() {
     assert_eq!(shown["sources"]["tx"]["positions"]["0"], 40);
     wait_for(&client, "loaded", |status| status["sources"]["tx"]["history"]["state"] == "loaded").await;
     assert_eq!(values(&client, 4).await, twin(&lines, 4).await.0);
-    assert_eq!(status(&client).await["views"]["v"]["duplicate"], 20);
+    // What `where` leaves out leaves no id behind.
+    let twice = (20..40).filter(|id| id * 37 % 1_000 >= 50).count();
+    assert_eq!(status(&client).await["views"]["v"]["duplicate"], twice);
 }
 
 /// A disk that is full: nothing is lost, the source waits and says so, and goes on when there is room.

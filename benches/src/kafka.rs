@@ -21,7 +21,8 @@ use crate::row;
 const PARTITIONS: i32 = 2;
 const KEYS: u64 = 100_000;
 
-fn definitions(topic: &str) -> String {
+/// A source that reads a topic, and three features.
+pub fn definitions(topic: &str) -> String {
     format!(
         "[source.s]\nconnector = 'kafka'\ntopic = '{topic}'\nevent_time = 'at'\nmax_lag = '2s'\n\
          fields = {{ id = 'string', key = 'string', merchant = 'string', country = 'string', x = 'float64', n = 'int64', at = 'timestamp[us]' }}\n\
@@ -38,23 +39,32 @@ fn event(id: u64, key: &str, at: i64) -> String {
     )
 }
 
-/// A broker of `tests/services`; it ends when dropped.
-struct Broker {
+/// A broker of `tests/services`, and a Redis beside it where one is asked for; they end when dropped.
+pub struct Broker {
     script: Child,
-    address: String,
+    /// of the broker
+    pub address: String,
+    /// of Redis
+    pub redis: Option<String>,
 }
 
 impl Broker {
-    fn start() -> Result<Broker> {
+    /// Starts it, and waits until it is ready.
+    pub fn start(with_redis: bool) -> Result<Broker> {
         let services = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/services");
-        let mut script = Command::new(services).args(["up", "kafka"]).stdout(Stdio::piped()).spawn()?;
+        let wanted = if with_redis { &["up", "kafka", "redis"][..] } else { &["up", "kafka"] };
+        let mut script = Command::new(services).args(wanted).stdout(Stdio::piped()).spawn()?;
         let lines = BufReader::new(script.stdout.take().context("it is piped")?).lines();
+        let (mut kafka, mut redis) = (None, None);
         for line in lines {
-            if let Some(address) = line?.strip_prefix("KAFKA=") {
-                return Ok(Broker { script, address: address.to_string() });
+            let line = line?;
+            kafka = line.strip_prefix("KAFKA=").map(str::to_string).or(kafka);
+            redis = line.strip_prefix("REDIS=").map(str::to_string).or(redis);
+            if let Some(address) = kafka.clone().filter(|_| redis.is_some() || !with_redis) {
+                return Ok(Broker { script, address, redis });
             }
         }
-        anyhow::bail!("{services} up kafka: no broker")
+        anyhow::bail!("{services} up: not all are ready")
     }
 
     fn client(&self) -> ClientConfig {
@@ -63,7 +73,8 @@ impl Broker {
         client
     }
 
-    async fn create(&self, topic: &str) -> Result<()> {
+    /// Makes a topic.
+    pub async fn create(&self, topic: &str) -> Result<()> {
         let admin: AdminClient<DefaultClientContext> = self.client().create()?;
         let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1));
         for made in admin.create_topics([&new], &AdminOptions::new()).await? {
@@ -76,8 +87,8 @@ impl Broker {
         Ok(self.client().set("linger.ms", "0").set("queue.buffering.max.messages", "1000000").create()?)
     }
 
-    /// Fills a topic.
-    fn fill(&self, topic: &str, events: u64) -> Result<()> {
+    /// Fills a topic; a key's events are in one partition.
+    pub fn fill(&self, topic: &str, events: u64) -> Result<()> {
         let producer: BaseProducer =
             self.client().set("linger.ms", "20").set("batch.num.messages", "10000").create()?;
         let start = 1_700_000_000_000_000i64;
@@ -153,7 +164,7 @@ async fn consumed(client: &Client, count: u64) -> Result<()> {
 /// `arguments`: how many events.
 pub async fn run(arguments: &[String]) -> Result<()> {
     let events: u64 = arguments.first().map_or(Ok(2_000_000), |count| count.parse())?;
-    let broker = Broker::start()?;
+    let broker = Broker::start(false)?;
     broker.create("bench").await?;
     tokio::task::block_in_place(|| broker.fill("bench", events))?;
     let bare = tokio::task::block_in_place(|| broker.read_and_parse("bench", events))?;

@@ -4,12 +4,13 @@
 //! on shared machines CPU time per request lasts, wall time does not. Each bench prints the question that it answers. `… -- vocabulary`
 //! runs the table of aggregates alone, `… -- training` training sets beside DuckDB and Polars, `… -- backfill [EVENTS]` what it takes
 //! to derive state from the log, `… -- formats` how fast messages of topics are decoded, `… -- kafka [EVENTS]` events from a real
-//! broker (which `tests/services` brings).
+//! broker (which `tests/services` brings), `… -- group [EVENTS]` one and two members of a group on one Redis.
 
 mod apply;
 mod backfill;
 mod echo;
 mod formats;
+mod group;
 mod kafka;
 mod processes;
 mod reads;
@@ -29,6 +30,9 @@ fn main() -> anyhow::Result<()> {
     }
     if only.as_deref() == Some("kafka") {
         return runtime.block_on(kafka::run(&std::env::args().skip(2).collect::<Vec<_>>()));
+    }
+    if only.as_deref() == Some("group") {
+        return runtime.block_on(group::run(&std::env::args().skip(2).collect::<Vec<_>>()));
     }
     if only.as_deref() == Some("backfill") {
         return backfill::run();

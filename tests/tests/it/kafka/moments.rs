@@ -125,7 +125,7 @@ async fn the_log_takes_no_hole() {
         let mut decoder = Decoder::new(source.clone(), Arc::default(), 1_000_000);
         for index in at {
             decoder.skip_to(*index);
-            json::decode_one(br#"{"at":1}"#, &[], &mut decoder);
+            json::decode(br#"{"at":1}"#, &mut decoder);
         }
         decoder.skip_to(to);
         decoder.finish()

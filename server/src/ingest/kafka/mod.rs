@@ -116,7 +116,9 @@ impl KafkaFeed {
         };
         if notes.is_new && Notes::are_needed_for(state.positions.keys().filter_map(of_source)) {
             let path = notes.path().display();
-            return Err(format!("{path} is missing, which says which topic each position is of: restore it from a copy"));
+            return Err(format!(
+                "{path} is missing, which says which topic each position is of: restore it from a copy"
+            ));
         }
         drop(state);
         // Lag is known as finely as somebody wants to know it.

@@ -6,4 +6,4 @@ mod losses;
 mod moments;
 mod records;
 mod troubles;
-mod world;
+pub mod world;

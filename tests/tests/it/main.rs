@@ -6,6 +6,7 @@ mod bad_input;
 mod building;
 mod crash;
 mod engine;
+mod exactness;
 mod exports;
 mod flights;
 mod golden;

@@ -4,7 +4,7 @@
 //! finds out at its next commit, and what is left of its work is thrown away. Where a partition goes on is what the store says.
 //! What the store forgets is read from the topic again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -17,7 +17,7 @@ use crate::ingest::kafka::identity::Loss;
 use crate::limits::{FEED_BYTES, KAFKA_NOTE_EVERY, KAFKA_PAUSE_MAX, SHARED_BARRIER, SHARED_ROUND_EVENTS, SHARED_SWEEP};
 use crate::online::Progress;
 use crate::settings::KafkaSettings;
-use crate::source::kafka::{Consumer, Polled, TopicPartition, Trouble};
+use crate::source::kafka::{Consumer, GroupChange, Polled, TopicPartition, Trouble};
 
 /// Reads topics as one of a group.
 pub struct Group {
@@ -31,6 +31,12 @@ pub struct Group {
     pub(super) lost: BTreeMap<PartitionId, (TopicPartition, Loss)>,
     /// partitions that came when something was away
     pub(super) waiting: Vec<TopicPartition>,
+    /// partitions that somebody else has claimed, and where each was left, until the group says whose they are
+    pub(super) doubted: Vec<(TopicPartition, u64)>,
+    /// what the group has decided and nobody has done yet
+    pub(super) changes: VecDeque<GroupChange>,
+    /// whether the group waits for an answer
+    pub(super) owes_answer: bool,
     pub(super) name: String,
     pub(super) address: String,
 }
@@ -67,6 +73,9 @@ impl Group {
             holding: Holding::default(),
             lost: BTreeMap::new(),
             waiting: Vec::new(),
+            doubted: Vec::new(),
+            changes: VecDeque::new(),
+            owes_answer: false,
             name,
             address,
         })
@@ -118,6 +127,7 @@ impl Group {
             if swept.elapsed() >= SHARED_SWEEP {
                 let disturbed = self.engine.sweep()?;
                 self.heal(disturbed)?;
+                self.ask_again();
                 self.say_all(None);
                 swept = Instant::now();
             }
@@ -160,6 +170,12 @@ impl Group {
                 }
             }
             timeout = Duration::ZERO;
+        }
+        if self.consumer.has_changed_topics() {
+            // Some of what was just polled may be of another topic of the same name. Nothing of it has gone anywhere.
+            self.consumer.topic_ids();
+            tracing::warn!("looking at the topics again: one of them has another id");
+            self.look_again();
         }
     }
 

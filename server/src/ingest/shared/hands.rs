@@ -14,12 +14,13 @@ use crate::source::kafka::{Fingerprint, GroupChange, TopicPartition, Trouble, pr
 impl Group {
     /// Takes and lets go of partitions as the group has decided.
     pub(super) fn change_hands(&mut self) -> Result<(), Failure> {
-        let mut is_asked = false;
-        for change in self.consumer.changes() {
+        self.changes.extend(self.consumer.changes());
+        // A change that cannot be carried out now stays, since the group waits for it.
+        while let Some(change) = self.changes.front().cloned() {
             match change {
                 GroupChange::Assigned(partitions) => {
                     tracing::info!(?partitions, "partitions came");
-                    is_asked = true;
+                    self.owes_answer = true;
                     self.waiting.extend(partitions);
                 }
                 GroupChange::Revoked(partitions) => {
@@ -34,6 +35,7 @@ impl Group {
                     self.let_go(&partitions);
                 }
             }
+            self.changes.pop_front();
         }
         let mut taken = Vec::new();
         for of in std::mem::take(&mut self.waiting) {
@@ -47,9 +49,10 @@ impl Group {
             }
         }
         // The group waits for an answer, also where there is nothing to take.
-        if is_asked || !taken.is_empty() {
+        if self.owes_answer || !taken.is_empty() {
             let added = self.consumer.add(&taken);
             added.map_err(|trouble| Failure::new(Remedy::Unavailable, "E1057", trouble.to_string()))?;
+            self.owes_answer = false;
         }
         Ok(())
     }
@@ -58,6 +61,7 @@ impl Group {
         for of in partitions {
             self.holding.let_go(of).iter().for_each(|held| self.engine.release(held.id));
             self.waiting.retain(|waiting| waiting != of);
+            self.doubted.retain(|(doubted, _)| doubted != of);
             let lost = self.lost.extract_if(.., |_, (lost, _)| lost == of);
             lost.for_each(|(id, _)| self.engine.release(id));
         }
@@ -76,7 +80,7 @@ impl Group {
             if !self.sources[at].topics.topics.contains(&of.topic) {
                 continue;
             }
-            let number = self.topic_number(at, &of.topic, None).map_err(away)?;
+            let (number, is_another) = self.topic_number(at, &of.topic, None).map_err(away)?;
             let id =
                 (self.sources[at].feed.source, Notes::partition_number(number, of.partition).map_err(Trouble::Retry)?);
             let start = self.engine.claim(id).map_err(away)?;
@@ -85,7 +89,8 @@ impl Group {
             let was_read = was_read || self.consumer.committed(of)?.is_some_and(|next| next > 0);
             // A partition that was never read begins with what there is.
             let position = if was_read { start } else { start.max(low) };
-            let recognised = self.recognise(of, print, (low, high))?;
+            // Where one partition is another topic's, all are, also those that had nothing to be recognised by.
+            let recognised = if is_another { Some(false) } else { self.recognise(of, print, (low, high))? };
             if let Some(loss) = judge((low, high), position, 0, recognised) {
                 self.lost.insert(id, (of.clone(), loss));
                 continue;
@@ -108,10 +113,19 @@ impl Group {
         Ok(if from == u64::MAX { high } else { from })
     }
 
-    pub(super) fn topic_number(&self, at: usize, topic: &str, retired: Option<usize>) -> Result<usize, Failure> {
+    /// The number of a topic, and whether another topic of the same name had it.
+    pub(super) fn topic_number(
+        &self,
+        at: usize,
+        topic: &str,
+        retired: Option<usize>,
+    ) -> Result<(usize, bool), Failure> {
         let GroupSource { feed, topics, .. } = &self.sources[at];
         let of = (feed.definition().name.as_str(), &topics.topics[..]);
-        self.parts.runtime.block_on(self.parts.persist(|| self.parts.store.topic_number(of, topic, retired)))
+        let id = self.consumer.topic_id(topic).unwrap_or_default();
+        let numbered = self.parts.persist(|| self.parts.store.topic_number(of, (topic, &id), retired));
+        let (number, known) = self.parts.runtime.block_on(numbered)?;
+        Ok((number, !id.is_empty() && id != known))
     }
 
     /// Whether a partition has the record that came of it last; None: that record is gone.
@@ -130,14 +144,17 @@ impl Group {
     /// Something that is read may not be what was read before: everything is claimed and compared anew.
     pub(super) fn look_again(&mut self) {
         let all: Vec<TopicPartition> = self.holding.all().map(|held| held.reading.of.clone()).collect();
-        for of in all {
-            self.holding.let_go(&of).iter().for_each(|held| self.engine.release(held.id));
-            if let Err(trouble) = self.consumer.release(std::slice::from_ref(&of)) {
-                tracing::debug!(%trouble, "reading goes on");
-            }
-            if !self.waiting.contains(&of) {
-                self.waiting.push(of);
-            }
+        all.into_iter().for_each(|of| self.look_again_at(of));
+    }
+
+    /// The same of one partition.
+    pub(super) fn look_again_at(&mut self, of: TopicPartition) {
+        self.holding.let_go(&of).iter().for_each(|held| self.engine.release(held.id));
+        if let Err(trouble) = self.consumer.release(std::slice::from_ref(&of)) {
+            tracing::debug!(%trouble, "reading goes on");
+        }
+        if !self.waiting.contains(&of) {
+            self.waiting.push(of);
         }
     }
 
@@ -151,8 +168,7 @@ impl Group {
             let name = self.parts.named(id);
             if self.engine.judge(id, stored.as_ref()) == Disturbance::Fenced && !self.is_member(id) {
                 tracing::warn!(partition = %name, "another process owns the partition; what is left of its work here is dropped");
-                self.holding.let_go_of(id);
-                self.engine.release(id);
+                self.doubt(id);
                 continue;
             }
             tracing::warn!(partition = %name, "the shared store has gone back in time; reading what it lacks again");
@@ -169,6 +185,29 @@ impl Group {
             }
         }
         Ok(())
+    }
+
+    /// Drops a partition that somebody else has claimed. While the group changes or its broker is away, nobody can say whose it
+    /// is: it may be this process's all the same, and then nobody else would read it.
+    fn doubt(&mut self, id: PartitionId) {
+        let held = self.holding.all().find(|held| held.id == id);
+        let place = held.map(|held| (held.reading.of.clone(), held.reading.begins));
+        self.holding.let_go_of(id);
+        self.engine.release(id);
+        self.doubted.extend(place);
+    }
+
+    /// Takes doubted partitions again that the group still counts as this process's.
+    pub(super) fn ask_again(&mut self) {
+        for (of, begins) in std::mem::take(&mut self.doubted) {
+            match self.consumer.commit(&[(of.clone(), begins)], true) {
+                Ok(()) => self.look_again_at(of),
+                Err(trouble) => {
+                    tracing::debug!(%trouble, topic = of.topic, partition = of.partition, "nobody says whose it is");
+                    self.doubted.push((of, begins));
+                }
+            }
+        }
     }
 
     /// Asks the group whether it still counts this process as the owner of a partition.

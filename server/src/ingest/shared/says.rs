@@ -19,20 +19,18 @@ impl Group {
             let Some(asked) = self.progress(at).take_asked() else { continue };
             let source = self.sources[at].feed.source;
             let lost: Vec<_> = self.lost.extract_if(.., |id, _| id.0 == source).collect();
-            let mut given_up = Vec::new();
+            let (mut given_up, mut failed) = (Vec::new(), None);
             for (id, (of, loss)) in lost {
-                given_up.push(self.give_up(at, id, &of, &loss)?);
-                // The group was answered for this partition before.
-                self.look_again();
-                if let Err(trouble) = self.consumer.release(std::slice::from_ref(&of)) {
-                    tracing::debug!(%trouble, "nothing of it was read");
+                match self.give_up(at, id, &of, &loss) {
+                    Ok(lost) => given_up.push(lost),
+                    Err(failure) => failed = Some(failure),
                 }
-                if !self.waiting.contains(&of) {
-                    self.waiting.push(of);
-                }
+                // Given up or not, it is claimed and compared anew. The group was answered for it before.
+                self.engine.release(id);
+                self.look_again_at(of);
             }
             self.show_lost();
-            let _ = asked.send(Ok(given_up));
+            let _ = asked.send(failed.map_or(Ok(given_up), Err));
         }
         Ok(())
     }
@@ -63,8 +61,12 @@ impl Group {
             // Events that span what is lost, and are none.
             Some(to) => {
                 let frame = Frame::empty(&source, id.1, (from, to - from), feed.clock.now());
-                let disturbed = self.engine.round(&[Arrived { source: id.0, frame, print: None }])?.disturbed;
-                if !disturbed.is_empty() {
+                let mut disturbed = self.engine.round(&[Arrived { source: id.0, frame, print: None }])?.disturbed;
+                // Shards have no events of it, so they have to be told, or the next look finds the same loss.
+                disturbed.extend(self.engine.barrier(None)?);
+                let is_kept = !disturbed.contains_key(&id);
+                self.heal(disturbed)?;
+                if !is_kept {
                     return Err(Failure::new(Remedy::Unavailable, "E1058", "the partition changed hands; ask again"));
                 }
             }
@@ -73,7 +75,6 @@ impl Group {
                 self.topic_number(at, &of.topic, Some(number))?;
             }
         }
-        self.engine.release(id);
         Ok(lost)
     }
 

@@ -258,15 +258,17 @@ impl RedisStore {
         self.connection.query(redis::cmd("GET").arg(self.names.definitions())).await
     }
 
-    /// The number of a topic, one of those of a source, which is given out once. With `retired` the topic that had this number is gone, and another
-    /// one of its name gets a new number.
+    /// The number of a topic, one of those of a source, which is given out once, and the id of the topic that got it, where it is
+    /// known. `id` is what brokers call the topic now. With `retired` the topic that had this number is gone, and another one of
+    /// its name gets a new number.
     pub async fn topic_number(
         &self,
         (source, topics): (&str, &[String]),
-        topic: &str,
+        (topic, id): (&str, &str),
         retired: Option<usize>,
-    ) -> Result<usize, StoreError> {
-        let mut arguments = vec![topic.as_bytes().to_vec(), retired.map_or_else(Vec::new, number)];
+    ) -> Result<(usize, String), StoreError> {
+        let mut arguments =
+            vec![topic.as_bytes().to_vec(), retired.map_or_else(Vec::new, number), id.as_bytes().to_vec()];
         arguments.extend(topics.iter().map(|topic| topic.as_bytes().to_vec()));
         self.connection.run(&self.topics, scripts::TOPIC, &[self.names.topics(source)], &arguments).await
     }

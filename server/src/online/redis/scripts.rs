@@ -90,15 +90,21 @@ return answer
 "#;
 
 /// The number of a topic. KEYS: numbers of the topics of a source. ARGV: the topic, the number that is to be replaced (empty: none),
-/// and all topics of the source. Numbers are given out in the order of the definition, and never again.
+/// the id that brokers give the topic (empty: not known), and all topics of the source. Numbers are given out in the order of the
+/// definition, and never again. Answers the number, and the id of the topic that got it.
 pub const TOPIC: &str = r#"
 local function give(topic)
   local number = redis.call('HINCRBY', KEYS[1], '', 1) - 1
   redis.call('HSET', KEYS[1], topic, number)
 end
-for i = 3, #ARGV do
+for i = 4, #ARGV do
   if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 0 then give(ARGV[i]) end
 end
-if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then give(ARGV[1]) end
-return tonumber(redis.call('HGET', KEYS[1], ARGV[1]))
+local id = ARGV[1] .. '#id'
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
+  give(ARGV[1])
+  redis.call('HDEL', KEYS[1], id)
+end
+if ARGV[3] ~= '' then redis.call('HSETNX', KEYS[1], id, ARGV[3]) end
+return {tonumber(redis.call('HGET', KEYS[1], ARGV[1])), redis.call('HGET', KEYS[1], id) or ''}
 "#;

@@ -138,6 +138,10 @@ impl Context {
         taken
     }
 
+    pub(super) fn id_of(&self, topic: &str) -> Option<String> {
+        self.ids.lock().known.get(topic).cloned()
+    }
+
     pub(super) fn has_changed_topics(&self) -> bool {
         self.ids.lock().changed
     }

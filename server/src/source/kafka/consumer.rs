@@ -110,6 +110,11 @@ impl Consumer {
         self.inner.context().take_ids().known
     }
 
+    /// The id of a topic, where brokers have told it.
+    pub fn topic_id(&self, topic: &str) -> Option<String> {
+        self.inner.context().id_of(topic)
+    }
+
     /// Whether a topic has become another one of the same name since `topic_ids` was asked. What was polled before it was asked
     /// here may be of the new one.
     pub fn has_changed_topics(&self) -> bool {

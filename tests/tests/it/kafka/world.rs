@@ -48,7 +48,8 @@ pub fn pushed() -> tempfile::TempDir {
     server::project(&definitions("connector = \"push\""))
 }
 
-fn definitions(connector: &str) -> String {
+/// The definitions, with where events come from.
+pub fn definitions(connector: &str) -> String {
     DEFINITIONS.replace("CONNECTOR", connector)
 }
 

@@ -1,6 +1,7 @@
 //! The consumer: partitions by hand or by a group, records one by one, everything else as values.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,11 +56,51 @@ pub enum Polled<'c> {
 /// Partitions of the topics of a source, by topic; None: the topic does not exist.
 pub type Partitions = Vec<(String, Option<i32>)>;
 
-/// A connection that reads.
+/// A connection that reads. With the last clone its membership of a group ends.
 #[derive(Clone)]
 pub struct Consumer {
-    inner: Arc<BaseConsumer<Context>>,
+    inner: Arc<Connection>,
     brokers: String,
+}
+
+/// The client itself. It must not be dropped while it has partitions of a group: it would wait for somebody to let go of them.
+struct Connection(BaseConsumer<Context>);
+
+impl Deref for Connection {
+    type Target = BaseConsumer<Context>;
+
+    fn deref(&self) -> &BaseConsumer<Context> {
+        &self.0
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Connection {
+    fn leave(&self) {
+        let is_member = self.subscription().is_ok_and(|topics| topics.count() > 0);
+        self.unsubscribe();
+        let is_empty = || !is_member || self.assignment().map_or(true, |list| list.count() == 0);
+        let mut tries = 0;
+        while !is_empty() && tries < LEAVE_POLLS {
+            let _ = self.poll(LEAVE_POLL);
+            for change in self.context().take_changes() {
+                if let GroupChange::Revoked(partitions) | GroupChange::Lost(partitions) = change
+                    && let Err(error) = self.incremental_unassign(&list_of(&partitions))
+                {
+                    tracing::debug!(%error, "leaving the group");
+                }
+            }
+            tries += 1;
+        }
+        if let Err(error) = self.unassign() {
+            tracing::debug!(%error, "leaving the group");
+        }
+    }
 }
 
 impl Consumer {
@@ -68,7 +109,7 @@ impl Consumer {
     pub fn new(settings: &KafkaSettings, pulse: Duration) -> Result<Consumer, String> {
         let config = consumer_config(settings, pulse);
         let inner = config.create_with_context(Context::default()).map_err(|error| refusal(&error))?;
-        Ok(Consumer { inner: Arc::new(inner), brokers: settings.brokers.clone() })
+        Ok(Consumer { inner: Arc::new(Connection(inner)), brokers: settings.brokers.clone() })
     }
 
     fn trouble(&self, error: &KafkaError, what: &str) -> Trouble {
@@ -175,23 +216,7 @@ impl Consumer {
 
     /// Leaves the group, which gives what was read here to others at once. Nothing can be read any more.
     pub fn leave(&self) {
-        self.inner.unsubscribe();
-        let is_empty = || self.inner.assignment().map_or(true, |list| list.count() == 0);
-        let mut tries = 0;
-        while !is_empty() && tries < LEAVE_POLLS {
-            let _ = self.inner.poll(LEAVE_POLL);
-            for change in self.changes() {
-                if let GroupChange::Revoked(partitions) | GroupChange::Lost(partitions) = change
-                    && let Err(trouble) = self.release(&partitions)
-                {
-                    tracing::debug!(%trouble, "leaving the group");
-                }
-            }
-            tries += 1;
-        }
-        if let Err(error) = self.inner.unassign() {
-            tracing::debug!(%error, "leaving the group");
-        }
+        self.inner.leave();
     }
 
     /// What the group remembers of a partition: only as a sign that it was read before.

@@ -46,7 +46,7 @@ pub use self::history::{HistoryFeed, HistoryProgress, history_rows};
 pub use self::kafka::{GivenUp, KafkaFeed, KafkaProgress, KafkaState};
 pub use self::recover::{Recovered, recover, without_views};
 pub use self::retention::{HeldBack, OldestAnswer};
-pub use self::shared::Parts as SharedParts;
+pub use self::shared::{Parts as SharedParts, Trouble};
 
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
@@ -142,6 +142,8 @@ pub struct Ingest {
     pub held_back: Arc<parking_lot::Mutex<Option<HeldBack>>>,
     /// whether the state has everything that was there when the process started
     pub ready: Arc<AtomicBool>,
+    /// what is wrong with a shared store, while it is
+    pub trouble: Arc<Trouble>,
 }
 
 /// The threads behind an `Ingest`; they end when every handle is gone.
@@ -225,6 +227,7 @@ pub fn start(
     first_build(growing, &list, &jobs);
     let builds = Arc::new(Builds { list, jobs });
     let ready = Arc::new(AtomicBool::new(shared.is_none()));
+    let trouble = shared.as_ref().map(|shared| shared.trouble.clone()).unwrap_or_default();
     let applier: Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send> = match shared {
         Some(shared) => {
             let pending = pending.clone();
@@ -251,7 +254,7 @@ pub fn start(
             Box::new(move |to_apply| applier.run(to_apply))
         }
     };
-    let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready };
+    let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready, trouble };
     let threads = spawn((sequencer, submissions), (applier, applied), (flusher, to_flush), sealing, (builder, asked));
     (ingest, threads)
 }

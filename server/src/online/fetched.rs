@@ -12,10 +12,10 @@ use hashbrown::HashMap;
 use tidemill_features::definitions::Registry;
 use tidemill_features::record::{NodeId, Nodes};
 
+use super::StoreError;
 use super::records::Records;
 use super::redis::{ReadChunks, RedisStore};
 use super::shared::{SharedKey, SharedRecord};
-use super::StoreError;
 
 /// Records and chunks that are here, and what is missing.
 pub struct Fetched<'r> {
@@ -45,7 +45,11 @@ pub struct FetchedChunks<'f> {
 impl<'r> Fetched<'r> {
     /// Nothing yet.
     pub fn new(registry: &'r Registry) -> Self {
-        Fetched { registry, views: registry.views.iter().map(|_| HashMap::new()).collect(), missing: RefCell::default() }
+        Fetched {
+            registry,
+            views: registry.views.iter().map(|_| HashMap::new()).collect(),
+            missing: RefCell::default(),
+        }
     }
 
     /// Notes that a record is wanted.
@@ -64,7 +68,8 @@ impl<'r> Fetched<'r> {
     pub async fn fetch(&mut self, store: &RedisStore) -> Result<(), StoreError> {
         let missing = self.missing.take();
         let hash = |view: usize| self.registry.views[view].plan.hash;
-        let (mut keys, mut chunks): (Vec<(usize, Box<[u8]>)>, HashMap<(usize, Box<[u8]>), Vec<NodeId>>) = Default::default();
+        let (mut keys, mut chunks): (Vec<(usize, Box<[u8]>)>, HashMap<(usize, Box<[u8]>), Vec<NodeId>>) =
+            Default::default();
         for (view, key, chunk) in missing {
             match chunk {
                 None => keys.push((view, key)),

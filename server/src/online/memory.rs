@@ -12,8 +12,8 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use tidemill_features::record::NodeId;
 
 use super::ledger::{SourceLedger, ViewLedger};
-use super::shared::ViewTotals;
 use super::shards::{RecordChunks, Shard, ViewState};
+use super::shared::ViewTotals;
 use crate::place::shard_of;
 
 /// Names a record: the view (its place in the registry, or its id in the store) and the encoded entity key.

@@ -174,7 +174,7 @@ pub struct ShardCommit {
     pub batch: Token,
     /// partitions whose events are in it
     pub partitions: Vec<PartitionStep>,
-    /// records that change
+    /// records that its events go into
     pub records: Vec<RecordStep>,
     /// whether it is the home of the partitions that is written, and not their progress in the shard
     pub at_home: bool,
@@ -191,15 +191,15 @@ pub struct PartitionStep {
     pub to: Progress,
 }
 
-/// How one record changes.
+/// How one record changes, or does not.
 #[derive(Clone, Debug)]
 pub struct RecordStep {
     /// the record
     pub key: SharedKey,
     /// the commit that wrote what it was computed from; None: there was nothing
     pub from: Option<Token>,
-    /// its new bytes
-    pub body: Box<[u8]>,
+    /// its new bytes; None: it stays, but what was decided by it holds only if it is still the same
+    pub body: Option<Box<[u8]>>,
     /// chunks that change with it; None: gone
     pub chunks: Vec<(NodeId, Option<std::sync::Arc<[u8]>>)>,
 }
@@ -237,7 +237,10 @@ mod tests {
         let progress = Progress { token: [1; 16], batch: [2; 16], next: 1 << 40, sequence: 77, totals };
         let stored = progress.encode();
         assert_eq!(Progress::decode(&stored), Ok(progress.clone()));
-        assert_eq!((&stored[1..17], &stored[17..33], &stored[33..49]), (&[1; 16][..], &[2; 16][..], &progress.state()[..]));
+        assert_eq!(
+            (&stored[1..17], &stored[17..33], &stored[33..49]),
+            (&[1; 16][..], &[2; 16][..], &progress.state()[..])
+        );
         for length in 0..stored.len() {
             assert!(Progress::decode(&stored[..length]).is_err(), "{length} bytes");
         }

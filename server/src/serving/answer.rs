@@ -230,7 +230,7 @@ fn source_state(server: &Server, at: usize) -> String {
     if server.ingest.disk_full.load(std::sync::atomic::Ordering::Relaxed) {
         return "disk full".to_string();
     }
-    match (waiting, pending.history.stopped()) {
+    match (server.ingest.trouble.why().or(waiting), pending.history.stopped()) {
         (Some(why), _) => format!("waiting: {why}"),
         (None, Some(why)) => format!("history stopped: {why}"),
         (None, None) => "running".to_string(),
@@ -298,7 +298,8 @@ pub fn status(server: &Server) -> v1::StatusResponse {
     };
     let view = |(at, view): (usize, &std::sync::Arc<tidemill_features::definitions::View>)| {
         let ledger = &state.views[at];
-        let unfinished = server.reader.builds.unfinished(&server.registry, &state, at);
+        let shared = server.reader.shared.is_some();
+        let unfinished = server.reader.builds.unfinished(&server.registry, &state, at).filter(|_| !shared);
         let status = v1::ViewStatus {
             state: view_state(unfinished.as_ref()),
             built: unfinished.map_or(1.0, |unfinished| unfinished.built),

@@ -190,7 +190,8 @@ pub(super) fn explain_kept(
     if reader.registry.views[id.view].derived(id.output).is_some() {
         let columns = vec![vec![recomputed.clone()]];
         let (times, stale) = (None, Vec::new());
-        let answers = Answers { plan, columns, read_time: time, times, positions, stale, row_errors: 0, is_one_prefix: true };
+        let answers =
+            Answers { plan, columns, read_time: time, times, positions, stale, row_errors: 0, is_one_prefix: true };
         return Ok(of_derived(reader, id, answers));
     }
     let column = |(name, _): &(String, DataType)| {

@@ -34,7 +34,7 @@ pub(super) struct Notes {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct TopicNotes {
+pub(in crate::ingest) struct TopicNotes {
     pub name: String,
     /// another one of this name has come after it
     pub retired: bool,
@@ -43,7 +43,7 @@ pub(super) struct TopicNotes {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct PartitionNotes {
+pub(in crate::ingest) struct PartitionNotes {
     /// reading begins here, whatever was before
     pub begun: u64,
     /// the topic was once shorter than this, and that was accepted

@@ -75,11 +75,6 @@ impl Cache {
             self.young_bytes = 0;
         }
     }
-
-    /// Forgets everything.
-    pub(super) fn clear(&mut self) {
-        *self = Cache::default();
-    }
 }
 
 /// The chunks that are known, and which of those that were asked for are not.
@@ -118,7 +113,5 @@ mod tests {
         }
         assert!(cache.knows(&key(99)) && !cache.knows(&key(1)));
         assert!(cache.young.len() + cache.old.len() < 25, "{}", cache.young.len() + cache.old.len());
-        cache.clear();
-        assert!(!cache.knows(&key(0)));
     }
 }

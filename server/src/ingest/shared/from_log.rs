@@ -62,6 +62,7 @@ const IDLE: Duration = Duration::from_millis(200);
 
 impl FromLog {
     pub(in crate::ingest) fn new(engine: Engine, parts: LogParts, applied_to: LogPlace) -> FromLog {
+        engine.trouble().feeds(true);
         FromLog { engine, parts, applied_to, halted: None, barrier_due: true }
     }
 
@@ -99,6 +100,8 @@ impl FromLog {
 
     /// Claims every partition, and feeds what the store lacks.
     fn begin(&mut self) -> Result<(), Failure> {
+        self.engine.remember_owners(&self.parts.folder.with_file_name("owners"))?;
+        self.engine.prepare()?;
         let known: Vec<PartitionId> = {
             let state = self.parts.memory.read();
             state.positions.keys().map(|(source, partition)| (*source as usize, *partition)).collect()
@@ -142,6 +145,8 @@ impl FromLog {
                 "the shared store has gone back in time; feeding what it lacks from the event log"
             );
         }
+        self.engine.trouble().feeds(true);
+        self.engine.prepare()?;
         for id in disturbed.keys() {
             self.engine.claim(*id)?;
         }
@@ -153,8 +158,11 @@ impl FromLog {
         let broken = |e: crate::log::LogError| e.failure("E1018");
         let mut next: BTreeMap<PartitionId, u64> = self.engine.starts();
         let applied = self.applied_positions();
-        let lacking: Vec<PartitionId> =
-            next.iter().filter(|(id, start)| applied.get(*id).is_some_and(|end| *start < end)).map(|(id, _)| *id).collect();
+        let lacking: Vec<PartitionId> = next
+            .iter()
+            .filter(|(id, start)| applied.get(*id).is_some_and(|end| *start < end))
+            .map(|(id, _)| *id)
+            .collect();
         if lacking.is_empty() {
             return Ok(Disturbed::new());
         }
@@ -249,7 +257,11 @@ impl FromLog {
             positions: ends.iter().map(|(id, end)| ((id.0 as u32, id.1), *end)).collect(),
             sources: done.sources.iter().map(|(source, ledger)| (*source as u32, *ledger)).collect(),
             views: done.views.iter().map(|(view, totals)| (*view as u32, totals.ledger)).collect(),
-            elsewhere: done.views.iter().map(|(view, totals)| (*view as u32, (totals.entities, totals.bytes))).collect(),
+            elsewhere: done
+                .views
+                .iter()
+                .map(|(view, totals)| (*view as u32, (totals.entities, totals.bytes)))
+                .collect(),
             row_errors: done.row_errors,
             ..Updates::default()
         };
@@ -269,6 +281,7 @@ impl FromLog {
     fn publish_all(&mut self) {
         let (sources, views) = self.engine.totals();
         self.parts.memory.restate(&sources, &views);
+        self.engine.trouble().feeds(false);
         self.barrier_due = true;
     }
 
@@ -301,7 +314,8 @@ impl FromLog {
         let named = |((source, partition), next): (&(u32, u32), &u64)| {
             ((registry.sources[*source as usize].name.clone(), *partition), *next)
         };
-        let sources = registry.sources.iter().zip(&state.sources).map(|(source, ledger)| (source.name.clone(), *ledger));
+        let sources =
+            registry.sources.iter().zip(&state.sources).map(|(source, ledger)| (source.name.clone(), *ledger));
         let applied = Applied {
             clock: clock.now(),
             applied_to: self.applied_to,

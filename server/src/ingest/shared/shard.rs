@@ -160,9 +160,8 @@ impl Advance<'_> {
                     return Ok(Some((ids[step], stored)));
                 }
                 Outcome::Conflict(changed) => {
-                    let mut written: Vec<&mut Work> = works.iter_mut().filter(|work| work.changes()).collect();
                     for (place, record) in changed {
-                        if let Some(work) = written.get_mut(place) {
+                        if let Some(work) = works.get_mut(place) {
                             work.known = Known::of(record);
                         }
                     }
@@ -211,8 +210,7 @@ impl Advance<'_> {
         let view = &self.parts.registry.views[work.key.0 as usize];
         loop {
             let prepared = |entry: &Entry| &self.batches[entry.0 as usize].views[entry.2 as usize].1;
-            let events: Vec<_> =
-                work.entries.iter().map(|entry| prepared(entry).incoming(entry.1 as usize)).collect();
+            let events: Vec<_> = work.entries.iter().map(|entry| prepared(entry).incoming(entry.1 as usize)).collect();
             let chunks = KnownChunks { known: &work.known, missing: Default::default() };
             let record = work.known.record.as_ref().map(|record| &*record.body);
             let applied = apply(&view.plan, record, &events, &chunks);
@@ -286,11 +284,11 @@ impl Advance<'_> {
         let record = |work: &Work| RecordStep {
             key: self.shared_key(&work.key),
             from: work.known.stamp(),
-            body: work.body.clone().unwrap_or_default(),
+            body: work.body.clone(),
             chunks: work.chunks.clone(),
         };
         let partitions = ids.iter().map(step).collect();
-        let records = works.iter().filter(|work| work.changes()).map(record).collect();
+        let records = works.iter().map(record).collect();
         (ShardCommit { shard: self.shard, batch, partitions, records, at_home: false }, ids)
     }
 
@@ -311,11 +309,5 @@ impl Advance<'_> {
                 add(views.entry(view).or_default(), totals);
             }
         }
-    }
-}
-
-impl Work {
-    fn changes(&self) -> bool {
-        self.body.is_some()
     }
 }

@@ -4,8 +4,10 @@
 //! lies in one slot, so its commit is one script; reads of many entities are MGETs, which the client splits by slot and sends
 //! to all nodes at once. Every call may be repeated: a commit that was sent twice happens once.
 
+mod cluster;
 mod connection;
 mod keys;
+mod leftovers;
 mod scripts;
 
 use std::collections::BTreeMap;
@@ -79,15 +81,14 @@ impl RedisStore {
             let (view, key) = &record.key;
             keys.extend([self.names.record(*view, key), self.names.chunks(*view, key)]);
             let seal = |body: &[u8]| Envelope { definition: *view, sequence: 0, body }.seal();
-            let stored = [&commit.batch[..], &seal(&record.body)].concat();
+            let stored = record.body.as_ref().map_or_else(Vec::new, |body| [&commit.batch[..], &seal(body)].concat());
             let stamp = record.from.map_or_else(Vec::new, |stamp| stamp.to_vec());
             arguments.extend([stamp, stored, number(record.chunks.len())]);
             for (id, chunk) in &record.chunks {
                 arguments.extend([chunk_field(*id), chunk.as_ref().map_or_else(Vec::new, |chunk| seal(chunk))]);
             }
         }
-        let answer: Vec<redis::Value> =
-            self.connection.run(&self.commit, scripts::COMMIT, &keys, &arguments).await?;
+        let answer: Vec<redis::Value> = self.connection.run(&self.commit, scripts::COMMIT, &keys, &arguments).await?;
         outcome(&answer)
     }
 
@@ -241,7 +242,12 @@ impl RedisStore {
 
     /// Encoded keys of all entities of a view, in no order; some may come twice.
     pub async fn keys_of(&self, view: u64) -> Result<Vec<Box<[u8]>>, StoreError> {
-        self.connection.scan(&self.names.records_of(view)).await
+        let (pattern, behind_tag) = self.names.records_of(view);
+        let key = |name: Vec<u8>| {
+            let tag = name.iter().position(|byte| *byte == b'}')? + 1;
+            Some(name.get(tag + behind_tag..)?.into())
+        };
+        self.connection.scan(&pattern, key).await
     }
 
     /// Says what the definitions are, if nobody has said it before; gives what is said.

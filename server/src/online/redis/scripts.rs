@@ -3,7 +3,7 @@
 
 /// A commit. KEYS: progress and positions of the shard, then record and chunks of each record. ARGV: batch, number of
 /// partitions, of records, whether positions are kept; for each partition its field, token, expected state, new value, its name and its next
-/// offset; for each record the expected stamp (empty: none), the new value, the number of chunks, and for each its field and
+/// offset; for each record the expected stamp (empty: none), the new value (empty: it stays), the number of chunks, and for each its field and
 /// value (empty: gone).
 ///
 /// Answers: `done`; `moved`, place, stored value; `conflict`, then place and stored value of each record that has changed.
@@ -39,7 +39,7 @@ if #conflict > 1 then return conflict end
 redis.call('HLEN', KEYS[2])
 at = 5 + 6 * partitions
 for i = 1, records do
-  redis.call('SET', KEYS[1 + 2 * i], ARGV[at + 1])
+  if ARGV[at + 1] ~= '' then redis.call('SET', KEYS[1 + 2 * i], ARGV[at + 1]) end
   local chunks = tonumber(ARGV[at + 2])
   at = at + 3
   for _ = 1, chunks do
@@ -87,4 +87,26 @@ for i = 2, #ARGV do
   table.insert(answer, redis.call('HGET', KEYS[2], ARGV[i]) or '')
 end
 return answer
+"#;
+
+/// Forgets keys of a shard that has no progress. KEYS: progress of the shard, then what is to be forgotten. Answers how many
+/// that were; none if somebody has begun with the shard, and what it has is theirs.
+pub const FORGET: &str = r#"
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local gone = 0
+for i = 2, #KEYS do gone = gone + redis.call('UNLINK', KEYS[i]) end
+return gone
+"#;
+
+/// Tries what the other scripts do, on a key of its own that goes again. KEYS: it.
+pub const PROBE: &str = r#"
+redis.call('SET', KEYS[1], '')
+redis.call('GETRANGE', KEYS[1], 0, 15)
+redis.call('GET', KEYS[1])
+redis.call('UNLINK', KEYS[1])
+redis.call('HSET', KEYS[1], 'a', 'b')
+redis.call('HGET', KEYS[1], 'a')
+redis.call('HLEN', KEYS[1])
+redis.call('HDEL', KEYS[1], 'a')
+return redis.call('EXISTS', KEYS[1])
 "#;

@@ -63,6 +63,7 @@ pub(super) fn consumer_config(settings: &KafkaSettings, pulse: Duration) -> Clie
         .set("check.crcs", "true")
         .set("allow.auto.create.topics", "false")
         .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", "10000")
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "100")

@@ -47,6 +47,9 @@ impl Server {
             .stdout(Stdio::null())
             // Errors, and what tests look for; a pipe that nobody reads must not fill.
             .env("TIDEMILL_LOG", "error,tidemill::ingest::build=info")
+            // What settings of tests name as secrets.
+            .env("SECRET_OF_TEST_RIGHT", "hunter2")
+            .env("SECRET_OF_TEST_WRONG", "hunter2-but-wrong")
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary runs");
@@ -68,6 +71,21 @@ impl Server {
     /// A client of this server.
     pub async fn client(&self) -> Client {
         Client::connect(&self.address).await.expect("the server answers")
+    }
+
+    /// SIGSTOP: it is there, and does nothing.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "the server takes no {signal}");
     }
 
     /// kill -9; what it has logged.

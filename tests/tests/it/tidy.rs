@@ -120,7 +120,7 @@ const WALLS: [(&str, &[&str]); 14] = [
 ];
 
 /// Foreign engines, and the only places that may name them.
-const ENGINES: [(&str, &[&str]); 6] = [
+const ENGINES: [(&str, &[&str]); 7] = [
     ("fjall::", &["server/src/online/embedded.rs"]),
     ("parquet::arrow", &["server/src/columnar/", "fuzz/examples/seeds.rs"]),
     (
@@ -129,6 +129,7 @@ const ENGINES: [(&str, &[&str]); 6] = [
     ),
     ("object_store::", &["server/src/objects/s3.rs"]),
     ("rdkafka::", &["server/src/source/kafka/", "tests/"]),
+    ("use redis::", &["server/src/online/redis/", "tests/"]),
     ("sqlparser::", &["features/src/expression/"]),
 ];
 

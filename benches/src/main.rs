@@ -2,7 +2,7 @@
 //!
 //! Servers run as processes of their own, so that their CPU time (user and system, from /proc) can be told from the client's:
 //! on shared machines CPU time per request lasts, wall time does not. Each bench prints the question that it answers. `… -- vocabulary`
-//! runs the table of aggregates alone, `… -- training` training sets beside DuckDB and Polars, `… -- backfill [EVENTS]` what it takes
+//! runs the table of aggregates alone, `… -- redis` reads and commits with Redis as the store, `… -- training` training sets beside DuckDB and Polars, `… -- backfill [EVENTS]` what it takes
 //! to derive state from the log.
 
 mod apply;
@@ -10,6 +10,7 @@ mod backfill;
 mod echo;
 mod processes;
 mod reads;
+mod redis;
 mod training;
 mod vocabulary;
 mod whole_path;
@@ -26,6 +27,9 @@ fn main() -> anyhow::Result<()> {
     }
     if only.as_deref() == Some("backfill") {
         return backfill::run();
+    }
+    if only.as_deref() == Some("redis") {
+        return runtime.block_on(redis::run());
     }
     vocabulary::run()?;
     if only.as_deref() == Some("vocabulary") {

@@ -4,7 +4,8 @@
 //! on shared machines CPU time per request lasts, wall time does not. Each bench prints the question that it answers. `… -- vocabulary`
 //! runs the table of aggregates alone, `… -- training` training sets beside DuckDB and Polars, `… -- backfill [EVENTS]` what it takes
 //! to derive state from the log, `… -- formats` how fast messages of topics are decoded, `… -- kafka [EVENTS]` events from a real
-//! broker (which `tests/services` brings), `… -- group [EVENTS]` one and two members of a group on one Redis.
+//! broker (which `tests/services` brings), `… -- group [EVENTS]` one and two members of a group on one
+//! Redis, `… -- redis` reads and commits with Redis as the store.
 
 mod apply;
 mod backfill;
@@ -14,6 +15,7 @@ mod group;
 mod kafka;
 mod processes;
 mod reads;
+mod redis;
 mod training;
 mod vocabulary;
 mod whole_path;
@@ -39,6 +41,9 @@ fn main() -> anyhow::Result<()> {
     }
     if only.as_deref() == Some("formats") {
         return formats::run();
+    }
+    if only.as_deref() == Some("redis") {
+        return runtime.block_on(redis::run());
     }
     vocabulary::run()?;
     if only.as_deref() == Some("vocabulary") {

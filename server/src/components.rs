@@ -366,6 +366,7 @@ fn open_shared(
     let runtime = tokio::runtime::Handle::try_current()
         .map_err(|e| Failure::internal("E5014", format!("a shared store needs a runtime: {e}")))?;
     let store = runtime.block_on(RedisStore::open(settings)).map_err(unusable)?;
+    runtime.block_on(store.try_writes()).map_err(unusable)?;
     let ours: BTreeMap<String, String> = registry
         .views
         .iter()
@@ -373,7 +374,8 @@ fn open_shared(
         .map(|view| (view.name.clone(), format!("{:016x}", view.plan.hash)))
         .collect();
     let said = serde_json::json!({ "format": SHARED_FORMAT, "shards": SHARDS, "views": ours });
-    let agreed = runtime.block_on(store.agree(&said.to_string())).map_err(unusable)?;
+    let definitions = said.to_string();
+    let agreed = runtime.block_on(store.agree(&definitions)).map_err(unusable)?;
     let theirs: serde_json::Value = serde_json::from_str(&agreed).unwrap_or_default();
     if theirs != said {
         let of = |name: &String| theirs["views"][name].as_str() != ours.get(name).map(String::as_str);
@@ -388,9 +390,9 @@ fn open_shared(
         );
         return Err(Failure::invalid("E5051", message));
     }
-    let (registry, stopping, definitions) = (registry.clone(), stopping.clone(), said.to_string());
+    let (registry, stopping, trouble) = (registry.clone(), stopping.clone(), Default::default());
     let prefix = settings.prefix.clone();
-    Ok(SharedParts { registry, store, runtime, stopping, prefix, definitions })
+    Ok(SharedParts { registry, store, runtime, stopping, prefix, definitions, trouble })
 }
 
 /// A store that has events which this process could give out again was filled from another data directory.

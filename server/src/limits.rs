@@ -251,6 +251,8 @@ pub const REDIS_RETRY_MAX: Duration = Duration::from_secs(1);
 pub const REDIS_SCAN_COUNT: usize = 1000;
 /// Keys of one MGET, for the same reason.
 pub const REDIS_MGET_KEYS: usize = 512;
+/// Keys that one script forgets, for the same reason.
+pub const REDIS_FORGET_KEYS: usize = 512;
 /// Records of one commit in Redis. Each may have chunks beside it, so this is 64 keys, which take some 0.5 ms.
 pub const SHARED_COMMIT_RECORDS: usize = 32;
 /// Commits in Redis that are under way at once: enough to fill the connection, few enough that one that fails is found soon.
@@ -267,6 +269,8 @@ pub const SHARED_BARRIER: Duration = Duration::from_secs(2);
 pub const SHARED_CACHE_OVERHEAD: usize = 96;
 /// Tokens that a process remembers to have had for a partition: a store that went back in time may show one of them.
 pub const OLDER_TOKENS: usize = 64;
+/// Starts of processes on one data directory that are remembered: a store that went back in time may show what one of them left.
+pub const OWNERS_KEPT: usize = 1000;
 /// Fetches of one read: tables, lookups, each behind the other, and chunks of ladders. More are only needed where records change
 /// all the time while they are read.
 pub const SHARED_FETCHES: usize = 24;

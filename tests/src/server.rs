@@ -57,6 +57,9 @@ impl Server {
             .args(arguments)
             .stdout(Stdio::null())
             .env("TIDEMILL_LOG", level)
+            // What settings of tests name as secrets.
+            .env("SECRET_OF_TEST_RIGHT", "hunter2")
+            .env("SECRET_OF_TEST_WRONG", "hunter2-but-wrong")
             .stderr(log)
             .spawn()
             .expect("the binary runs");
@@ -84,6 +87,16 @@ impl Server {
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "the server takes no SIG{name}");
+    }
+
+    /// SIGSTOP: it is there, and does nothing.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal("CONT");
     }
 
     /// kill -9; what it has logged.

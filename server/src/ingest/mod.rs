@@ -47,7 +47,7 @@ pub use self::history::{HistoryFeed, HistoryProgress, history_rows};
 pub use self::kafka::{GivenUp, KafkaFeed, KafkaProgress, KafkaState};
 pub use self::recover::{Recovered, recover, without_views};
 pub use self::retention::{HeldBack, OldestAnswer};
-pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedParts};
+pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedParts, Trouble};
 
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
@@ -152,6 +152,8 @@ pub struct Ingest {
     pub held_back: Arc<parking_lot::Mutex<Option<HeldBack>>>,
     /// whether the state has everything that was there when the process started
     pub ready: Arc<AtomicBool>,
+    /// what is wrong with a shared store, while it is
+    pub trouble: Arc<Trouble>,
 }
 
 /// The threads behind an `Ingest`; they end when every handle is gone.
@@ -233,11 +235,12 @@ pub fn start(
     first_build(growing, &list, &jobs);
     let builds = Arc::new(Builds { list, jobs });
     let ready = Arc::new(AtomicBool::new(shared.is_none()));
+    let trouble = shared.as_ref().map(|(shared, _)| shared.trouble.clone()).unwrap_or_default();
     let of_log = LogEnd { commits, log_folder, flushes, idle, ready: ready.clone() };
     let of_views = (rebuild_mark, view_ids, frontier);
     let world = (registry, memory, clock, pending.clone());
     let applier = applies(shared, world, of_log, of_views, applied_to);
-    let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready };
+    let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready, trouble };
     let threads = spawn((sequencer, submissions), (applier, applied), (flusher, to_flush), sealing, (builder, asked));
     (ingest, threads)
 }
@@ -411,6 +414,7 @@ impl Ingest {
             builds: Arc::new(Builds { list: Arc::new(BuildList::default()), jobs }),
             held_back: Arc::default(),
             ready: Arc::default(),
+            trouble: Arc::default(),
         }
     }
 }

@@ -231,7 +231,7 @@ fn source_state(server: &Server, at: usize) -> String {
     if server.ingest.disk_full.load(std::sync::atomic::Ordering::Relaxed) {
         return "disk full".to_string();
     }
-    match (waiting, pending.history.stopped()) {
+    match (server.ingest.trouble.why().or(waiting), pending.history.stopped()) {
         (Some(why), _) => format!("waiting: {why}"),
         (None, Some(why)) => format!("history stopped: {why}"),
         (None, None) => "running".to_string(),

@@ -19,6 +19,7 @@ mod metamorphic;
 mod objects;
 mod parity;
 mod readme;
+mod redis_faults;
 mod replay;
 mod replay_cut;
 mod retention;

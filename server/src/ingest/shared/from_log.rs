@@ -62,6 +62,7 @@ const IDLE: Duration = Duration::from_millis(200);
 
 impl FromLog {
     pub(in crate::ingest) fn new(engine: Engine, parts: LogParts, applied_to: LogPlace) -> FromLog {
+        engine.trouble().feeds(true);
         FromLog { engine, parts, applied_to, halted: None, barrier_due: true }
     }
 
@@ -99,6 +100,8 @@ impl FromLog {
 
     /// Claims every partition, and feeds what the store lacks.
     fn begin(&mut self) -> Result<(), Failure> {
+        self.engine.remember_owners(&self.parts.folder.with_file_name("owners"))?;
+        self.engine.prepare()?;
         let known: Vec<PartitionId> = {
             let state = self.parts.memory.read();
             state.positions.keys().map(|(source, partition)| (*source as usize, *partition)).collect()
@@ -142,6 +145,8 @@ impl FromLog {
                 "the shared store has gone back in time; feeding what it lacks from the event log"
             );
         }
+        self.engine.trouble().feeds(true);
+        self.engine.prepare()?;
         for id in disturbed.keys() {
             self.engine.claim(*id)?;
         }
@@ -276,6 +281,7 @@ impl FromLog {
     fn publish_all(&mut self) {
         let (sources, views) = self.engine.totals();
         self.parts.memory.restate(&sources, &views);
+        self.engine.trouble().feeds(false);
         self.barrier_due = true;
     }
 

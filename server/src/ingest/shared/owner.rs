@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt;
 
+use super::owners::Owners;
 use super::round::Done;
 use super::{Engine, PartitionId, Parts};
-use crate::failure::Failure;
+use crate::failure::{Failure, Remedy};
 use crate::limits::{OLDER_TOKENS, SHARED_COMMITS_IN_FLIGHT};
 use crate::online::{
     Claimed, Outcome, PartitionStep, Print, Progress, ShardCommit, SourceLedger, SourcePartition, Token, Totals,
@@ -44,7 +45,7 @@ impl Parts {
 impl Engine {
     /// Claims a partition, which may be owned already. Gives the offset from which its events are to be fed.
     pub(crate) fn claim(&mut self, id: PartitionId) -> Result<u64, Failure> {
-        let (token, name, parts) = (rand::random::<Token>(), self.parts.named(id), self.parts.clone());
+        let (token, name, parts) = (self.owners.token(), self.parts.named(id), self.parts.clone());
         let claimed = parts.runtime.block_on(parts.persist(|| parts.store.claim(&name, token)))?;
         let Claimed { shards, home } = claimed;
         let mut older = self.homes.remove(&id).map_or_else(Vec::new, |home| {
@@ -125,11 +126,33 @@ impl Engine {
     pub(crate) fn judge(&self, id: PartitionId, stored: Option<&Progress>) -> Disturbance {
         let Some(home) = self.homes.get(&id) else { return Disturbance::Fenced };
         match stored {
-            Some(stored) if stored.token != home.stored.token && !home.older.contains(&stored.token) => {
+            Some(stored) if !home.older.contains(&stored.token) && !self.owners.knows(&stored.token) => {
                 Disturbance::Fenced
             }
             _ => Disturbance::WentBack,
         }
+    }
+
+    /// Remembers in a file which tokens are those of this data directory.
+    pub(crate) fn remember_owners(&mut self, file: &std::path::Path) -> Result<(), Failure> {
+        let unwritable =
+            |e: std::io::Error| Failure::new(Remedy::Unavailable, "E1066", format!("{}: {e}", file.display()));
+        self.owners = Owners::at(file).map_err(unwritable)?;
+        Ok(())
+    }
+
+    /// Makes sure, before partitions are claimed, that nothing lies in the store that would be counted twice.
+    pub(crate) fn prepare(&self) -> Result<(), Failure> {
+        let parts = &self.parts;
+        parts.runtime.block_on(parts.agree())?;
+        let gone = parts.runtime.block_on(parts.persist(|| parts.store.forget_leftovers()))?;
+        if gone > 0 {
+            tracing::warn!(
+                keys = gone,
+                "the shared store had records of shards that have no positions; they are computed again"
+            );
+        }
+        Ok(())
     }
 
     /// Looks whether the store says of owned partitions what it should. Gives those of which it does not, and what it says.

@@ -106,6 +106,10 @@ impl Engine {
         }
         home_totals.retain(|id, _| whole.contains(id));
         self.commit_homes(home_totals, &ends, &mut done)?;
+        for id in whole.iter().filter(|id| !done.disturbed.contains_key(*id)) {
+            // Nothing before this is missing any more: the log may lose it.
+            self.homes.get_mut(id).into_iter().for_each(|home| home.start = home.start.max(ends[id]));
+        }
         Ok(done)
     }
 

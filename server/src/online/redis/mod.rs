@@ -4,8 +4,10 @@
 //! lies in one slot, so its commit is one script; reads of many entities are MGETs, which the client splits by slot and sends
 //! to all nodes at once. Every call may be repeated: a commit that was sent twice happens once.
 
+mod cluster;
 mod connection;
 mod keys;
+mod leftovers;
 mod scripts;
 
 use std::collections::BTreeMap;
@@ -242,7 +244,12 @@ impl RedisStore {
 
     /// Encoded keys of all entities of a view, in no order; some may come twice.
     pub async fn keys_of(&self, view: u64) -> Result<Vec<Box<[u8]>>, StoreError> {
-        self.connection.scan(&self.names.records_of(view)).await
+        let (pattern, behind_tag) = self.names.records_of(view);
+        let key = |name: Vec<u8>| {
+            let tag = name.iter().position(|byte| *byte == b'}')? + 1;
+            Some(name.get(tag + behind_tag..)?.into())
+        };
+        self.connection.scan(&pattern, key).await
     }
 
     /// Says what the definitions are, if nobody has said it before; gives what is said.

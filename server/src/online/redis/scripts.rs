@@ -108,3 +108,25 @@ end
 if ARGV[3] ~= '' then redis.call('HSETNX', KEYS[1], id, ARGV[3]) end
 return {tonumber(redis.call('HGET', KEYS[1], ARGV[1])), redis.call('HGET', KEYS[1], id) or ''}
 "#;
+
+/// Forgets keys of a shard that has no progress. KEYS: progress of the shard, then what is to be forgotten. Answers how many
+/// that were; none if somebody has begun with the shard, and what it has is theirs.
+pub const FORGET: &str = r#"
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local gone = 0
+for i = 2, #KEYS do gone = gone + redis.call('UNLINK', KEYS[i]) end
+return gone
+"#;
+
+/// Tries what the other scripts do, on a key of its own that goes again. KEYS: it.
+pub const PROBE: &str = r#"
+redis.call('SET', KEYS[1], '')
+redis.call('GETRANGE', KEYS[1], 0, 15)
+redis.call('GET', KEYS[1])
+redis.call('UNLINK', KEYS[1])
+redis.call('HSET', KEYS[1], 'a', 'b')
+redis.call('HGET', KEYS[1], 'a')
+redis.call('HLEN', KEYS[1])
+redis.call('HDEL', KEYS[1], 'a')
+return redis.call('EXISTS', KEYS[1])
+"#;

@@ -37,6 +37,9 @@ impl Group {
             }
             self.changes.pop_front();
         }
+        if !self.waiting.is_empty() {
+            self.engine.prepare()?;
+        }
         let mut taken = Vec::new();
         for of in std::mem::take(&mut self.waiting) {
             match self.take_over(&of) {
@@ -172,6 +175,7 @@ impl Group {
                 continue;
             }
             tracing::warn!(partition = %name, "the shared store has gone back in time; reading what it lacks again");
+            self.engine.prepare()?;
             let start = self.engine.claim(id)?;
             let Some((of, from)) = self.holding.begin_again(id, start) else { continue };
             let (low, _) = self.consumer.watermarks(&of).unwrap_or((0, 0));

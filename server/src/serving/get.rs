@@ -226,7 +226,7 @@ impl Reader {
             let pending = &self.pending[*at];
             let behind = || pending.behind(now).max(pending.kafka.behind(now));
             let is_late = source.max_lag.is_some_and(|max_lag| behind() > max_lag);
-            if is_late || pending.history.is_incomplete() || pending.kafka.is_halted() {
+            if is_late || pending.history.is_incomplete() || pending.kafka.is_incomplete() {
                 stale.push(source.name.clone());
             }
         }

@@ -125,13 +125,14 @@ impl Group {
                 numbers.push(held.id.1);
             }
             let halted = self.progress(at).state().halted;
+            let is_halted = halted.is_some();
             let trouble = trouble.map(str::to_string).or(halted);
             if trouble.is_some() {
                 complete_to = complete_to.min(now);
             }
             // A member without partitions says nothing of a source.
             if !numbers.is_empty() || trouble.is_some() {
-                said.sources.insert(source.clone(), MemberSource { complete_to, lag, trouble });
+                said.sources.insert(source.clone(), MemberSource { complete_to, lag, trouble, is_halted });
                 said.partitions.insert(source, numbers);
             }
         }

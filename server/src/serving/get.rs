@@ -228,7 +228,7 @@ impl Reader {
             let pending = &self.pending[*at];
             let behind = || pending.behind(now).max(pending.kafka.behind(now));
             let is_late = source.max_lag.is_some_and(|max_lag| behind() > max_lag);
-            let lacks = pending.history.is_incomplete() || pending.kafka.is_halted() || self.trouble.is_feeding();
+            let lacks = pending.history.is_incomplete() || pending.kafka.is_incomplete() || self.trouble.is_feeding();
             if is_late || lacks || pending.halted.lock().is_some() {
                 stale.push(source.name.clone());
             }

@@ -50,6 +50,8 @@ pub struct KafkaState {
 pub struct KafkaProgress {
     is_read: AtomicBool,
     is_halted: AtomicBool,
+    /// in another process that reads it
+    is_halted_elsewhere: AtomicBool,
     /// everything that was in the topics by then is applied
     complete_to: AtomicI64,
     lag: AtomicU64,
@@ -62,6 +64,7 @@ impl Default for KafkaProgress {
         KafkaProgress {
             is_read: AtomicBool::new(false),
             is_halted: AtomicBool::new(false),
+            is_halted_elsewhere: AtomicBool::new(false),
             complete_to: AtomicI64::new(i64::MIN),
             lag: AtomicU64::new(0),
             state: Mutex::default(),
@@ -79,6 +82,15 @@ impl KafkaProgress {
     /// Whether reading has stopped until somebody decides.
     pub fn is_halted(&self) -> bool {
         self.is_halted.load(Ordering::Relaxed)
+    }
+
+    /// Whether events are missing that will not come until somebody decides, here or in another process.
+    pub fn is_incomplete(&self) -> bool {
+        self.is_halted() || self.is_halted_elsewhere.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::ingest) fn set_halted_elsewhere(&self, is_halted: bool) {
+        self.is_halted_elsewhere.store(is_halted, Ordering::Relaxed);
     }
 
     /// How far reads are behind the topics at `now`, in microseconds.

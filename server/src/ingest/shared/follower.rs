@@ -114,6 +114,7 @@ impl Follower {
             let complete_to = of_source.iter().map(|member| member.complete_to).min().unwrap_or(i64::MIN);
             let lag = of_source.iter().map(|member| member.lag).sum();
             pending.kafka.set_complete(complete_to, lag);
+            pending.kafka.set_halted_elsewhere(of_source.iter().any(|member| member.is_halted));
             let trouble = of_source.iter().find_map(|member| member.trouble.clone());
             let trouble = trouble.or_else(|| of_source.is_empty().then(|| "no process reads it".to_string()));
             match trouble {

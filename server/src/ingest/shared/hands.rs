@@ -105,9 +105,10 @@ impl Group {
                     "offsets 0 to {} were gone before the source began",
                     low - 1
                 );
+                self.pass_over(at, id, (start, position)).map_err(away)?;
             }
             from = from.min(position);
-            let mut reading = Reading::new(of.clone(), (number, id.1), (start, position, high));
+            let mut reading = Reading::new(of.clone(), (number, id.1), (position, position, high));
             reading.from = position;
             self.holding.hold(of.clone(), Held { id, source: at, reading, print: None });
         }
@@ -146,6 +147,10 @@ impl Group {
 
     /// Something that is read may not be what was read before: everything is claimed and compared anew.
     pub(super) fn look_again(&mut self) {
+        // Shards without events are told how far they are, or they would be taken to lack what is removed meanwhile.
+        if let Err(failure) = self.engine.barrier(None) {
+            tracing::debug!(%failure, "some of it is read again");
+        }
         let all: Vec<TopicPartition> = self.holding.all().map(|held| held.reading.of.clone()).collect();
         all.into_iter().for_each(|of| self.look_again_at(of));
     }

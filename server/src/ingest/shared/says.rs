@@ -58,24 +58,26 @@ impl Group {
         let said = serde_json::to_string(&lost).unwrap_or_default();
         self.parts.runtime.block_on(self.parts.persist(|| self.parts.store.give_up(&source.name, &said)))?;
         match to {
-            // Events that span what is lost, and are none.
-            Some(to) => {
-                let frame = Frame::empty(&source, id.1, (from, to - from), feed.clock.now());
-                let mut disturbed = self.engine.round(&[Arrived { source: id.0, frame, print: None }])?.disturbed;
-                // Shards have no events of it, so they have to be told, or the next look finds the same loss.
-                disturbed.extend(self.engine.barrier(None)?);
-                let is_kept = !disturbed.contains_key(&id);
-                self.heal(disturbed)?;
-                if !is_kept {
-                    return Err(Failure::new(Remedy::Unavailable, "E1058", "the partition changed hands; ask again"));
-                }
-            }
+            Some(to) => self.pass_over(at, id, (from, to))?,
             None => {
                 let number = (id.1 >> 16) as usize;
                 self.topic_number(at, &of.topic, Some(number))?;
             }
         }
         Ok(lost)
+    }
+
+    /// Takes in events that span offsets of which nothing can be read, and are none.
+    pub(super) fn pass_over(&mut self, at: usize, id: PartitionId, (from, to): (u64, u64)) -> Result<(), Failure> {
+        let feed = &self.sources[at].feed;
+        let frame = Frame::empty(feed.definition(), id.1, (from, to - from), feed.clock.now());
+        let mut disturbed = self.engine.round(&[Arrived { source: id.0, frame, print: None }])?.disturbed;
+        // Shards have no events of it, so they have to be told, or the next look finds the same loss.
+        disturbed.extend(self.engine.barrier(None)?);
+        let is_kept = !disturbed.contains_key(&id);
+        self.heal(disturbed)?;
+        let changed = || Failure::new(Remedy::Unavailable, "E1058", "the partition changed hands; ask again");
+        is_kept.then_some(()).ok_or_else(changed)
     }
 
     pub(super) fn progress(&self, at: usize) -> &crate::ingest::kafka::KafkaProgress {
@@ -123,13 +125,14 @@ impl Group {
                 numbers.push(held.id.1);
             }
             let halted = self.progress(at).state().halted;
+            let is_halted = halted.is_some();
             let trouble = trouble.map(str::to_string).or(halted);
             if trouble.is_some() {
                 complete_to = complete_to.min(now);
             }
             // A member without partitions says nothing of a source.
             if !numbers.is_empty() || trouble.is_some() {
-                said.sources.insert(source.clone(), MemberSource { complete_to, lag, trouble });
+                said.sources.insert(source.clone(), MemberSource { complete_to, lag, trouble, is_halted });
                 said.partitions.insert(source, numbers);
             }
         }

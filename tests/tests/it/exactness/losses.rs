@@ -105,8 +105,9 @@ async fn a_topic_that_was_made_anew_halts_a_group() {
             let client = serving.client().await;
             old.iter().for_each(|at| topic.write(kafka, *at, *at as u64 * 100..*at as u64 * 100 + 20, |_| true));
             topic.right(&client).await;
+            // One that is killed may leave shards behind that had no events lately; they would be counted as lost, too.
             if !is_live {
-                member.kill();
+                member.terminate();
             }
             kafka.delete_topic(&topic.name);
             kafka.create_topic(&topic.name, 2, &[]);

@@ -73,7 +73,9 @@ async fn other_definitions_and_other_sources_are_refused() {
             load.more(kafka, 50);
             right(&load, &member.client().await, &[&member]).await;
             redis.cli(&["flushall"]);
-            right(&load, &member.client().await, &[&member]).await;
+            while redis.cli(&["keys", "*:definitions"]).is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
         for role in ["ingest", "serve", "all"] {
             let said = refused(other.try_start(role).await);

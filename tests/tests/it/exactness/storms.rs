@@ -36,14 +36,14 @@ enum Fault {
 enum Store {
     Cluster(RedisCluster),
     /// and the proxy through which the processes reach it
-    Single(Redis, Proxy),
+    Single(Box<(Redis, Proxy)>),
 }
 
 impl Store {
     fn addresses(&self) -> Vec<String> {
         match self {
             Store::Cluster(cluster) => cluster.addresses(),
-            Store::Single(_, proxy) => vec![proxy.address()],
+            Store::Single(single) => vec![single.1.address()],
         }
     }
 
@@ -51,7 +51,7 @@ impl Store {
     fn everywhere(&self, command: &[&str]) {
         match self {
             Store::Cluster(cluster) => (0..3).for_each(|part| drop(cluster.master(part).cli(command))),
-            Store::Single(redis, _) => drop(redis.cli(command)),
+            Store::Single(single) => drop(single.0.cli(command)),
         }
     }
 }
@@ -121,7 +121,8 @@ impl Storm {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                     cluster.failover(part);
                 }
-                Store::Single(redis, _) => {
+                Store::Single(single) => {
+                    let redis = &single.0;
                     let mark = redis.mark();
                     self.load.more(&self.kafka, 100);
                     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -135,7 +136,8 @@ impl Storm {
                 self.members[victim].server().signal("CONT");
             }
             Fault::LostAnswers => {
-                let Store::Single(_, proxy) = &self.store else { panic!("nothing stands before a cluster") };
+                let Store::Single(single) = &self.store else { panic!("nothing stands before a cluster") };
+                let proxy = &single.1;
                 let (before, count) = (proxy.lost(), self.load.random.random_range(1..6));
                 proxy.lose_answers(b"EVALSHA", count);
                 self.load.more(&self.kafka, 50);
@@ -196,5 +198,5 @@ async fn a_storm_over_one_redis_changes_nothing() {
     let load = Load::new(&kafka, faults.len() * 250 + 1_000, 4, random);
     let redis = Redis::start(RedisKind::Debian, &RedisOptions::default());
     let proxy = Proxy::start(&redis.address());
-    Storm { kafka, store: Store::Single(redis, proxy), load, members: Vec::new() }.run(faults).await;
+    Storm { kafka, store: Store::Single(Box::new((redis, proxy))), load, members: Vec::new() }.run(faults).await;
 }

@@ -83,7 +83,9 @@ async fn gaps_of_compaction_are_no_events() {
     // Every third event stays; of the others only the last one of each key.
     for _ in 0..6 {
         let rows = load.events(150);
-        let key = |at: usize, row: &Row| if at % 3 == 0 { format!("{at}/{}", row.arrival) } else { "gone".to_string() };
+        let key = |at: usize, row: &Row| {
+            if at.is_multiple_of(3) { format!("{at}/{}", row.arrival) } else { "gone".to_string() }
+        };
         let messages = load.messages(0, &rows);
         let messages: Vec<_> = messages
             .into_iter()

@@ -74,7 +74,8 @@ fn check_topics(files: &Files<'_>, definition: &Definition<'_>) -> Vec<String> {
             Vec::new()
         }
     };
-    if definition.get("topics").is_some_and(|_| items.is_empty()) || items.len() > TOPICS_MAX {
+    let is_empty = |item: &Item| matches!(&item.value, ItemValue::Array(list) if list.is_empty());
+    if definition.get("topics").is_some_and(is_empty) || items.len() > TOPICS_MAX {
         let message = format!("a source reads 1 to {TOPICS_MAX} topics");
         files.report("E0017", definition.key_place("topics"), message, None);
     }

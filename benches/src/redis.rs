@@ -154,7 +154,7 @@ async fn commits(redis: &Process) -> Result<()> {
     let store = RedisStore::open(&settings(&redis.address, "commits")).await?;
     let partition = SourcePartition { source: "s".into(), partition: 0 };
     let token = rand::random();
-    store.claim(&partition, token).await?;
+    store.claim(&partition, token, None).await?;
     let body: Box<[u8]> = vec![7; 150].into();
     let (begin, cpu) = (Instant::now(), redis.cpu()?);
     let mut workers = Vec::new();

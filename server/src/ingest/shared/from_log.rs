@@ -131,11 +131,7 @@ impl FromLog {
         for (id, stored) in disturbed {
             let name = &self.parts.registry.sources[id.0].name;
             if self.engine.judge(*id, stored.as_ref()) == Disturbance::Fenced {
-                let message = format!(
-                    "another process has taken over {name}:{}; this one takes nothing more in. Stop one of the two",
-                    id.1
-                );
-                return Err(Failure::new(Remedy::Unavailable, "E1063", message));
+                return Err(taken_over(&self.parts.registry, *id));
             }
             let next = stored.as_ref().map_or(0, |stored| stored.next);
             tracing::warn!(
@@ -148,7 +144,8 @@ impl FromLog {
         self.engine.trouble().feeds(true);
         self.engine.prepare()?;
         for id in disturbed.keys() {
-            self.engine.claim(*id)?;
+            // What the store said may be older than whoever came since.
+            self.engine.claim_again(*id)?.ok_or_else(|| taken_over(&self.parts.registry, *id))?;
         }
         Ok(())
     }
@@ -227,7 +224,7 @@ impl FromLog {
         for of in arrived {
             let id = of.partition();
             if !self.engine.owns(id) {
-                let start = self.engine.claim(id)?;
+                let start = self.engine.claim_again(id)?.ok_or_else(|| taken_over(&self.parts.registry, id))?;
                 if of.frame.first_offset > start {
                     return Err(lost(&self.parts.registry, id, start, of.frame.first_offset));
                 }
@@ -339,6 +336,15 @@ impl FromLog {
         }
         self.halted = Some(failure);
     }
+}
+
+/// Somebody else feeds the store now.
+fn taken_over(registry: &Registry, (source, partition): PartitionId) -> Failure {
+    let name = &registry.sources[source].name;
+    let message = format!(
+        "another process has taken over {name}:{partition}; this one takes nothing more in. Stop one of the two"
+    );
+    Failure::new(Remedy::Unavailable, "E1063", message)
 }
 
 /// Events that nobody can feed any more.

@@ -181,7 +181,10 @@ impl Group {
             }
             tracing::warn!(partition = %name, "the shared store has gone back in time; reading what it lacks again");
             self.engine.prepare()?;
-            let start = self.engine.claim(id)?;
+            let Some(start) = self.engine.claim_again(id)? else {
+                self.doubt(id);
+                continue;
+            };
             let Some((of, from)) = self.holding.begin_again(id, start) else { continue };
             let (low, _) = self.consumer.watermarks(&of).unwrap_or((0, 0));
             if from < low {

@@ -43,11 +43,25 @@ impl Parts {
 }
 
 impl Engine {
-    /// Claims a partition, which may be owned already. Gives the offset from which its events are to be fed.
+    /// Claims a partition, whoever owns it. Gives the offset from which its events are to be fed.
     pub(crate) fn claim(&mut self, id: PartitionId) -> Result<u64, Failure> {
+        self.claim_from(id, None).map(Option::unwrap_or_default)
+    }
+
+    /// Claims a partition anew, unless somebody else owns it by now (None): what the store said a moment ago may be what it said
+    /// before the other one came.
+    pub(crate) fn claim_again(&mut self, id: PartitionId) -> Result<Option<u64>, Failure> {
+        let mut replaced = self.owners.starts();
+        if let Some(home) = self.homes.get(&id) {
+            replaced.extend(home.older.iter().chain([&home.stored.token]).map(|token| token.to_vec()));
+        }
+        self.claim_from(id, Some(&replaced))
+    }
+
+    fn claim_from(&mut self, id: PartitionId, replaced: Option<&[Vec<u8>]>) -> Result<Option<u64>, Failure> {
         let (token, name, parts) = (self.owners.token(), self.parts.named(id), self.parts.clone());
-        let claimed = parts.runtime.block_on(parts.persist(|| parts.store.claim(&name, token)))?;
-        let Claimed { shards, home } = claimed;
+        let claim = parts.persist(|| parts.store.claim(&name, token, replaced));
+        let Some(Claimed { shards, home }) = parts.runtime.block_on(claim)? else { return Ok(None) };
         let mut older = self.homes.remove(&id).map_or_else(Vec::new, |home| {
             let mut older = home.older;
             older.push(home.stored.token);
@@ -68,7 +82,7 @@ impl Engine {
             state.own(id, stored);
         }
         self.homes.insert(id, Home { stored: home, older, start });
-        Ok(start)
+        Ok(Some(start))
     }
 
     /// Gives a partition up. What is stored stays.

@@ -57,6 +57,11 @@ impl Owners {
         token
     }
 
+    /// What tokens of this data directory begin with.
+    pub(super) fn starts(&self) -> Vec<Vec<u8>> {
+        self.starts.iter().map(|start| start.to_vec()).collect()
+    }
+
     /// Whether a token is one of this data directory.
     pub(super) fn knows(&self, token: &Token) -> bool {
         self.starts.iter().any(|start| token.starts_with(start))

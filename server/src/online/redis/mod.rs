@@ -94,25 +94,36 @@ impl RedisStore {
         outcome(&answer)
     }
 
-    /// Makes a token the owner of partitions in one shard, at their homes there or for their progress. What comes back is
-    /// what was stored before, but for the token.
+    /// Makes a token the owner of partitions in one shard, at their homes there or for their progress.
     async fn claim_in(
         &self,
         shard: usize,
         partitions: &[(SourcePartition, bool)],
-        token: Token,
-    ) -> Result<Vec<Option<Progress>>, StoreError> {
+        (token, replaced): (Token, Option<&[Vec<u8>]>),
+    ) -> Result<ClaimedShard, StoreError> {
         let nothing = Progress { token, ..Progress::default() }.encode();
-        let mut arguments = vec![token.to_vec(), nothing];
+        let count = replaced.map_or_else(Vec::new, |replaced| number(replaced.len()));
+        let mut arguments = vec![token.to_vec(), nothing, count];
+        arguments.extend(replaced.unwrap_or_default().iter().cloned());
         arguments.extend(partitions.iter().map(|(partition, at_home)| field(partition, *at_home)));
         let keys = [self.names.progress(shard)];
-        let stored: Vec<Bytes> = self.connection.run(&self.claim, scripts::CLAIM, &keys, &arguments).await?;
-        stored.iter().map(|stored| progress(stored)).collect()
+        let answer: Vec<Bytes> = self.connection.run(&self.claim, scripts::CLAIM, &keys, &arguments).await?;
+        let (head, stored) = answer.split_first().ok_or_else(not_understood)?;
+        let stored = stored.iter().map(|stored| progress(stored)).collect::<Result<Vec<_>, _>>()?;
+        Ok(match &head[..] {
+            b"done" => ClaimedShard::Done(stored),
+            _ => ClaimedShard::Fenced,
+        })
     }
 
     /// Makes a token the owner of a partition, in all shards and at its home. What comes back was stored before: by shard, and
-    /// at the home.
-    pub async fn claim(&self, partition: &SourcePartition, token: Token) -> Result<Claimed, StoreError> {
+    /// at the home. With `replaced`, only owners whose tokens begin with one of these are replaced; None: somebody else owns it.
+    pub async fn claim(
+        &self,
+        partition: &SourcePartition,
+        token: Token,
+        replaced: Option<&[Vec<u8>]>,
+    ) -> Result<Option<Claimed>, StoreError> {
         let mut claims = FuturesUnordered::new();
         for shard in 0..SHARDS {
             let mut fields = vec![(partition.clone(), false)];
@@ -120,19 +131,25 @@ impl RedisStore {
                 fields.push((partition.clone(), true));
             }
             claims.push(async move {
-                let stored = self.claim_in(shard, &fields, token).await?;
+                let stored = self.claim_in(shard, &fields, (token, replaced)).await?;
                 Ok::<_, StoreError>((shard, stored))
             });
         }
         let mut claimed = Claimed { shards: vec![None; SHARDS], home: None };
+        let mut is_fenced = false;
         while let Some(done) = claims.next().await {
-            let (shard, mut stored) = done?;
-            if stored.len() > 1 {
-                claimed.home = stored.pop().flatten();
+            let (shard, stored) = done?;
+            match stored {
+                ClaimedShard::Fenced => is_fenced = true,
+                ClaimedShard::Done(mut stored) => {
+                    if stored.len() > 1 {
+                        claimed.home = stored.pop().flatten();
+                    }
+                    claimed.shards[shard] = stored.pop().flatten();
+                }
             }
-            claimed.shards[shard] = stored.pop().flatten();
         }
-        Ok(claimed)
+        Ok((!is_fenced).then_some(claimed))
     }
 
     /// What is stored of some partitions: in each shard, and at their homes.
@@ -307,6 +324,12 @@ impl RedisStore {
     pub async fn members(&self) -> Result<BTreeMap<String, String>, StoreError> {
         self.connection.query(redis::cmd("HGETALL").arg(self.names.members())).await
     }
+}
+
+/// What came of a claim in one shard: what was stored, or that the owner may not be replaced.
+enum ClaimedShard {
+    Done(Vec<Option<Progress>>),
+    Fenced,
 }
 
 /// What was stored of a partition.

@@ -60,18 +60,31 @@ end
 return {'done'}
 "#;
 
-/// A claim. KEYS: progress of the shard. ARGV: the token, what stands for a partition without progress, then fields. Answers what
-/// was stored, with the old token.
+/// A claim. KEYS: progress of the shard. ARGV: the token, what stands for a partition without progress, the number of tokens (or of
+/// their beginnings) that may be replaced (empty: any may), these, and then fields. Answers `done` and what was stored, with the old
+/// tokens; or `fenced` and what is stored with a token that may not be replaced, and then nothing was changed.
 pub const CLAIM: &str = r#"
-local answer = {}
-for i = 3, #ARGV do
+local known = tonumber(ARGV[3]) or 0
+local function may_go(stored)
+  if ARGV[3] == '' or not stored then return true end
+  for i = 4, 3 + known do
+    if string.sub(stored, 2, 1 + #ARGV[i]) == ARGV[i] then return true end
+  end
+  return false
+end
+local answer = {'done'}
+for i = 4 + known, #ARGV do
   local stored = redis.call('HGET', KEYS[1], ARGV[i])
-  if stored then
+  if not may_go(stored) then return {'fenced', stored} end
+  table.insert(answer, stored or '')
+end
+for i = 4 + known, #ARGV do
+  local stored = answer[i - 2 - known]
+  if stored ~= '' then
     redis.call('HSET', KEYS[1], ARGV[i], string.sub(stored, 1, 1) .. ARGV[1] .. string.sub(stored, 18))
   else
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[2])
   end
-  table.insert(answer, stored or '')
 end
 return answer
 "#;

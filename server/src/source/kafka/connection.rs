@@ -4,6 +4,7 @@
 //! reads (`auto.offset.reset = error`).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -123,6 +124,8 @@ pub(super) struct Context {
     pulse: Mutex<Option<Pulse>>,
     ids: Mutex<TopicIds>,
     changes: Mutex<Vec<GroupChange>>,
+    /// set when the client is about to be dropped
+    is_closing: AtomicBool,
 }
 
 impl Context {
@@ -148,6 +151,11 @@ impl Context {
 
     pub(super) fn take_pulse(&self) -> Option<Pulse> {
         self.pulse.lock().take()
+    }
+
+    /// From now on changes of the group are answered here: there is nobody else.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn take_changes(&self) -> Vec<GroupChange> {
@@ -188,6 +196,16 @@ impl ConsumerContext for Context {
     /// A change of the group is a value like others: whoever reads takes partitions with its own positions, or lets go of them
     /// once what is under way is kept.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.is_closing.load(Ordering::Relaxed) {
+            // Nobody reads any more; the library waits for an answer.
+            let answered = match code {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                    consumer.incremental_assign(&TopicPartitionList::new())
+                }
+                _ => consumer.incremental_unassign(list),
+            };
+            return answered.unwrap_or_else(|error| tracing::debug!(%error, "leaving the group"));
+        }
         let partitions = partitions_of(list);
         let change = match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => GroupChange::Assigned(partitions),

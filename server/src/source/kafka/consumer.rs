@@ -19,9 +19,9 @@ use crate::settings::KafkaSettings;
 /// Things that a connection may have to say at once.
 const SERVED_MAX: usize = 10_000;
 
-/// How long one poll takes while the group is left, and how often it is polled at most.
+/// How long one poll takes while the group is left, and how often it is polled.
 const LEAVE_POLL: Duration = Duration::from_millis(50);
-const LEAVE_POLLS: u32 = 60;
+const LEAVE_POLLS: u32 = 4;
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,22 +83,21 @@ impl Drop for Connection {
 impl Connection {
     fn leave(&self) {
         let is_member = self.subscription().is_ok_and(|topics| topics.count() > 0);
-        self.unsubscribe();
-        let is_empty = || !is_member || self.assignment().map_or(true, |list| list.count() == 0);
-        let mut tries = 0;
-        while !is_empty() && tries < LEAVE_POLLS {
-            let _ = self.poll(LEAVE_POLL);
-            for change in self.context().take_changes() {
-                if let GroupChange::Revoked(partitions) | GroupChange::Lost(partitions) = change
-                    && let Err(error) = self.incremental_unassign(&list_of(&partitions))
-                {
-                    tracing::debug!(%error, "leaving the group");
-                }
-            }
-            tries += 1;
+        if !is_member {
+            let _ = self.unassign();
+            return;
         }
-        if let Err(error) = self.unassign() {
+        self.context().close();
+        // The answer to whatever was asked and not answered; then nothing is held any more.
+        let answered = self.incremental_assign(&TopicPartitionList::new());
+        let held = self.assignment().and_then(|held| self.incremental_unassign(&held));
+        if let Err(error) = answered.and(held) {
             tracing::debug!(%error, "leaving the group");
+        }
+        self.unsubscribe();
+        // Changes that come of it are answered while it is polled.
+        for _ in 0..LEAVE_POLLS {
+            let _ = self.poll(LEAVE_POLL);
         }
     }
 }

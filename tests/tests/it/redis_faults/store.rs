@@ -31,7 +31,7 @@ fn key(shard: usize, number: usize) -> SharedKey {
 impl<'s> Owner<'s> {
     async fn claim(store: &'s RedisStore, partition: u32, shard: usize) -> Owner<'s> {
         let (partition, token) = (SourcePartition { source: "s".into(), partition }, rand::random());
-        let claimed = store.claim(&partition, token).await.unwrap();
+        let claimed = store.claim(&partition, token, None).await.unwrap().unwrap();
         let stored = claimed.shards[shard].clone().unwrap_or_default();
         Owner { store, partition, token, shard, stored: Progress { token, ..stored } }
     }

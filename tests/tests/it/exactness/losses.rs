@@ -80,7 +80,7 @@ async fn retention_that_passes_a_group_halts_it() {
     member.kill();
     member.start().await;
     let own = member.client().await;
-    state_says(&own, "E1052: offsets 20 to 32").await;
+    state_says(&own, "stopped: E1052: offsets 20 to 32").await;
     assert_eq!(status(&client).await["sources"]["tx"]["consumed"], 35);
     assert_eq!(resume(&own).await, json!([[0, 20, 33]]));
     topic.right(&client).await;
@@ -160,7 +160,7 @@ async fn a_store_that_cannot_be_filled_again_halts_the_group() {
             member.start().await;
         }
         let own = member.client().await;
-        state_says(&own, "E1052: offsets 0 to 11").await;
+        state_says(&own, "stopped: E1052: offsets 0 to 11").await;
         consumed(&client, 10).await;
         assert_eq!(resume(&own).await, json!([[0, 0, 12]]), "live: {is_live}");
         topic.lines.drain(..12);

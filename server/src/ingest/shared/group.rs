@@ -128,6 +128,7 @@ impl Group {
                 let disturbed = self.engine.sweep()?;
                 self.heal(disturbed)?;
                 self.ask_again();
+                self.compare_ids()?;
                 self.say_all(None);
                 swept = Instant::now();
             }

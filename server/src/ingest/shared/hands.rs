@@ -77,6 +77,8 @@ impl Group {
     /// Claims a partition for every source that reads it. Gives where it is to be read from: where the store says.
     pub(super) fn take_over(&mut self, of: &TopicPartition) -> Result<u64, Trouble> {
         let away = |failure: Failure| Trouble::Retry(failure.to_string());
+        // Brokers tell the id of a topic with its partitions; without it a partition that has no record cannot be recognised.
+        self.consumer.partitions(std::slice::from_ref(&of.topic))?;
         let (low, high) = self.consumer.watermarks(of)?;
         let mut from = u64::MAX;
         for at in 0..self.sources.len() {
@@ -130,6 +132,21 @@ impl Group {
         let numbered = self.parts.persist(|| self.parts.store.topic_number(of, (topic, &id), retired));
         let (number, known) = self.parts.runtime.block_on(numbered)?;
         Ok((number, !id.is_empty() && id != known))
+    }
+
+    /// Tells the store the ids of topics that it does not know yet, and looks again where it knows others.
+    pub(super) fn compare_ids(&mut self) -> Result<(), Failure> {
+        let mut topics: Vec<(usize, String)> =
+            self.holding.all().map(|held| (held.source, held.reading.of.topic.clone())).collect();
+        topics.dedup();
+        for (at, topic) in topics {
+            if self.topic_number(at, &topic, None)?.1 {
+                tracing::warn!(topic, "looking at the topics again: this one has another id");
+                self.look_again();
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether a partition has the record that came of it last; None: that record is gone.

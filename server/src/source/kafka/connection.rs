@@ -158,6 +158,11 @@ impl Context {
         self.is_closing.store(true, Ordering::Relaxed);
     }
 
+    /// Whether a membership of a group has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
+    }
+
     pub(super) fn take_changes(&self) -> Vec<GroupChange> {
         std::mem::take(&mut self.changes.lock())
     }

@@ -63,29 +63,32 @@ pub struct Consumer {
     brokers: String,
 }
 
-/// The client itself. It must not be dropped while it has partitions of a group: it would wait for somebody to let go of them.
-struct Connection(BaseConsumer<Context>);
+/// The client itself. One that was a member of a group is left to the end of the process when it has left: the library's own end
+/// waits for answers that nobody can give any more, and sometimes for ever.
+struct Connection(Option<BaseConsumer<Context>>);
 
 impl Deref for Connection {
     type Target = BaseConsumer<Context>;
 
     fn deref(&self) -> &BaseConsumer<Context> {
-        &self.0
+        self.0.as_ref().expect("it is there until it is dropped")
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.leave();
+        if self.leave() {
+            std::mem::forget(self.0.take());
+        }
     }
 }
 
 impl Connection {
-    fn leave(&self) {
+    /// Ends a membership, also one that has ended before. False: there never was one.
+    fn leave(&self) -> bool {
         let is_member = self.subscription().is_ok_and(|topics| topics.count() > 0);
         if !is_member {
-            let _ = self.unassign();
-            return;
+            return self.context().is_closed();
         }
         self.context().close();
         // The answer to whatever was asked and not answered; then nothing is held any more.
@@ -99,6 +102,7 @@ impl Connection {
         for _ in 0..LEAVE_POLLS {
             let _ = self.poll(LEAVE_POLL);
         }
+        true
     }
 }
 
@@ -108,7 +112,7 @@ impl Consumer {
     pub fn new(settings: &KafkaSettings, pulse: Duration) -> Result<Consumer, String> {
         let config = consumer_config(settings, pulse);
         let inner = config.create_with_context(Context::default()).map_err(|error| refusal(&error))?;
-        Ok(Consumer { inner: Arc::new(Connection(inner)), brokers: settings.brokers.clone() })
+        Ok(Consumer { inner: Arc::new(Connection(Some(inner))), brokers: settings.brokers.clone() })
     }
 
     fn trouble(&self, error: &KafkaError, what: &str) -> Trouble {

@@ -71,7 +71,11 @@ async fn a_history_and_a_topic_overlap() {
     let kafka = Kafka::shared();
     let topic = topic_name("overlap");
     kafka.create_topic(&topic, 1, &[]);
-    let project = reading(&kafka.address(), &format!("topic = \"{topic}\""), "history = \"lake/*.ndjson\"");
+    let project = reading(
+        &kafka.address(),
+        &format!("topic = \"{topic}\""),
+        "history = \"lake/*.ndjson\"\ndedup_horizon = \"3650d\"",
+    );
     let events: Vec<Event> = (0..60).map(|id| Event::new(id, id as u32 % 4, 0)).collect();
     let lines: Vec<String> = events.iter().map(Event::json).collect();
     std::fs::create_dir(project.path().join("lake")).unwrap();

@@ -33,6 +33,8 @@ pub struct Group {
     pub(super) waiting: Vec<TopicPartition>,
     /// partitions that somebody else has claimed, and where each was left, until the group says whose they are
     pub(super) doubted: Vec<(TopicPartition, u64)>,
+    /// by source and topic: ids that the store has been told
+    pub(super) told_ids: BTreeMap<(usize, String), String>,
     /// what the group has decided and nobody has done yet
     pub(super) changes: VecDeque<GroupChange>,
     /// whether the group waits for an answer
@@ -74,6 +76,7 @@ impl Group {
             lost: BTreeMap::new(),
             waiting: Vec::new(),
             doubted: Vec::new(),
+            told_ids: BTreeMap::new(),
             changes: VecDeque::new(),
             owes_answer: false,
             name,
@@ -128,7 +131,8 @@ impl Group {
                 let disturbed = self.engine.sweep()?;
                 self.heal(disturbed)?;
                 self.ask_again();
-                self.compare_ids()?;
+                // One that has been given up may have left another number.
+                self.told_ids.clear();
                 self.say_all(None);
                 swept = Instant::now();
             }
@@ -192,7 +196,7 @@ impl Group {
 
     /// Commits what was decoded. Bad events are in the log before the store goes beyond them.
     pub(super) fn commit(&mut self) -> Result<(), Failure> {
-        if !self.holding.has_events() {
+        if !self.holding.has_events() || !self.tell_ids()? {
             return Ok(());
         }
         let mut arrived = Vec::new();

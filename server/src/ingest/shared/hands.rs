@@ -77,8 +77,6 @@ impl Group {
     /// Claims a partition for every source that reads it. Gives where it is to be read from: where the store says.
     pub(super) fn take_over(&mut self, of: &TopicPartition) -> Result<u64, Trouble> {
         let away = |failure: Failure| Trouble::Retry(failure.to_string());
-        // Brokers tell the id of a topic with its partitions; without it a partition that has no record cannot be recognised.
-        self.consumer.partitions(std::slice::from_ref(&of.topic))?;
         let (low, high) = self.consumer.watermarks(of)?;
         let mut from = u64::MAX;
         for at in 0..self.sources.len() {
@@ -134,19 +132,29 @@ impl Group {
         Ok((number, !id.is_empty() && id != known))
     }
 
-    /// Tells the store the ids of topics that it does not know yet, and looks again where it knows others.
-    pub(super) fn compare_ids(&mut self) -> Result<(), Failure> {
-        let mut topics: Vec<(usize, String)> =
-            self.holding.all().map(|held| (held.source, held.reading.of.topic.clone())).collect();
-        topics.dedup();
-        for (at, topic) in topics {
+    /// Tells the store the ids of topics as soon as brokers have told them, which is before any of their records come. False: the
+    /// store knows another one, and nothing that has come since may be taken in.
+    pub(super) fn tell_ids(&mut self) -> Result<bool, Failure> {
+        let mut untold: Vec<(usize, String, String)> = Vec::new();
+        for held in self.holding.all() {
+            let topic = &held.reading.of.topic;
+            let Some(id) = self.consumer.topic_id(topic) else { continue };
+            let key = (held.source, topic.clone());
+            if self.told_ids.get(&key) != Some(&id)
+                && !untold.iter().any(|(at, topic, _)| (*at, topic) == (key.0, &key.1))
+            {
+                untold.push((key.0, key.1, id));
+            }
+        }
+        for (at, topic, id) in untold {
             if self.topic_number(at, &topic, None)?.1 {
                 tracing::warn!(topic, "looking at the topics again: this one has another id");
                 self.look_again();
-                break;
+                return Ok(false);
             }
+            self.told_ids.insert((at, topic), id);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Whether a partition has the record that came of it last; None: that record is gone.

@@ -281,3 +281,6 @@ pub const SHARED_EXACT_TRIES: usize = 3;
 pub const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 /// Microseconds after which a process that has said nothing counts as gone.
 pub const MEMBER_SILENT: i64 = 10_000_000;
+/// Fetches of single chunks of one record in one read; the next one fetches all of them. An edge of a window needs one or two for
+/// each level of a ladder; a read that looks at every event needs all.
+pub const CHUNKS_APART: usize = 3;

@@ -46,6 +46,14 @@ pub enum ReadChunks {
     Changed(Option<SharedRecord>),
 }
 
+/// All chunks of a record, or the record that it has become.
+pub enum AllChunks {
+    /// by id
+    Same(Vec<(NodeId, Arc<[u8]>)>),
+    /// the record is another one now
+    Changed(Option<SharedRecord>),
+}
+
 impl RedisStore {
     /// Connects to what the settings name, and checks that it keeps what it is given.
     pub async fn open(settings: &RedisSettings) -> Result<RedisStore, StoreError> {
@@ -251,6 +259,23 @@ impl RedisStore {
         Ok(ReadChunks::Same(rest.iter().map(opened).collect::<Result<_, StoreError>>()?))
     }
 
+    /// All chunks of a record that was read before; the record, where it is another one now.
+    pub async fn all_chunks(&self, (view, key): &SharedKey, stamp: Token) -> Result<AllChunks, StoreError> {
+        let keys = [self.names.record(*view, key), self.names.chunks(*view, key)];
+        let arguments = [stamp.to_vec()];
+        let answer: Vec<Bytes> = self.connection.run(&self.chunks, scripts::CHUNKS, &keys, &arguments).await?;
+        let (head, rest) = answer.split_first().ok_or_else(not_understood)?;
+        if &head[..] == b"changed" {
+            return Ok(AllChunks::Changed(record(rest.first().ok_or_else(not_understood)?)?));
+        }
+        let pair = |pair: &[Bytes]| {
+            let id = parse_chunk_field(&pair[0]).ok_or_else(not_understood)?;
+            let stored = pair.get(1).ok_or_else(not_understood)?;
+            Ok((id, Envelope::open(stored)?.body.into()))
+        };
+        Ok(AllChunks::Same(rest.chunks(2).map(pair).collect::<Result<_, StoreError>>()?))
+    }
+
     /// Next offsets by partition as a shard has them; a partition of which it has nothing may be missing.
     pub async fn positions(&self, shard: usize) -> Result<BTreeMap<SourcePartition, u64>, StoreError> {
         let mut command = redis::cmd("HGETALL");
@@ -368,6 +393,11 @@ fn chunk_field(id: NodeId) -> Vec<u8> {
     let mut field = vec![id.level];
     field.extend_from_slice(&id.slot.to_be_bytes());
     field
+}
+
+fn parse_chunk_field(field: &[u8]) -> Option<NodeId> {
+    let (level, slot) = field.split_first()?;
+    Some(NodeId { level: *level, slot: u64::from_be_bytes(slot.try_into().ok()?) })
 }
 
 fn not_understood() -> StoreError {

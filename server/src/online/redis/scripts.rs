@@ -89,13 +89,16 @@ end
 return answer
 "#;
 
-/// Chunks of a record. KEYS: record, chunks. ARGV: the stamp of the record that the caller has, then fields. Answers the record
-/// where it is another one by now; else `same` and the chunks.
+/// Chunks of a record. KEYS: record, chunks. ARGV: the stamp of the record that the caller has, then fields; without any, all chunks
+/// are meant. Answers the record where it is another one by now; else `same` and the chunks, each behind its field if all are.
 pub const CHUNKS: &str = r#"
 if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then
   return {'changed', redis.call('GET', KEYS[1]) or ''}
 end
 local answer = {'same'}
+if #ARGV == 1 then
+  for _, part in ipairs(redis.call('HGETALL', KEYS[2])) do table.insert(answer, part) end
+end
 for i = 2, #ARGV do
   table.insert(answer, redis.call('HGET', KEYS[2], ARGV[i]) or '')
 end

@@ -297,9 +297,16 @@ impl RedisStore {
     /// Says what the definitions are, if nobody has said it before; gives what is said.
     pub async fn agree(&self, definitions: &str) -> Result<String, StoreError> {
         let key = self.names.definitions();
-        let mut said = redis::cmd("SET");
-        self.connection.query::<redis::Value>(said.arg(&key).arg(definitions).arg("NX")).await?;
-        self.connection.query(redis::cmd("GET").arg(&key)).await
+        let mut say = redis::cmd("SET");
+        say.arg(&key).arg(definitions).arg("NX");
+        loop {
+            self.connection.query::<redis::Value>(&say).await?;
+            let said: Option<String> = self.connection.query(redis::cmd("GET").arg(&key)).await?;
+            // None: the store was emptied between the two.
+            if let Some(said) = said {
+                return Ok(said);
+            }
+        }
     }
 
     /// What was said about definitions; None: nothing yet.

@@ -30,6 +30,10 @@ async fn of_two_owners_the_older_one_is_fenced_and_writes_nothing_stale() {
     let younger = copied(world.project.path());
     let older = Server::start(world.project.path()).await;
     let client = older.client().await;
+    // One that has not claimed yet would be the younger one.
+    while !client.status().await.unwrap().ready {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let line = |id: i64| {
         format!("{{\"id\":{id},\"key\":\"k{}\",\"x\":999999,\"at\":{}}}\n", id % 40, 1_700_000_000_000_000i64)
     };

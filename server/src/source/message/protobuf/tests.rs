@@ -350,6 +350,19 @@ fn broken_schemas_name_their_line() {
     assert!(Descriptors::of_text("import \"b.proto\";", cycle).is_err());
 }
 
+/// A varint may be longer than its field: what lies beyond the field's bits is cut off, as Protobuf's own libraries do.
+#[test]
+fn numbers_of_32_bits_are_cut_to_them() {
+    let text = "syntax = \"proto3\"; enum E { ZERO = 0; } message A { sint32 a = 1; sint64 b = 2; int32 c = 3; uint32 d = 4; E e = 5; }";
+    let columns = [("a", "int64"), ("b", "int64"), ("c", "int64"), ("d", "int64"), ("e", "int64")];
+    let varint = [0xc6, 0xc3, 0xad, 0x80, 0xc4, 0x05];
+    let bytes: Vec<u8> = (1..6).flat_map(|field| [vec![field << 3], varint.to_vec()].concat()).collect();
+    let row = read(&message_of(text, "A"), &source("format = 'protobuf'", &columns), &bytes).unwrap();
+    let found: Vec<String> = row.iter().map(|value| format!("{value:?}")).collect();
+    let expected = [537_243_875, 95_026_524_387, 1_074_487_750, 1_074_487_750, 1_074_487_750];
+    assert_eq!(found, expected.map(|number: i64| format!("Int64({number})")));
+}
+
 /// Imports are looked for beside the file, in the project, and in between.
 #[test]
 fn protobuf_files_import_others_and_sets_hold_them() {

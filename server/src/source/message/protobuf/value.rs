@@ -17,7 +17,8 @@ pub(super) enum Type {
     Int64,
     Uint32,
     Uint64,
-    Sint,
+    Sint32,
+    Sint64,
     Fixed32,
     Fixed64,
     Sfixed32,
@@ -50,7 +51,8 @@ impl Type {
             ProtoKind::Int64 => Type::Int64,
             ProtoKind::Uint32 => Type::Uint32,
             ProtoKind::Uint64 => Type::Uint64,
-            ProtoKind::Sint32 | ProtoKind::Sint64 => Type::Sint,
+            ProtoKind::Sint32 => Type::Sint32,
+            ProtoKind::Sint64 => Type::Sint64,
             ProtoKind::Fixed32 => Type::Fixed32,
             ProtoKind::Fixed64 => Type::Fixed64,
             ProtoKind::Sfixed32 => Type::Sfixed32,
@@ -99,8 +101,8 @@ impl Type {
 
     pub(super) fn kind(&self) -> Kind {
         match self {
-            Type::Int32 | Type::Int64 | Type::Uint32 | Type::Uint64 | Type::Sint => Kind::Int,
-            Type::Fixed32 | Type::Fixed64 | Type::Sfixed32 | Type::Sfixed64 => Kind::Int,
+            Type::Int32 | Type::Int64 | Type::Uint32 | Type::Uint64 => Kind::Int,
+            Type::Sint32 | Type::Sint64 | Type::Fixed32 | Type::Fixed64 | Type::Sfixed32 | Type::Sfixed64 => Kind::Int,
             Type::Float | Type::Double => Kind::Float,
             Type::Bool => Kind::Bool,
             Type::Text => Kind::Text,
@@ -133,7 +135,9 @@ impl Type {
             Type::Int64 => scalar::from_int(input.varint()? as i64, field),
             Type::Uint32 => scalar::from_int(i64::from(input.varint()? as u32), field),
             Type::Uint64 => large(input.varint()?, field),
-            Type::Sint => scalar::from_int(unzigzag(input.varint()?), field),
+            // A number of 32 bits is cut to them before its sign is unfolded.
+            Type::Sint32 => scalar::from_int(unzigzag(input.varint()? & u64::from(u32::MAX)), field),
+            Type::Sint64 => scalar::from_int(unzigzag(input.varint()?), field),
             Type::Fixed32 => scalar::from_int(i64::from(u32::from_le_bytes(input.array()?)), field),
             Type::Fixed64 => large(u64::from_le_bytes(input.array()?), field),
             Type::Sfixed32 => scalar::from_int(i64::from(i32::from_le_bytes(input.array()?)), field),

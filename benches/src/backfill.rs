@@ -73,7 +73,7 @@ fn write_log(folder: &Path, registry: &Registry, events: u64) -> Result<()> {
 
 /// Wall and CPU seconds of some work, all threads.
 #[allow(clippy::disallowed_methods)]
-fn timed(work: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
+pub fn timed(work: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
     let cpu = || -> Result<f64> {
         let stat = std::fs::read_to_string("/proc/self/stat")?;
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();

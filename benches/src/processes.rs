@@ -80,9 +80,14 @@ fn binary() -> Result<PathBuf> {
 
 /// `tidemill serve` on a project folder, ready.
 pub async fn tidemill(project: &Path) -> Result<(Process, Client)> {
+    tidemill_with(project, &[]).await
+}
+
+/// The same with more flags.
+pub async fn tidemill_with(project: &Path, flags: &[&str]) -> Result<(Process, Client)> {
     let address = free_address()?;
     let mut command = Command::new(binary()?);
-    command.arg("serve").arg(project).args(["--listen", &address, "--metrics-listen", "", "--quiet"]);
+    command.arg("serve").arg(project).args(["--listen", &address, "--metrics-listen", "", "--quiet"]).args(flags);
     let process = Process::start(&mut command, address)?;
     for _ in 0..3000 {
         if let Ok(client) = Client::connect(&process.address).await

@@ -9,12 +9,13 @@ use tidemill_client::{Client, texts, v1};
 use crate::processes::{Process, free_address, project, tidemill};
 use crate::row;
 
-const ENTITIES: usize = 10_000;
+pub const ENTITIES: usize = 10_000;
 const REQUESTS: usize = 20_000;
 /// Requests under way at once, on one connection.
 const IN_FLIGHT: usize = 16;
 
-fn definitions() -> String {
+/// One view with ten features, and ten views with one.
+pub fn definitions() -> String {
     let mut text = String::from(
         "[source.s]\nconnector = 'push'\nevent_time = 'at'\nfields = { key = 'string', x = 'float64', at = 'timestamp[us]' }\n[entity.e]\nkey = 'key'\n",
     );
@@ -84,7 +85,7 @@ async fn teach(client: &Client, rows: usize) -> Result<()> {
 }
 
 /// Ten events an entity, all within the window.
-async fn fill(client: &Client) -> Result<()> {
+pub async fn fill(client: &Client) -> Result<()> {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_micros() as i64;
     for round in 0..10 {
         for part in 0..10 {
@@ -101,7 +102,7 @@ async fn fill(client: &Client) -> Result<()> {
 }
 
 /// CPU seconds of the server for one request.
-async fn cost(server: &Process, client: &Client, service: &str, rows: usize, requests: usize) -> Result<f64> {
+pub async fn cost(server: &Process, client: &Client, service: &str, rows: usize, requests: usize) -> Result<f64> {
     let mut best = f64::MAX;
     for _ in 0..3 {
         let before = server.cpu()?;

@@ -1,5 +1,5 @@
-//! Writes the part of the corpus that no editor can: Parquet files, Arrow streams, stored records, gRPC messages. `scripts/fuzz seeds`
-//! runs it.
+//! Writes the part of the corpus that no editor can: Parquet files, Arrow streams, stored records, gRPC messages, messages of
+//! topics. `scripts/fuzz seeds` runs it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ fn main() {
     arrow_streams();
     records();
     messages();
+    avro_messages();
+    protobuf_messages();
 }
 
 fn parquet_files() {
@@ -207,4 +209,114 @@ fn messages() {
     let file = v1::DefinitionFile { path: "a.toml".into(), text: "[entity.e]\nkey = \"k\"\nkeys = [\"k\"]\n".into() };
     message(3, "check", &v1::CheckRequest { files: vec![file.clone(), file] });
     message(4, "letters", &v1::DeadLettersRequest { source: "s".into(), limit: 3, ..Default::default() });
+}
+
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+fn long(number: i64) -> Vec<u8> {
+    varint(((number << 1) ^ (number >> 63)) as u64)
+}
+
+/// Bytes or text behind their length, as Avro has them.
+fn counted(bytes: &[u8]) -> Vec<u8> {
+    [long(bytes.len() as i64), bytes.to_vec()].concat()
+}
+
+/// Records of `tidemill_fuzz::messages::AVRO`: one with little in it, one with everything, one inside another.
+fn avro_messages() {
+    let begin = |id: &str| [counted(id.as_bytes()), long(NOW)].concat();
+    let floats = [long(2), 0.5f32.to_le_bytes().to_vec(), 1f32.to_le_bytes().to_vec(), long(0)].concat();
+    let little = [
+        begin("1"),
+        long(0),
+        long(1),
+        [long(2), long(-3)].concat(),
+        long(0),
+        long(0),
+        long(0),
+        long(0),
+        long(0),
+        long(9),
+        long(0),
+        counted(&[1]),
+        long(0),
+        [long(0), counted(b"x")].concat(),
+        long(0),
+        long(0),
+        long(0),
+        long(0),
+        long(0),
+    ]
+    .concat();
+    let whole = |inner: &[u8]| {
+        [
+            begin("2"),
+            [long(1), counted("Grüße".as_bytes())].concat(),
+            [long(2), counted(b"-12")].concat(),
+            [long(0), 2.5f64.to_le_bytes().to_vec()].concat(),
+            long(2),
+            vec![2, 1],
+            long(1),
+            inner.to_vec(),
+            [long(1), counted(b"k"), long(3), long(0), long(0)].concat(),
+            long(i64::MIN),
+            floats.clone(),
+            counted(&(-12_340i32).to_be_bytes()),
+            [long(1), vec![0xff; 18]].concat(),
+            [long(1), vec![1, 2, 3]].concat(),
+            [long(-2), long(4), long(0), long(1), counted(b"t"), long(0)].concat(),
+            [long(1), long(1), long(1), long(7), long(0)].concat(),
+            [long(1), long(20_000)].concat(),
+            [long(1), long(NOW / 1_000)].concat(),
+            [long(1), long(NOW * 1_000)].concat(),
+        ]
+        .concat()
+    };
+    write("avro", "little", &little);
+    write("avro", "whole", whole(&long(0)));
+    write("avro", "nested", whole(&[long(1), little].concat()));
+}
+
+/// Messages of `tidemill_fuzz::messages::PROTOBUF`: the same three, and one with groups.
+fn protobuf_messages() {
+    let field =
+        |number: u64, bytes: &[u8]| [varint(number << 3 | 2), varint(bytes.len() as u64), bytes.to_vec()].concat();
+    let number = |field: u64, number: u64| [varint(field << 3), varint(number)].concat();
+    let eight = |field: u64, bytes: [u8; 8]| [varint(field << 3 | 1), bytes.to_vec()].concat();
+    let time = [number(1, (NOW / 1_000_000) as u64), number(2, 999_999_999)].concat();
+    // The price has no default that is a decimal.
+    let little = [field(1, b"1"), field(2, &time), field(15, b"1.50"), field(16, b"7")].concat();
+    let whole = [
+        little.clone(),
+        field(3, "Grüße".as_bytes()),
+        number(4, 5),
+        eight(5, 2.5f64.to_le_bytes()),
+        number(6, 5),
+        field(7, &number(1, 1)),
+        field(9, &[field(1, b"k"), field(2, &little)].concat()),
+        eight(10, 7u64.to_le_bytes()),
+        number(11, 8),
+        field(13, &time),
+        field(14, &[0.5f32.to_le_bytes(), 1f32.to_le_bytes()].concat()),
+        field(17, b"\xff\0"),
+        field(18, b"t"),
+        field(18, b""),
+        eight(300, 1f64.to_le_bytes()),
+        eight(19, (NOW / 1_000_000).to_le_bytes()),
+        number(20, (NOW / 1_000) as u64),
+        number(21, (NOW * 1_000) as u64),
+    ]
+    .concat();
+    write("protobuf", "little", &little);
+    write("protobuf", "nested", [field(8, &whole), whole.clone()].concat());
+    write("protobuf", "groups", [&[0xa3, 6, 8, 1, 0xab, 6, 0xac, 6, 0xa4, 6][..], &little].concat());
+    write("protobuf", "whole", whole);
 }

@@ -5,6 +5,7 @@
 
 pub mod decoded;
 pub mod definitions;
+pub mod messages;
 pub mod rows;
 pub mod running;
 pub mod stored;

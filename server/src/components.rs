@@ -26,6 +26,7 @@ use crate::serving::sample::{Sampler, oldest};
 use crate::serving::trickle::Verification;
 use crate::settings::{KafkaSettings, Keeping, RedisSettings, Role, S3Settings, Settings};
 use crate::source::kafka;
+use crate::source::message::{MessageReader, without_schemas};
 
 /// Of keys and values in a shared store.
 const SHARED_FORMAT: u32 = 1;
@@ -91,6 +92,10 @@ pub fn check_kafka(registry: &Registry, settings: &KafkaSettings) -> Result<(), 
             source.name
         );
         return Err(Failure::invalid("E5040", message));
+    }
+    let mut of_registry = registry.sources.iter().filter(|source| MessageReader::needs_registry(source));
+    if let Some(source) = of_registry.next().filter(|_| settings.registry.urls.is_empty()) {
+        return Err(without_schemas(source));
     }
     kafka::check(settings)
         .map_err(|what| Failure::invalid("E5041", format!("the settings of Kafka cannot be used: {what}")))
@@ -175,13 +180,14 @@ impl Server {
             beside: data_dir.join("files"),
         };
         let archiving = options.archive.map(archiving);
-        let keeping = options.keeping;
+        let (keeping, role) = (options.keeping, options.role);
         let sizes = (options.segment_bytes, keeping.force);
         let stopping = Arc::new(AtomicBool::new(false));
-        let role = options.role;
         let shared = options.redis.map(|redis| open_shared(&redis, (&registry, role), &stopping)).transpose()?;
         let answers = data_dir.join("answers");
-        let sampler = Sampler::start(&answers, options.verify_share);
+        // Only who has the whole log can recompute answers.
+        let verify_share = if role == Role::All { options.verify_share } else { 0.0 };
+        let sampler = Sampler::start(&answers, verify_share);
         let collections = Arc::new(Collections::new(&registry)?);
         let parts = (registry.clone(), clock.clone(), memory.clone(), collections.clone());
         let (past, ingest, threads) = match &shared {
@@ -302,11 +308,8 @@ impl Server {
 
     /// A member of the group that reads all topics.
     fn group(&self, new_feed: impl Fn(usize) -> Feed, kafka: &KafkaSettings) -> Result<Group, Failure> {
-        let topics = |at: usize| match &self.registry.sources[at].connector {
-            Connector::Kafka(topics) => Some(GroupSource { feed: new_feed(at), topics: topics.clone() }),
-            _ => None,
-        };
-        let sources = (0..self.registry.sources.len()).filter_map(topics).collect();
+        let topics = |at: usize| GroupSource::new(new_feed(at), kafka);
+        let sources = (0..self.registry.sources.len()).filter_map(topics).collect::<Result<_, Failure>>()?;
         let shared = self.shared.clone().ok_or_else(|| Failure::internal("E5053", "a group needs a shared store"))?;
         Group::new(shared, kafka, sources, self.address.clone())
     }
@@ -373,6 +376,7 @@ fn open_shared(
     let runtime = tokio::runtime::Handle::try_current()
         .map_err(|e| Failure::internal("E5014", format!("a shared store needs a runtime: {e}")))?;
     let store = runtime.block_on(RedisStore::open(settings)).map_err(unusable)?;
+    runtime.block_on(store.try_writes()).map_err(unusable)?;
     let ours: BTreeMap<String, String> = registry
         .views
         .iter()
@@ -380,7 +384,8 @@ fn open_shared(
         .map(|view| (view.name.clone(), format!("{:016x}", view.plan.hash)))
         .collect();
     let said = serde_json::json!({ "format": SHARED_FORMAT, "shards": SHARDS, "views": ours });
-    let agreed = runtime.block_on(store.agree(&said.to_string())).map_err(unusable)?;
+    let definitions = said.to_string();
+    let agreed = runtime.block_on(store.agree(&definitions)).map_err(unusable)?;
     let theirs: serde_json::Value = serde_json::from_str(&agreed).unwrap_or_default();
     if theirs != said {
         let of = |name: &String| theirs["views"][name].as_str() != ours.get(name).map(String::as_str);
@@ -395,7 +400,9 @@ fn open_shared(
         );
         return Err(Failure::invalid("E5051", message));
     }
-    Ok(SharedParts { registry: registry.clone(), store, runtime, stopping: stopping.clone() })
+    let (registry, stopping, trouble) = (registry.clone(), stopping.clone(), Default::default());
+    let prefix = settings.prefix.clone();
+    Ok(SharedParts { registry, store, runtime, stopping, prefix, definitions, trouble })
 }
 
 /// A store that has events which this process could give out again was filled from another data directory.

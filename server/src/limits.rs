@@ -39,7 +39,7 @@ pub const KAFKA_FETCH_BYTES: usize = 16 << 20;
 /// find room in the queue.
 pub const KAFKA_CHUNKS_IN_FLIGHT: usize = 8;
 /// How long a broker may take to answer a question.
-pub const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
+pub const KAFKA_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a bad event may take into its topic before it is tried again.
 pub const KAFKA_DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often topics are looked at for new partitions.
@@ -219,6 +219,26 @@ pub const ARROW_HEADER_BYTES_MAX: usize = 16 << 20;
 pub const ARROW_BODY_BYTES_MAX: usize = 256 << 20;
 /// Bytes of all dictionaries of an Arrow stream, which stay in memory as long as it is read.
 pub const ARROW_DICTIONARY_BYTES_MAX: usize = 256 << 20;
+/// Bytes of a message's schema with all that it refers to. Those of a thousand fields with their documents take some 300 kB.
+pub const SCHEMA_BYTES_MAX: usize = 4 << 20;
+/// How deep the values of a message are nested at most, where the schema itself sets no end (lists of a type of itself).
+pub const MESSAGE_DEPTH_MAX: usize = 64;
+/// Schemas of one source that are ready to read messages with. A topic has as many as its producers have versions; beyond this the
+/// oldest is fetched anew.
+pub const LAYOUTS_MAX: usize = 1_000;
+/// How long a registry's answer counts that it has no schema of a number, in microseconds: its copies are seconds behind at most,
+/// and a flood of such messages must not become a flood of requests.
+pub const UNKNOWN_SCHEMA_MICROS: i64 = 10_000_000;
+/// How long a connection to a schema registry may take to come about.
+pub const REGISTRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one request to a schema registry may take: a schema is small, and its partition waits.
+pub const REGISTRY_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often each address of a schema registry is asked before whoever waits is told that it is away, and asks again.
+pub const REGISTRY_TRIES: usize = 4;
+/// Longest pause between two tries.
+pub const REGISTRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Schemas that one schema refers to, directly or not: each is a request.
+pub const REGISTRY_REFERENCES_MAX: usize = 200;
 /// Bytes of keys and request values of the spine rows that are read at once. Dictionaries can make small files large.
 pub const REPLAY_KEY_BYTES: usize = 512 << 20;
 /// How long a connection to Redis may take: a second is far beyond what a network in one place takes.
@@ -231,6 +251,8 @@ pub const REDIS_RETRY_MAX: Duration = Duration::from_secs(1);
 pub const REDIS_SCAN_COUNT: usize = 1000;
 /// Keys of one MGET, for the same reason.
 pub const REDIS_MGET_KEYS: usize = 512;
+/// Keys that one script forgets, for the same reason.
+pub const REDIS_FORGET_KEYS: usize = 512;
 /// Records of one commit in Redis. Each may have chunks beside it, so this is 64 keys, which take some 0.5 ms.
 pub const SHARED_COMMIT_RECORDS: usize = 32;
 /// Commits in Redis that are under way at once: enough to fill the connection, few enough that one that fails is found soon.
@@ -247,6 +269,8 @@ pub const SHARED_BARRIER: Duration = Duration::from_secs(2);
 pub const SHARED_CACHE_OVERHEAD: usize = 96;
 /// Tokens that a process remembers to have had for a partition: a store that went back in time may show one of them.
 pub const OLDER_TOKENS: usize = 64;
+/// Starts of processes on one data directory that are remembered: a store that went back in time may show what one of them left.
+pub const OWNERS_KEPT: usize = 1000;
 /// Fetches of one read: tables, lookups, each behind the other, and chunks of ladders. More are only needed where records change
 /// all the time while they are read.
 pub const SHARED_FETCHES: usize = 24;
@@ -294,3 +318,6 @@ pub const SEARCH_QUERIES_MAX: usize = 1_000;
 pub const SEARCH_HITS_MAX: usize = 100_000;
 /// Entities whose vectors are read together where a search goes through records: an answer's memory at a time.
 pub const SEARCH_READ_ROWS: usize = 1_000;
+/// Fetches of single chunks of one record in one read; the next one fetches all of them. An edge of a window needs one or two for
+/// each level of a ladder; a read that looks at every event needs all.
+pub const CHUNKS_APART: usize = 3;

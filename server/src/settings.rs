@@ -4,19 +4,20 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use tidemill_features::problem::nearest;
 use tidemill_features::time::parse_duration;
-use toml::{Table, Value};
 
 use crate::failure::Failure;
 use crate::objects::ObjectUrl;
 
 mod kafka;
 mod redis;
+mod registry;
 mod s3;
+mod values;
 
 pub use self::kafka::KafkaSettings;
 pub use self::redis::RedisSettings;
+pub use self::registry::RegistrySettings;
 pub use self::s3::{S3Settings, Secret};
 
 /// How a server runs.
@@ -113,7 +114,7 @@ impl std::fmt::Display for Origin {
 }
 
 /// Known keys: name, default, what it is.
-pub const KEYS: [(&str, &str, &str); 41] = [
+pub const KEYS: [(&str, &str, &str); 44] = [
     ("data_dir", "data", "where the event log and the state live, relative to the project"),
     ("listen", "127.0.0.1:6566", "address of gRPC and HTTP"),
     ("metrics_listen", "127.0.0.1:9566", "address of Prometheus metrics; empty: none"),
@@ -163,6 +164,13 @@ pub const KEYS: [(&str, &str, &str); 41] = [
     ("kafka.key", "", "file of the key of the client's certificate"),
     ("kafka.key_password", "", "of the key's file, as ${env:NAME} or ${file:PATH}"),
     ("kafka.properties", "", "properties of the client library, such as { \"fetch.min.bytes\" = \"1\" }"),
+    (
+        "kafka.registry",
+        "",
+        "URL of the schema registry that knows the schemas of messages; several of one: with commas",
+    ),
+    ("kafka.registry_user", "", "who asks the schema registry; empty: nobody in particular"),
+    ("kafka.registry_password", "", "as ${env:NAME} or ${file:PATH}"),
 ];
 
 /// Sections whose keys are known.
@@ -182,8 +190,8 @@ const SECTIONS: [&str; 2] = ["auth", "limits"];
 pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<Settings, Failure> {
     let mut values: BTreeMap<&'static str, (String, Origin)> =
         KEYS.iter().map(|(key, default, _)| (*key, (default.to_string(), Origin::Default))).collect();
-    from_file(&project.join("tidemill.toml"), &mut values)?;
-    from_environment(&mut values)?;
+    values::from_file(&project.join("tidemill.toml"), &mut values)?;
+    values::from_environment(&mut values)?;
     for (key, value) in flags {
         if let Some(value) = value {
             values.insert(key, (value.clone(), Origin::Flag(format!("--{}", key.replace('_', "-")))));
@@ -293,7 +301,7 @@ fn keeping(text: &dyn Fn(&str) -> String, wrong: &dyn Fn(&str, &str) -> Failure)
 
 /// Whether the value of a key is never shown.
 fn is_secret(key: &str) -> bool {
-    s3::is_secret(key) || kafka::is_secret(key)
+    s3::is_secret(key) || kafka::is_secret(key) || registry::is_secret(key)
 }
 
 /// A value that cannot be, without showing it where it is a secret.
@@ -321,106 +329,6 @@ fn log_section(
     Ok((bytes("log.segment_mb", &SEGMENT_MB)?, archive, bytes("log.cache_mb", &CACHE_MB)?))
 }
 
-fn from_file(path: &Path, values: &mut BTreeMap<&'static str, (String, Origin)>) -> Result<(), Failure> {
-    let shown = path.display().to_string();
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Failure::invalid("E5001", format!("{shown}: {error}"))),
-    };
-    let table: Table = text.parse().map_err(|e: toml::de::Error| Failure::invalid("E5001", format!("{shown}: {e}")))?;
-    let nested = |(key, value): (&String, &Value)| match value {
-        Value::Table(section) if OWN_SECTIONS.contains(&key.as_str()) => {
-            section.iter().map(|(name, value)| (format!("{key}.{name}"), value.clone())).collect()
-        }
-        _ => vec![(key.clone(), value.clone())],
-    };
-    for (key, value) in table.iter().flat_map(nested) {
-        let plain = matches!(&value, Value::String(text) if !text.is_empty() && !text.starts_with("${"));
-        if is_secret(&key) && plain {
-            let message =
-                format!("{shown}: `{key}` stands there in plain text: name it as ${{env:NAME}} or ${{file:PATH}}");
-            return Err(Failure::invalid("E5030", message));
-        }
-        let value = match &value {
-            Value::String(text) => {
-                substituted(text).map_err(|what| Failure::invalid("E5005", format!("{shown}: `{key}`: {what}")))?
-            }
-            Value::Boolean(flag) => flag.to_string(),
-            Value::Integer(number) => number.to_string(),
-            Value::Float(number) => number.to_string(),
-            Value::Table(properties) if key == "kafka.properties" => properties_text(properties)
-                .ok_or_else(|| Failure::invalid("E5002", format!("{shown}: `{key}` holds texts and numbers")))?,
-            Value::Table(_) if SECTIONS.contains(&key.as_str()) => continue,
-            _ => return Err(Failure::invalid("E5002", format!("{shown}: `{key}` is a text or a bool"))),
-        };
-        let known = known(&key).map_err(|f| Failure { message: format!("{shown}: {}", f.message), ..f })?;
-        values.insert(known, (value, Origin::File(shown.clone())));
-    }
-    Ok(())
-}
-
-/// A table of properties as the text that it also may be.
-fn properties_text(properties: &Table) -> Option<String> {
-    let pair = |(name, value): (&String, &Value)| match value {
-        Value::String(text) => Some(format!("{name}={text}")),
-        Value::Integer(number) => Some(format!("{name}={number}")),
-        Value::Boolean(flag) => Some(format!("{name}={flag}")),
-        _ => None,
-    };
-    properties.iter().map(pair).collect::<Option<Vec<_>>>().map(|pairs| pairs.join(","))
-}
-
-fn from_environment(values: &mut BTreeMap<&'static str, (String, Origin)>) -> Result<(), Failure> {
-    for (name, value) in std::env::vars_os() {
-        let Some(name) = name.to_str().filter(|name| name.starts_with("TIDEMILL__")).map(str::to_string) else {
-            continue;
-        };
-        let Ok(value) = value.into_string() else {
-            return Err(Failure::invalid("E5002", format!("environment {name}: not UTF-8")));
-        };
-        let path = &name["TIDEMILL__".len()..];
-        let key = path.to_lowercase().replace("__", ".");
-        if SECTIONS.iter().any(|section| key.starts_with(&format!("{section}."))) {
-            continue;
-        }
-        let known = known(&key).map_err(|f| Failure { message: format!("environment {name}: {}", f.message), ..f })?;
-        values.insert(known, (value, Origin::Environment(name)));
-    }
-    Ok(())
-}
-
-fn known(key: &str) -> Result<&'static str, Failure> {
-    let found = KEYS.iter().find(|(name, ..)| *name == key).map(|(name, ..)| *name);
-    found.ok_or_else(|| {
-        let near = nearest(key, KEYS.iter().map(|(name, ..)| *name));
-        Failure { near: near.into_iter().collect(), ..Failure::invalid("E5004", format!("unknown setting `{key}`")) }
-    })
-}
-
-/// `${env:X}` and `${file:…}` inside a text.
-fn substituted(text: &str) -> Result<String, String> {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find("${") {
-        out.push_str(&rest[..start]);
-        let end = rest[start..].find('}').ok_or("a `${` without its `}`")? + start;
-        let inside = &rest[start + 2..end];
-        match inside.split_once(':') {
-            Some(("env", name)) => {
-                out.push_str(&std::env::var(name).map_err(|_| format!("environment variable {name} is not set"))?)
-            }
-            Some(("file", path)) => {
-                out.push_str(std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?.trim_end())
-            }
-            _ => return Err(format!("`${{{inside}}}` is neither ${{env:NAME}} nor ${{file:PATH}}")),
-        }
-        rest = &rest[end + 1..];
-    }
-    out.push_str(rest);
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -444,6 +352,17 @@ mod tests {
         assert_eq!(settings.archive, Some(ObjectUrl::S3 { bucket: "lake".into(), key: "log".into() }));
         assert_eq!(settings.archive_cache_bytes, ARCHIVE_CACHE_BYTES);
         assert!(!format!("{settings:?}").contains("canary"), "{settings:?}");
+        let kafka = "[kafka]\nregistry = 'http://a:1/x, https://b'\nregistry_user = 'u'\nregistry_password = ";
+        let settings = load_text(&format!("{kafka}\"${{file:{}}}\"\n", file.display())).unwrap();
+        assert_eq!(settings.kafka.registry.urls, ["http://a:1/x", "https://b"]);
+        assert_eq!(settings.kafka.registry.password.as_ref().unwrap().reveal(), "canary-of-a-secret");
+        assert!(!format!("{settings:?}").contains("canary"), "{settings:?}");
+        let plain = load_text(&format!("{kafka}'canary'\n")).unwrap_err();
+        assert!(plain.code == "E5030" && !plain.message.contains("canary"), "{plain}");
+        for (wrong, key) in [("registry = 'a:1'", "registry"), ("registry = 'http://u:p@a'", "registry")] {
+            let error = load_text(&format!("[kafka]\n{wrong}\n")).unwrap_err();
+            assert!(error.code == "E5002" && error.message.contains(key), "{error}");
+        }
         let half = load_text(&text("region")).unwrap_err();
         assert!(half.code == "E5002" && half.message.contains("s3.secret_access_key"), "{half}");
         let plain = load_text("[s3]\naccess_key_id = \"canary-of-a-secret\"").unwrap_err();

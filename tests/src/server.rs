@@ -39,15 +39,28 @@ impl Server {
 
     /// The same, or what the server said when it ended instead.
     pub async fn try_start(project: &Path) -> Result<Server, String> {
+        // Errors, and what tests look for; a pipe that nobody reads must not fill.
+        Server::try_start_as(project, &[], ("error,tidemill::ingest::build=info", Stdio::piped())).await
+    }
+
+    /// The same with more arguments, and with what is logged going where the test wants it.
+    pub async fn try_start_as(
+        project: &Path,
+        arguments: &[&str],
+        (level, log): (&str, Stdio),
+    ) -> Result<Server, String> {
         let address = format!("127.0.0.1:{}", free_port());
         let mut child = Command::new(binary())
             .arg("serve")
             .arg(project)
             .args(["--listen", &address, "--metrics-listen", "", "--quiet"])
+            .args(arguments)
             .stdout(Stdio::null())
-            // Errors, and what tests look for; a pipe that nobody reads must not fill.
-            .env("TIDEMILL_LOG", "error,tidemill::ingest::build=info")
-            .stderr(Stdio::piped())
+            .env("TIDEMILL_LOG", level)
+            // What settings of tests name as secrets.
+            .env("SECRET_OF_TEST_RIGHT", "hunter2")
+            .env("SECRET_OF_TEST_WRONG", "hunter2-but-wrong")
+            .stderr(log)
             .spawn()
             .expect("the binary runs");
         for _ in 0..3000 {
@@ -68,6 +81,22 @@ impl Server {
     /// A client of this server.
     pub async fn client(&self) -> Client {
         Client::connect(&self.address).await.expect("the server answers")
+    }
+
+    /// Sends it a signal by its name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "the server takes no SIG{name}");
+    }
+
+    /// SIGSTOP: it is there, and does nothing.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal("CONT");
     }
 
     /// kill -9; what it has logged.

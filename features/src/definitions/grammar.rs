@@ -61,6 +61,12 @@ const SOURCE: &[Field] = &[
     may("metadata", Kind::Map(&Kind::Text), METADATA_SAYS),
     may("dead_letter_topic", Kind::Text, "a Kafka topic that bad events are sent to besides"),
     may("format", Kind::Choice(&["json", "avro", "protobuf", "ndjson", "csv", "parquet"]), "how events are encoded"),
+    may(
+        "schema_file",
+        Kind::Text,
+        "the Avro schema, .proto file or descriptor set of the messages; else the schema registry",
+    ),
+    may("message", Kind::Text, "the Protobuf message that the topic holds, such as shop.Txn"),
     may("path", Kind::Text, "files to read, a glob"),
     may("follow", Kind::Bool, "whether to wait for more at the end of the files"),
     may("event_id", Kind::Text, "the column that identifies an event: duplicates count once"),

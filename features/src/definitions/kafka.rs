@@ -46,19 +46,12 @@ pub(super) fn check_kafka(
         metadata.push((fields.len() - 1, Metadata::Tombstone));
     }
     metadata.sort_by_key(|(at, _)| *at);
-    let format = definition.text("format").unwrap_or("json");
-    if !["json", "avro", "protobuf"].contains(&format)
-        && let Some(item) = definition.get("format")
-    {
-        let message = format!("records of Kafka are json, avro or protobuf, not `{}`", shortened(format));
-        files.report("E0003", &item.place, message, None);
-    }
     let dead_letter_topic = definition.get("dead_letter_topic").and_then(|item| topic(files, item));
     if let Some(name) = dead_letter_topic.as_ref().filter(|name| topics.contains(name)) {
         let message = format!("bad events of topic `{name}` would go into it again: name another topic");
         files.report("E0012", definition.key_place("dead_letter_topic"), message, None);
     }
-    KafkaTopics { topics, format: format.to_string(), metadata, dead_letter_topic }
+    KafkaTopics { topics, metadata, dead_letter_topic }
 }
 
 /// The column that says of a row that its record had no value.
@@ -81,7 +74,8 @@ fn check_topics(files: &Files<'_>, definition: &Definition<'_>) -> Vec<String> {
             Vec::new()
         }
     };
-    if definition.get("topics").is_some_and(|_| items.is_empty()) || items.len() > TOPICS_MAX {
+    let is_empty = |item: &Item| matches!(&item.value, ItemValue::Array(list) if list.is_empty());
+    if definition.get("topics").is_some_and(is_empty) || items.len() > TOPICS_MAX {
         let message = format!("a source reads 1 to {TOPICS_MAX} topics");
         files.report("E0017", definition.key_place("topics"), message, None);
     }

@@ -17,6 +17,7 @@ mod grammar;
 mod joins;
 mod kafka;
 mod model;
+mod payloads;
 mod schema;
 mod sources;
 mod types;
@@ -29,8 +30,9 @@ pub use self::document::DefinitionFile;
 pub use self::format::format_text;
 pub use self::model::{
     Connector, Derived, Embedding, Entity, GraphShape, HISTORY_PARTITIONS, HistoryFiles, Input, KafkaTopics, Metadata,
-    Metric, OutputId, Registry, Service, Source, Stream, VectorColumn, View,
+    Metric, OutputId, Payload, PayloadFormat, Registry, Service, Source, Stream, VectorColumn, View,
 };
+pub use self::payloads::problem_of_source;
 pub use self::schema::json_schema;
 pub use self::types::{FieldType, TimeUnit, parse_type};
 pub use self::vocabulary::{AGGREGATES, AggregateName};

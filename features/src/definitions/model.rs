@@ -58,6 +58,30 @@ pub struct Source {
     pub history: Option<HistoryFiles>,
     /// columns that are vectors of embeddings: what they take is checked as events come in
     pub vectors: Vec<VectorColumn>,
+    /// how the messages of a topic are encoded
+    pub payload: Option<Payload>,
+}
+
+/// How the messages of a topic are encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// as declared
+    pub format: PayloadFormat,
+    /// relative to the project; None: a schema registry knows the schemas
+    pub schema_file: Option<String>,
+    /// the full name of the Protobuf message
+    pub message: Option<String>,
+}
+
+/// Encodings of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadFormat {
+    /// one JSON object
+    Json,
+    /// one Avro record
+    Avro,
+    /// one Protobuf message
+    Protobuf,
 }
 
 /// The first partition of events at rest: each file of a source's history is one. Those of the stream are below.
@@ -92,6 +116,14 @@ impl Source {
     /// The same of one partition.
     pub fn is_live(&self, partition: u32) -> bool {
         self.is_stream_live() && !self.is_at_rest(partition)
+    }
+
+    /// Columns that do not come from the payload of a message, ascending.
+    pub fn bound_columns(&self) -> Vec<usize> {
+        match &self.connector {
+            Connector::Kafka(kafka) => kafka.metadata.iter().map(|(at, _)| *at).collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Whether the events of a partition are read from files.
@@ -131,8 +163,6 @@ pub enum Connector {
 pub struct KafkaTopics {
     /// names, one at least
     pub topics: Vec<String>,
-    /// how the value of a record is encoded: json, avro or protobuf
-    pub format: String,
     /// columns that come from the record itself and not from its value, ascending
     pub metadata: Vec<(usize, Metadata)>,
     /// where bad events go besides the event log

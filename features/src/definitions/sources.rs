@@ -5,6 +5,7 @@ use super::columns::compile_filter;
 use super::document::{Files, Item, ItemValue};
 use super::kafka;
 use super::model::{Connector, HistoryFiles, Source};
+use super::payloads::check_payload;
 use super::types::{FieldType, TYPE_NAMES, parse_type};
 use crate::expression::{Expression, Scope};
 use crate::problem::nearest;
@@ -46,11 +47,6 @@ pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_r
     let event_id = column("event_id", is_id, "string or int64");
     let arrival_time = column("arrival_time", is_time, "a timestamp");
     let not_yet = |what: &str| format!("source `{}`: {what}", definition.name);
-    if let Connector::Kafka(kafka) = &connector
-        && kafka.format != "json"
-    {
-        not_ready.push(not_yet(&format!("records in {} cannot be read yet", kafka.format)));
-    }
     if definition.text("dedup") == Some("global") {
         not_ready.push(not_yet("global deduplication cannot run yet"));
     }
@@ -79,6 +75,7 @@ pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_r
         max_lag: definition.duration("max_lag"),
         history: check_history(files, definition),
         vectors: Vec::new(),
+        payload: check_payload(files, definition),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use tidemill_features::definitions::{DefinitionFile, Registry, check};
+use tidemill_features::definitions::{DefinitionFile, Registry, check, problem_of_source};
 use tidemill_features::problem::Problem;
 
 use crate::failure::Failure;
 use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
+use crate::source::message::check_schema_file;
 
 /// The definition files of a project: every `.toml` below `features/`, sorted by path. Without such a folder: those of the
 /// folder itself but `tidemill.toml`.
@@ -62,7 +63,52 @@ fn collect(folder: &Path, deep: bool, paths: &mut Vec<PathBuf>) -> Result<(), Fa
 /// What loading a project came to: a registry, or problems in its files.
 pub type Checked = Result<Registry, Vec<Problem>>;
 
-/// Reads and checks a project.
+/// Reads and checks a project, and the schema files that its sources name.
 pub fn load(project: &Path) -> Result<Checked, Failure> {
-    Ok(check(&definition_files(project)?))
+    let files = definition_files(project)?;
+    let registry = match check(&files) {
+        Ok(registry) => registry,
+        Err(problems) => return Ok(Err(problems)),
+    };
+    let mut problems = Vec::new();
+    for source in &registry.sources {
+        for found in check_schema_file(source, project) {
+            let key: Vec<&str> = found.key.iter().map(String::as_str).collect();
+            let told = (found.code, found.message, found.near);
+            problems.extend(problem_of_source(&files, &source.name, &key, told));
+        }
+    }
+    Ok(if problems.is_empty() { Ok(registry) } else { Err(problems) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a schema file and its source disagree about is told at its place in the definitions, all of it at once.
+    #[test]
+    fn schema_files_are_part_of_the_check() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("features")).unwrap();
+        let text = "[entity.e]\nkey = 'id'\n[source.s]\nconnector = 'kafka'\ntopic = 't'\nformat = 'avro'\n\
+                    schema_file = 'a.avsc'\nevent_time = 'at'\nmetadata = { at = 'timestamp' }\n[source.s.fields]\n\
+                    id = 'string'\namuont = 'float64'\nat = 'timestamp'\n'r.x' = 'int64'\n[view.v]\nentity = 'e'\nsource = 's'\n\
+                    [view.v.features]\nn = { agg = 'sum(\"r.x\")' }\n";
+        std::fs::write(folder.path().join("features/a.toml"), text).unwrap();
+        let schema = |amount: &str, x: &str| {
+            let text = format!(
+                r#"{{"type": "record", "name": "s", "fields": [{{"name": "id", "type": "string"}},
+                {{"name": "{amount}", "type": "double"}},
+                {{"name": "r", "type": {{"type": "record", "name": "r", "fields": [{{"name": "x", "type": "{x}"}}]}}}}]}}"#
+            );
+            std::fs::write(folder.path().join("a.avsc"), text).unwrap();
+            let checked = load(folder.path()).unwrap();
+            let place = |p: &Problem| (p.code, p.line, p.column, p.near.clone());
+            checked.err().unwrap_or_default().iter().map(place).collect::<Vec<_>>()
+        };
+        assert_eq!(schema("amuont", "long"), []);
+        let near = Some("amount".to_string());
+        assert_eq!(schema("amount", "string "), [("E0020", 7, 1, None)], "an unknown type");
+        assert_eq!(schema("amount", "double"), [("E0021", 12, 1, near), ("E0022", 14, 1, None)]);
+    }
 }

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::components::{Options, Server, check_kafka, load_project};
 use crate::failure::Failure;
 use crate::limits::SHUTDOWN_GRACE;
-use crate::settings::Settings;
+use crate::settings::{Role, Settings};
 use crate::{metrics, serving, settings};
 
 /// Options of `serve`.
@@ -114,12 +114,13 @@ impl Running {
         let bound = |e: std::io::Error| Failure::invalid("E5015", format!("cannot listen on {}: {e}", settings.listen));
         let listener = TcpListener::bind(settings.listen).await.map_err(bound)?;
         let address = listener.local_addr().map_err(bound)?;
-        let (data_dir, options) = (settings.data_dir.clone(), Options { address: address.to_string(), ..Options::of(&settings) });
+        let (data_dir, options) =
+            (settings.data_dir.clone(), Options { address: address.to_string(), ..Options::of(&settings) });
         let opened =
             tokio::task::spawn_blocking(move || Server::open_at(registry, &data_dir, Clock::default(), options)).await;
         let (server, threads) = opened.map_err(|e| Failure::internal("E5014", e.to_string()))??;
         let mut feeds = server.feed(project, &settings.data_dir, &settings.kafka)?;
-        if settings.verify_trickle > 0.0 {
+        if settings.verify_trickle > 0.0 && settings.role == Role::All {
             let (server, share) = (server.clone(), settings.verify_trickle);
             feeds.push(tokio::task::spawn_blocking(move || serving::trickle::run(&server, share)));
         }

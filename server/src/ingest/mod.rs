@@ -30,9 +30,10 @@ mod shared;
 mod versions;
 mod walk;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, SyncSender};
 
 use tidemill_features::definitions::Registry;
 use tokio::sync::{mpsc, oneshot};
@@ -46,13 +47,13 @@ pub use self::history::{HistoryFeed, HistoryProgress, history_rows};
 pub use self::kafka::{GivenUp, KafkaFeed, KafkaProgress, KafkaState};
 pub use self::recover::{Recovered, recover, without_views};
 pub use self::retention::{HeldBack, OldestAnswer};
-pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedParts};
+pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedParts, Trouble};
 
 use crate::clock::Clock;
 use crate::collections::Collections;
 use crate::failure::{Failure, Remedy};
 use crate::limits::{APPLY_QUEUE, BUILDS_WAITING, KEPT_PIECES, PUSH_QUEUE, PUSH_WAIT};
-use crate::log::Sealer;
+use crate::log::{CommitLog, LogPlace, Sealer};
 use crate::online::Memory;
 use crate::settings::{Keeping, Role};
 use crate::source::Decoded;
@@ -152,6 +153,8 @@ pub struct Ingest {
     pub held_back: Arc<parking_lot::Mutex<Option<HeldBack>>>,
     /// whether the state has everything that was there when the process started
     pub ready: Arc<AtomicBool>,
+    /// what is wrong with a shared store, while it is
+    pub trouble: Arc<Trouble>,
 }
 
 /// The threads behind an `Ingest`; they end when every handle is gone.
@@ -233,21 +236,49 @@ pub fn start(
     first_build(growing, &list, &jobs);
     let builds = Arc::new(Builds { list, jobs });
     let ready = Arc::new(AtomicBool::new(shared.is_none()));
-    let applier: Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send> = match shared {
+    let trouble = shared.as_ref().map(|(shared, _)| shared.trouble.clone()).unwrap_or_default();
+    let of_log = LogEnd { commits, log_folder, flushes, idle, ready: ready.clone() };
+    let of_views = (rebuild_mark, view_ids, frontier);
+    let world = (registry, (memory, collections), clock, pending.clone());
+    let applier = applies(shared, world, of_log, of_views, applied_to);
+    let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready, trouble };
+    let threads = spawn((sequencer, submissions), (applier, applied), (flusher, to_flush), sealing, (builder, asked));
+    (ingest, threads)
+}
+
+/// What stands behind the log, whoever applies its events.
+struct LogEnd {
+    commits: CommitLog,
+    log_folder: PathBuf,
+    flushes: SyncSender<flusher::ToKeep>,
+    idle: Arc<AtomicBool>,
+    ready: Arc<AtomicBool>,
+}
+
+/// What both of them need: definitions, the state with the indexes beside it, the clock, and what waits.
+type World = (Arc<Registry>, (Arc<Memory>, Arc<Collections>), Arc<Clock>, Arc<Vec<Pending>>);
+
+/// What runs on the applier's thread.
+type Applies = Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send>;
+
+/// Who applies events: to memory, or to a shared store.
+fn applies(
+    shared: Option<(SharedParts, Role)>,
+    (registry, (memory, collections), clock, pending): World,
+    LogEnd { commits, log_folder, flushes, idle, ready }: LogEnd,
+    (rebuild_mark, view_ids, frontier): (PathBuf, Vec<u32>, Arc<build::Frontier>),
+    applied_to: LogPlace,
+) -> Applies {
+    match shared {
         // Events of a group do not come through the log; what does are bad ones.
-        Some((_, Role::Ingest)) => {
-            let pending = pending.clone();
-            Box::new(move |letters| shared::take_letters(letters, &pending))
-        }
+        Some((_, Role::Ingest)) => Box::new(move |letters| shared::take_letters(letters, &pending)),
         Some((shared, _)) => {
-            let pending = pending.clone();
-            let (ready, folder, to_keep) = (ready.clone(), log_folder, flushes);
+            let (folder, to_keep) = (log_folder, flushes);
             let parts = shared::LogParts { registry, memory, clock, pending, commits, folder, to_keep, idle, ready };
             let driver = shared::FromLog::new(shared::Engine::new(shared), parts, applied_to);
             Box::new(move |to_apply| driver.run(to_apply))
         }
         None => {
-            let pending = pending.clone();
             let parts = applier::Parts {
                 registry,
                 memory,
@@ -264,16 +295,13 @@ pub fn start(
             let applier = applier::Applier::new(parts, applied_to, flushes);
             Box::new(move |to_apply| applier.run(to_apply))
         }
-    };
-    let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready };
-    let threads = spawn((sequencer, submissions), (applier, applied), (flusher, to_flush), sealing, (builder, asked));
-    (ingest, threads)
+    }
 }
 
 /// Starts each part on a thread of its own, with what it takes in.
 fn spawn(
     (sequencer, submissions): (sequencer::Sequencer, mpsc::Receiver<Submission>),
-    (applier, applied): (Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send>, Receiver<applier::ToApply>),
+    (applier, applied): (Applies, Receiver<applier::ToApply>),
     (flusher, to_flush): (flusher::Flusher, Receiver<flusher::ToKeep>),
     sealing: sealing::Sealing,
     (builder, asked): (build::Builder, Receiver<build::Job>),
@@ -391,6 +419,7 @@ impl Ingest {
             builds: Arc::new(Builds { list: Arc::new(BuildList::default()), jobs }),
             held_back: Arc::default(),
             ready: Arc::default(),
+            trouble: Arc::default(),
         }
     }
 }

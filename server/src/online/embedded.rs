@@ -27,6 +27,9 @@ pub enum StoreError {
     /// the disk does not let us
     #[error("the state store failed: {0}")]
     Unavailable(String),
+    /// a server that has the state has no room, or does not answer: try again
+    #[error("{0}")]
+    Away(String),
     /// throw it away and derive it anew
     #[error("the state store is damaged: {0}")]
     Damaged(String),

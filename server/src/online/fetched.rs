@@ -12,10 +12,11 @@ use hashbrown::HashMap;
 use tidemill_features::definitions::Registry;
 use tidemill_features::record::{NodeId, Nodes};
 
-use super::records::Records;
-use super::redis::{ReadChunks, RedisStore};
-use super::shared::{SharedKey, SharedRecord};
 use super::StoreError;
+use super::records::Records;
+use super::redis::{AllChunks, ReadChunks, RedisStore};
+use super::shared::{SharedKey, SharedRecord};
+use crate::limits::CHUNKS_APART;
 
 /// Records and chunks that are here, and what is missing.
 pub struct Fetched<'r> {
@@ -32,6 +33,10 @@ type Missing = (usize, Box<[u8]>, Option<(u8, u64)>);
 struct Entity {
     record: Option<SharedRecord>,
     chunks: HashMap<NodeId, Option<Arc<[u8]>>>,
+    /// how often chunks were asked for. A read that walks over a ladder asks for one after the other
+    asked: usize,
+    /// whether all chunks that there are are here
+    is_whole: bool,
 }
 
 /// The chunks of a fetched record.
@@ -42,10 +47,20 @@ pub struct FetchedChunks<'f> {
     missing: &'f RefCell<BTreeSet<Missing>>,
 }
 
+/// What came of asking for chunks.
+enum Read {
+    Some(ReadChunks),
+    All(AllChunks),
+}
+
 impl<'r> Fetched<'r> {
     /// Nothing yet.
     pub fn new(registry: &'r Registry) -> Self {
-        Fetched { registry, views: registry.views.iter().map(|_| HashMap::new()).collect(), missing: RefCell::default() }
+        Fetched {
+            registry,
+            views: registry.views.iter().map(|_| HashMap::new()).collect(),
+            missing: RefCell::default(),
+        }
     }
 
     /// Notes that a record is wanted.
@@ -64,7 +79,8 @@ impl<'r> Fetched<'r> {
     pub async fn fetch(&mut self, store: &RedisStore) -> Result<(), StoreError> {
         let missing = self.missing.take();
         let hash = |view: usize| self.registry.views[view].plan.hash;
-        let (mut keys, mut chunks): (Vec<(usize, Box<[u8]>)>, HashMap<(usize, Box<[u8]>), Vec<NodeId>>) = Default::default();
+        let mut keys: Vec<(usize, Box<[u8]>)> = Vec::new();
+        let mut chunks: HashMap<(usize, Box<[u8]>), Vec<NodeId>> = HashMap::new();
         for (view, key, chunk) in missing {
             match chunk {
                 None => keys.push((view, key)),
@@ -76,20 +92,34 @@ impl<'r> Fetched<'r> {
         let reads = chunks.iter().map(|((view, key), ids)| {
             let entity = self.views[*view].get(key);
             let stamp = entity.and_then(|entity| entity.record.as_ref()).map_or([0; 16], |record| record.stamp);
+            let wants_all = entity.is_some_and(|entity| entity.asked >= CHUNKS_APART);
             let name = (hash(*view), key.clone());
-            async move { Ok::<_, StoreError>((*view, key.clone(), ids, store.chunks(&name, stamp, ids).await?)) }
+            async move {
+                let read = match wants_all {
+                    true => Read::All(store.all_chunks(&name, stamp).await?),
+                    false => Read::Some(store.chunks(&name, stamp, ids).await?),
+                };
+                Ok::<_, StoreError>((*view, key.clone(), ids, read))
+            }
         });
         let (records, reads) = futures::future::join(records, futures::future::join_all(reads)).await;
         for ((view, key), record) in keys.into_iter().zip(records?) {
-            self.views[view].insert(key, Entity { record, chunks: HashMap::new() });
+            self.views[view].insert(key, Entity { record, ..Entity::default() });
         }
         for read in reads {
             let (view, key, ids, read) = read?;
             let entity = self.views[view].entry(key).or_default();
+            entity.asked += 1;
             match read {
-                ReadChunks::Same(found) => entity.chunks.extend(ids.iter().copied().zip(found)),
+                Read::Some(ReadChunks::Same(found)) => entity.chunks.extend(ids.iter().copied().zip(found)),
+                Read::All(AllChunks::Same(found)) => {
+                    entity.chunks.extend(found.into_iter().map(|(id, chunk)| (id, Some(chunk))));
+                    entity.is_whole = true;
+                }
                 // Written meanwhile: this is the record to read, and its own chunks.
-                ReadChunks::Changed(record) => *entity = Entity { record, chunks: HashMap::new() },
+                Read::Some(ReadChunks::Changed(record)) | Read::All(AllChunks::Changed(record)) => {
+                    *entity = Entity { record, asked: entity.asked, ..Entity::default() };
+                }
             }
         }
         Ok(())
@@ -125,6 +155,7 @@ impl Nodes for FetchedChunks<'_> {
     fn get(&self, id: NodeId) -> Option<Arc<[u8]>> {
         match self.entity.and_then(|entity| entity.chunks.get(&id)) {
             Some(chunk) => chunk.clone(),
+            None if self.entity.is_some_and(|entity| entity.is_whole) => None,
             None => {
                 self.missing.borrow_mut().insert((self.view, self.key.into(), Some((id.level, id.slot))));
                 None

@@ -25,10 +25,10 @@ pub use self::ledger::{SourceLedger, ViewLedger};
 pub use self::memory::{ChunkKey, MemberShown, Memory, RecordKey, Sources, State, Updates};
 pub use self::meta::{Meta, ViewMeta};
 pub use self::records::Records;
-pub use self::redis::{Claimed, ReadChunks, RedisStore, home_of};
 pub(crate) use self::redis::pause;
+pub use self::redis::{AllChunks, Claimed, ReadChunks, RedisStore, home_of};
 pub use self::shards::{RecordChunks, Shard, ViewState};
 pub use self::shared::{
-    Outcome, PartitionStep, Print, Progress, RecordStep, ShardCommit, SharedKey, SharedRecord, SourcePartition, Token, Totals,
-    ViewTotals,
+    Outcome, PartitionStep, Print, Progress, RecordStep, ShardCommit, SharedKey, SharedRecord, SourcePartition, Token,
+    Totals, ViewTotals,
 };

@@ -254,7 +254,10 @@ mod tests {
         let progress = Progress { token: [1; 16], batch: [2; 16], next: 1 << 40, sequence: 77, totals };
         let stored = progress.encode();
         assert_eq!(Progress::decode(&stored), Ok(progress.clone()));
-        assert_eq!((&stored[1..17], &stored[17..33], &stored[33..49]), (&[1; 16][..], &[2; 16][..], &progress.state()[..]));
+        assert_eq!(
+            (&stored[1..17], &stored[17..33], &stored[33..49]),
+            (&[1; 16][..], &[2; 16][..], &progress.state()[..])
+        );
         for length in 0..stored.len() {
             assert!(Progress::decode(&stored[..length]).is_err(), "{length} bytes");
         }

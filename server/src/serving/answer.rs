@@ -15,6 +15,7 @@ use crate::components::Server;
 use crate::failure::Failure;
 use crate::ingest::{GivenUp, KafkaState, Unfinished, history_rows};
 use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
+use crate::online::MemberShown;
 
 pub(super) fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
     match as_of {
@@ -230,7 +231,7 @@ fn source_state(server: &Server, at: usize) -> String {
     if server.ingest.disk_full.load(std::sync::atomic::Ordering::Relaxed) {
         return "disk full".to_string();
     }
-    match (waiting, pending.history.stopped()) {
+    match (server.ingest.trouble.why().or(waiting), pending.history.stopped()) {
         (Some(why), _) => format!("waiting: {why}"),
         (None, Some(why)) => format!("history stopped: {why}"),
         (None, None) => "running".to_string(),
@@ -296,6 +297,17 @@ fn embedding_status(server: &Server, at: usize, kept: v1::ViewStatus) -> v1::Emb
     }
 }
 
+fn member((name, shown): (&String, &MemberShown)) -> (String, v1::MemberStatus) {
+    let partition = |(source, partitions): (&String, &Vec<u32>)| {
+        let source = source.clone();
+        let owned = partitions.iter().map(move |partition| (source.clone(), *partition));
+        owned.map(|(source, partition)| v1::OwnedPartition { source, partition }).collect::<Vec<_>>()
+    };
+    let MemberShown { role, address, partitions } = shown.clone();
+    let partitions = partitions.iter().flat_map(partition).collect();
+    (name.clone(), v1::MemberStatus { role, address, partitions })
+}
+
 /// Catalog.Status
 pub fn status(server: &Server) -> v1::StatusResponse {
     let state = server.memory.read();
@@ -353,6 +365,7 @@ pub fn status(server: &Server) -> v1::StatusResponse {
         row_errors: state.row_errors,
         log: None,
         embeddings: server.registry.embeddings.iter().enumerate().map(embedding).collect(),
+        members: state.members.iter().map(member).collect(),
         verify: Some(server.verification.lock().to_wire()),
     };
     // Sources that are not declared now count where they are sealed.

@@ -15,6 +15,7 @@ use crate::failure::shortened;
 use crate::ingest::{Receipt, Wait};
 use crate::limits::PUSH_ROWS_MAX;
 use crate::log::{LogPlace, LogReader};
+use crate::settings::Role;
 use crate::source::{Decoded, Decoder, columns, csv, json};
 
 /// Dead letters that a push's answer shows.
@@ -75,8 +76,19 @@ pub async fn enqueue(
     request: v1::PushRequest,
 ) -> Result<impl Future<Output = Result<v1::PushResponse, Failure>> + Send, Failure> {
     let source = source_of(&server, &request.source)?;
+    if server.role == Role::Serve {
+        let message = "this process only answers reads (--role serve); send events to one that runs with --role all";
+        return Err(Failure::invalid("E1066", message));
+    }
     if !matches!(server.registry.sources[source].connector, Connector::Push) {
-        let message = format!("source `{}` is not fed by pushes: its connector is another", request.source);
+        let message = match &server.registry.sources[source].connector {
+            Connector::Kafka(kafka) => format!(
+                "source `{}` is not fed by pushes: write to its topic `{}`",
+                request.source,
+                kafka.topics.join("`, `")
+            ),
+            _ => format!("source `{}` is not fed by pushes: its connector is another", request.source),
+        };
         return Err(Failure::field("E1010", "source", message));
     }
     let wait = match request.wait() {

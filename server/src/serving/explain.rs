@@ -71,6 +71,7 @@ pub struct Explained {
 
 /// Explains one feature of one entity.
 pub fn explain(reader: &Reader, reference: &str, keys: &Keys, as_of: Option<i64>) -> Result<Explanation, Failure> {
+    reader.past.check_whole()?;
     let plan = reader.plan("", &[reference.to_string()])?;
     let [id] = plan.ids[..] else {
         return Err(Failure::field("E2005", "feature", "explain takes one feature: view:feature"));
@@ -190,7 +191,8 @@ pub(super) fn explain_kept(
     if reader.registry.views[id.view].derived(id.output).is_some() {
         let columns = vec![vec![recomputed.clone()]];
         let (times, stale) = (None, Vec::new());
-        let answers = Answers { plan, columns, read_time: time, times, positions, stale, row_errors: 0, is_one_prefix: true };
+        let answers =
+            Answers { plan, columns, read_time: time, times, positions, stale, row_errors: 0, is_one_prefix: true };
         return Ok(of_derived(reader, id, answers));
     }
     let column = |(name, _): &(String, DataType)| {

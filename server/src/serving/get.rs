@@ -16,7 +16,7 @@ use super::shared::SharedReads;
 use super::tables::{TablePlaces, table_places};
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
-use crate::ingest::{BuildList, Ingest, Pending, Unfinished, parts_of};
+use crate::ingest::{BuildList, Ingest, Pending, Trouble, Unfinished, parts_of};
 use crate::limits::{GET_CELLS_MAX, GET_FEATURES_MAX, GET_KEYS_MAX};
 use crate::online::{Memory, Records, State};
 
@@ -44,6 +44,8 @@ pub struct Reader {
     plans: RwLock<HashMap<String, Arc<ReadPlan>>>,
     /// where records are, if not in memory
     pub shared: Option<SharedReads>,
+    /// what is wrong there, while it is
+    trouble: Arc<Trouble>,
 }
 
 /// An answer: a column of answers for each feature.
@@ -97,8 +99,8 @@ impl Reader {
         let builds = ingest.builds.list.clone();
         let tables = table_places(&registry);
         let parts = (0..registry.views.len()).map(|view| parts_of(&registry, view)).collect();
-        let plans = RwLock::new(HashMap::new());
-        Reader { registry, memory, clock, past, pending, tables, builds, parts, sampler, plans, shared: None }
+        let (plans, trouble) = (RwLock::new(HashMap::new()), ingest.trouble.clone());
+        Reader { registry, memory, clock, past, pending, tables, builds, parts, sampler, plans, shared: None, trouble }
     }
 
     /// Whether the state holds all that a view's values come from.
@@ -218,7 +220,7 @@ impl Reader {
     }
 
     /// Names of the plan's sources that are behind by more than their `max_lag`, or whose history is not there yet, or that have
-    /// stopped.
+    /// stopped, or of which a shared store lacks something.
     pub(super) fn stale(&self, plan: &ReadPlan, now: i64) -> Vec<String> {
         let mut stale = Vec::new();
         for at in &plan.sources {
@@ -226,7 +228,8 @@ impl Reader {
             let pending = &self.pending[*at];
             let behind = || pending.behind(now).max(pending.kafka.behind(now));
             let is_late = source.max_lag.is_some_and(|max_lag| behind() > max_lag);
-            if is_late || pending.history.is_incomplete() || pending.kafka.is_halted() {
+            let lacks = pending.history.is_incomplete() || pending.kafka.is_incomplete() || self.trouble.is_feeding();
+            if is_late || lacks || pending.halted.lock().is_some() {
                 stale.push(source.name.clone());
             }
         }

@@ -362,6 +362,16 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
         json!({ "answers": verify.answers, "differences": verify.differences, "outdated": verify.outdated,
                 "newest": time(verify.newest), "state": verify.state })
     });
-    json!({ "ready": status.ready, "sources": sources, "views": views, "embeddings": embeddings, "definition_hash": status.definition_hash,
+    let member = |member: &v1::MemberStatus| {
+        let mut partitions: Map<String, Json> = Map::new();
+        for owned in &member.partitions {
+            let of_source = partitions.entry(owned.source.clone()).or_insert_with(|| json!([]));
+            of_source.as_array_mut().into_iter().for_each(|all| all.push(json!(owned.partition)));
+        }
+        json!({ "role": member.role, "address": member.address, "partitions": partitions })
+    };
+    let members: Map<String, Json> = status.members.iter().map(|(name, of)| (name.clone(), member(of))).collect();
+    json!({ "ready": status.ready, "members": members, "sources": sources, "views": views, "embeddings": embeddings,
+            "definition_hash": status.definition_hash,
             "version": status.version, "row_errors": status.row_errors, "log": log, "verify": verify })
 }

@@ -59,7 +59,8 @@ fn run<T: Send + 'static>(
                 stopped.store(true, Ordering::Relaxed);
             }
         };
-        let done = work(&Job { server: &server, stop: &stopped }, &mut tell);
+        let has_log = server.reader.past.check_whole();
+        let done = has_log.and_then(|()| work(&Job { server: &server, stop: &stopped }, &mut tell));
         metrics::job(method, done.as_ref().map_or_else(|failure| failure.code, |()| "OK"));
         // Before the caller learns of the end: the next job may come at once.
         drop(place);

@@ -65,6 +65,15 @@ impl Past {
         Past { is_whole, is_prefix: false, ..self }
     }
 
+    /// Refuses what only the whole log can answer, where this process does not have it.
+    pub fn check_whole(&self) -> Result<(), Failure> {
+        if self.is_whole {
+            return Ok(());
+        }
+        let message = "this process shares its work with others and has no event log of its own; ask one that runs with --role all and reads the same topics";
+        Err(Failure::invalid("E3064", message))
+    }
+
     /// What was cut off the log.
     pub fn cut(&self) -> Result<Arc<Cut>, Failure> {
         cut_of(&self.folder).map_err(|e| Failure::internal("E2021", e.to_string()))
@@ -245,7 +254,7 @@ impl Past {
                     visit(of, batch, read.place)?;
                 }
             }
-            if !whole {
+            if !whole && self.is_prefix {
                 break;
             }
         }

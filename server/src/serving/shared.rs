@@ -148,7 +148,11 @@ impl Reader {
                 return Some(Ok(found));
             }
         }
-        Some(Err(Failure::new(Remedy::Unavailable, "E2061", "the record changes faster than it can be read; try again")))
+        Some(Err(Failure::new(
+            Remedy::Unavailable,
+            "E2061",
+            "the record changes faster than it can be read; try again",
+        )))
     }
 
     /// Computes an answer from what is there.

@@ -3,7 +3,7 @@
 
 use tidemill_features::problem::nearest;
 
-use super::Secret;
+use super::{RegistrySettings, Secret, registry};
 
 /// How brokers are reached.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct KafkaSettings {
     pub key_password: Option<Secret>,
     /// of the client library, by name
     pub properties: Vec<(String, String)>,
+    /// who knows the schemas of messages
+    pub registry: RegistrySettings,
 }
 
 impl KafkaSettings {
@@ -146,6 +148,7 @@ pub(super) fn section(text: &dyn Fn(&str) -> String) -> Result<KafkaSettings, (&
         key: text("kafka.key"),
         key_password: secret("kafka.key_password"),
         properties: properties(&text("kafka.properties")).map_err(|expected| ("kafka.properties", expected))?,
+        registry: registry::section(text).map_err(|(key, expected)| (key, expected.to_string()))?,
     };
     if settings.needs_tls() && !cfg!(feature = "kafka-tls") {
         let key = if settings.sasl_mechanism.starts_with("SCRAM") {

@@ -34,8 +34,7 @@ type Wrong = (&'static str, &'static str);
 pub(super) fn section(text: &dyn Fn(&str) -> String) -> Result<RedisSettings, Wrong> {
     let given = |key: &str| Some(text(key)).filter(|value| !value.is_empty());
     let flag = |key: &'static str| text(key).parse::<bool>().map_err(|_| (key, "true or false"));
-    let addresses: Vec<String> =
-        text("redis.address").split(',').map(|address| address.trim().to_string()).collect();
+    let addresses: Vec<String> = text("redis.address").split(',').map(|address| address.trim().to_string()).collect();
     let is_address = |address: &String| {
         address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
     };

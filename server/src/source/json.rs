@@ -1,4 +1,4 @@
-//! JSON: one object a line, or one a record. Values go straight from the bytes into typed slots, without a tree in between.
+//! JSON objects: one a line, or one a message. Values go straight from the bytes into typed slots, without a tree in between.
 
 use std::fmt;
 
@@ -21,40 +21,28 @@ pub fn decode(body: &[u8], decoder: &mut Decoder) {
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let row = parse_object(line, &source, &[], &mut slots);
+        slots.clear();
+        slots.resize(source.fields.len(), Value::Null);
+        let row = object(line, &source, &[], &mut slots);
         decoder.row(row.map(|()| slots.as_slice()), &|| line.to_vec());
     }
 }
 
-/// Decodes one object, which may have line breaks. Columns that are `bound` to a value already are not looked for in it.
-pub fn decode_one(object: &[u8], bound: &[(usize, Value<'_>)], decoder: &mut Decoder) {
-    let source = decoder.source();
-    let mut slots = Vec::new();
-    let row = parse_object(object, &source, bound, &mut slots);
-    decoder.row(row.map(|()| slots.as_slice()), &|| object.to_vec());
-}
-
-fn parse_object<'a>(
-    line: &'a [u8],
-    source: &Source,
-    bound: &[(usize, Value<'a>)],
-    slots: &mut Vec<Value<'a>>,
-) -> Result<(), Bad> {
-    slots.clear();
-    slots.resize(source.fields.len(), Value::Null);
-    if line.len() > EVENT_BYTES_MAX {
-        return Err(("E1006", format!("the event has {} bytes, more than {EVENT_BYTES_MAX}", line.len())));
+/// Reads one object into the slots of a row, one for each column. Columns that are `given` from elsewhere are not looked for in it.
+pub fn object<'a>(body: &'a [u8], source: &Source, given: &[usize], slots: &mut [Value<'a>]) -> Result<(), Bad> {
+    if body.len() > EVENT_BYTES_MAX {
+        return Err(("E1006", format!("the event has {} bytes, more than {EVENT_BYTES_MAX}", body.len())));
     }
-    let text = std::str::from_utf8(line).map_err(|e| ("E1001", format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+    let text = std::str::from_utf8(body).map_err(|e| ("E1001", format!("not UTF-8 at byte {}", e.valid_up_to())))?;
     let mut reader = serde_json::Deserializer::from_str(text);
-    let row = RowVisitor { source, bound, slots };
+    let row = RowVisitor { source, given, slots };
     let parsed = reader.deserialize_map(row).and_then(|()| reader.end());
-    bound.iter().for_each(|(at, value)| slots[*at] = value.clone());
     parsed.map_err(|error| {
         let message = error.to_string();
         match message.starts_with("column `") {
             true if error.is_data() => {
-                let end = message.find(" at line 1 column").unwrap_or(message.len());
+                // The place that the parser adds stands last; a text of the event may say the same.
+                let end = message.rfind(" at line ").unwrap_or(message.len());
                 ("E1002", message[..end].to_string())
             }
             _ => ("E1001", format!("not a JSON object: {message}")),
@@ -64,8 +52,8 @@ fn parse_object<'a>(
 
 struct RowVisitor<'r, 'a> {
     source: &'r Source,
-    bound: &'r [(usize, Value<'a>)],
-    slots: &'r mut Vec<Value<'a>>,
+    given: &'r [usize],
+    slots: &'r mut [Value<'a>],
 }
 
 impl<'a> Visitor<'a> for RowVisitor<'_, 'a> {
@@ -85,7 +73,7 @@ impl<'a> Visitor<'a> for RowVisitor<'_, 'a> {
                 _ => fields.iter().position(|(name, _)| *name == key),
             };
             match at {
-                Some(at) if !self.bound.iter().any(|(bound, _)| *bound == at) => {
+                Some(at) if !self.given.contains(&at) => {
                     let (name, field) = &fields[at];
                     self.slots[at] = map.next_value_seed(Slot { name, field })?;
                     expected = at + 1;

@@ -212,10 +212,10 @@ async fn odd_spines_are_exported_whole() {
 }
 
 /// A small file system of its own, gone when dropped.
-struct Mounted<'m>(&'m Path);
+pub struct Mounted<'m>(&'m Path);
 
 impl Mounted<'_> {
-    fn new<'m>(path: &'m Path, options: &str) -> Mounted<'m> {
+    pub fn new<'m>(path: &'m Path, options: &str) -> Mounted<'m> {
         std::fs::create_dir(path).unwrap();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).output().unwrap();
         let error = String::from_utf8_lossy(&mounted.stderr).into_owned();

@@ -1,7 +1,9 @@
 //! Sources that read topics, on a real broker.
 
 mod exact;
+mod groups;
 mod losses;
+mod moments;
 mod records;
 mod troubles;
-mod world;
+pub mod world;

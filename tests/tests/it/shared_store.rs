@@ -16,7 +16,7 @@ use crate::across::{equals_oracle, write_log};
 use crate::parity::{cases, run};
 
 /// A store under a prefix that nobody else has.
-fn settings(addresses: Vec<String>) -> RedisSettings {
+pub fn settings(addresses: Vec<String>) -> RedisSettings {
     let cluster = addresses.len() > 1;
     let prefix = format!("t{:016x}", rand::random::<u64>());
     let timeout = Duration::from_secs(5);
@@ -24,7 +24,7 @@ fn settings(addresses: Vec<String>) -> RedisSettings {
 }
 
 /// Opens a server on the log in a folder, and waits until the store has everything.
-fn opened(case: &Case, folder: &std::path::Path, redis: &RedisSettings) -> (Arc<Server>, IngestThreads) {
+pub fn opened(case: &Case, folder: &std::path::Path, redis: &RedisSettings) -> (Arc<Server>, IngestThreads) {
     let options = Options { redis: Some(redis.clone()), ..Options::default() };
     let registry = registry(&case.sources, &case.views);
     let opened = Server::open_at(registry, folder, Clock::default(), options);

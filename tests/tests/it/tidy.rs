@@ -150,15 +150,19 @@ const WALLS: [(&str, &[&str]); 16] = [
 ];
 
 /// Foreign engines, and the only places that may name them.
-const ENGINES: [(&str, &[&str]); 8] = [
+const ENGINES: [(&str, &[&str]); 12] = [
     ("fjall::", &["server/src/online/embedded.rs"]),
     ("parquet::arrow", &["server/src/columnar/", "fuzz/examples/seeds.rs"]),
     (
         "axum::",
         &["server/src/serving/http.rs", "server/src/serving/status.rs", "server/src/metrics.rs", "benches/src/echo.rs"],
     ),
+    ("reqwest::", &["server/src/source/registry.rs"]),
+    ("prost_reflect::", &["server/src/source/message/protobuf/", "fuzz/", "benches/"]),
+    ("protox::", &["server/src/source/message/protobuf/", "proto/build.rs"]),
     ("object_store::", &["server/src/objects/s3.rs"]),
-    ("rdkafka::", &["server/src/source/kafka/", "tests/"]),
+    ("rdkafka::", &["server/src/source/kafka/", "tests/", "benches/src/kafka.rs"]),
+    ("use redis::", &["server/src/online/redis/", "tests/"]),
     ("sqlparser::", &["features/src/expression/"]),
     ("hnsw_rs::", &["server/src/vectors/hnsw.rs"]),
     ("pulp::", &["server/src/vectors/lanes/"]),

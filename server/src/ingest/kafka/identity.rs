@@ -1,9 +1,9 @@
 //! Before anything is read: are the topics still what was read before, and do they still have what comes next?
 //!
-//! What a broker says of a partition (its first and last offset, the records at some offsets) is compared with what is known of
+//! What a broker says of a topic (its id, first and last offsets, the records at some offsets) is compared with what is known of
 //! it. A difference is a loss, and a loss is never skipped: the source halts with the range until somebody gives it up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::notes::Notes;
 use super::progress::GivenUp;
@@ -70,12 +70,14 @@ impl Look<'_> {
     pub(super) fn run(&mut self, accept: bool) -> Result<(Found, Vec<GivenUp>), Stop> {
         let mut given_up = self.check_cluster(accept)?;
         let partitions = self.consumer.partitions(self.topics)?;
+        self.consumer.serve();
+        let ids = self.consumer.topic_ids();
         let missing = partitions.iter().filter(|(_, count)| count.is_none()).map(|(topic, _)| topic.clone()).collect();
         let mut seen = Vec::new();
         for (topic, count) in partitions {
             seen.extend(self.see(&topic, count.unwrap_or(0))?);
         }
-        let losses = self.losses(&seen)?;
+        let losses = self.losses(&seen, &ids)?;
         if !losses.is_empty() && !accept {
             let all: Vec<String> = losses.iter().map(|(at, loss)| loss.said(&seen[*at].of)).collect();
             return Err(Stop::Halt(all.join("; ")));
@@ -90,6 +92,11 @@ impl Look<'_> {
             given_up.extend(more);
             return Ok((found, given_up));
         }
+        for seen in &seen {
+            if let Some(id) = ids.get(&seen.of.topic) {
+                self.notes.set_topic_id(seen.topic, id);
+            }
+        }
         let readings = seen.into_iter().map(|seen| self.reading(seen)).collect();
         self.keep()?;
         Ok((Found { readings, missing }, given_up))
@@ -101,6 +108,7 @@ impl Look<'_> {
 
     fn check_cluster(&mut self, accept: bool) -> Result<Vec<GivenUp>, Stop> {
         let Some(cluster) = self.consumer.cluster().filter(|cluster| !cluster.is_empty()) else {
+            self.consumer.serve();
             let said = self.consumer.said().map(|said| format!(" ({said})")).unwrap_or_default();
             return Err(Stop::Retry(format!("no broker answers at {}{said}", self.consumer.brokers())));
         };
@@ -121,7 +129,7 @@ impl Look<'_> {
         let mut seen = Vec::new();
         for partition in 0..count {
             let at = self.notes.number_of(topic);
-            let number = Notes::partition_number(at, partition).map_err(Stop::Halt)?;
+            let number = Notes::partition_number(at, partition).map_err(|why| Stop::Halt(format!("E1057: {why}")))?;
             let of = TopicPartition { topic: topic.to_string(), partition };
             let (low, high) = self.consumer.watermarks(&of)?;
             let is_new = self.notes.partition(at, partition).is_none();
@@ -157,7 +165,7 @@ impl Look<'_> {
     }
 
     /// What is lost, by place in `seen`.
-    fn losses(&self, seen: &[Seen]) -> Result<Vec<(usize, Loss)>, Stop> {
+    fn losses(&self, seen: &[Seen], ids: &BTreeMap<String, String>) -> Result<Vec<(usize, Loss)>, Stop> {
         let recognised = self.recognise(seen)?;
         let mut losses = Vec::new();
         let mut others: Vec<usize> = Vec::new();
@@ -171,6 +179,11 @@ impl Look<'_> {
                 losses.push((at, loss));
             }
         }
+        let is_another = |seen: &&Seen| {
+            let known = self.notes.topics[seen.topic].id.as_ref();
+            known.zip(ids.get(&seen.of.topic)).is_some_and(|(known, id)| known != id)
+        };
+        others.extend(seen.iter().filter(is_another).map(|seen| seen.topic));
         // A topic never loses a partition.
         others.extend(seen.iter().map(|seen| seen.topic).filter(|topic| {
             let count = seen.iter().filter(|seen| seen.topic == *topic).count() as i32;
@@ -244,7 +257,12 @@ impl Look<'_> {
 
 /// What is wrong with a partition that has these offsets, is to be read on at `position`, and whose known records are
 /// `recognised` (None: there is none to compare).
-pub(in crate::ingest) fn judge((low, high): (u64, u64), position: u64, passed: u64, recognised: Option<bool>) -> Option<Loss> {
+pub(in crate::ingest) fn judge(
+    (low, high): (u64, u64),
+    position: u64,
+    passed: u64,
+    recognised: Option<bool>,
+) -> Option<Loss> {
     match recognised {
         Some(false) => Some(Loss::Another { position }),
         _ if position < low => Some(Loss::Removed { from: position, to: low }),

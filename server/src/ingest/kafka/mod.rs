@@ -15,7 +15,7 @@ mod session;
 use std::time::Duration;
 
 use rand::Rng;
-use tidemill_features::definitions::{Connector, KafkaTopics};
+use tidemill_features::definitions::{Connector, HISTORY_PARTITIONS, KafkaTopics};
 use tokio::runtime::Handle;
 
 pub use self::progress::{GivenUp, KafkaProgress, KafkaState};
@@ -29,6 +29,7 @@ use crate::failure::{Failure, Remedy};
 use crate::limits::KAFKA_PAUSE_MAX;
 use crate::settings::KafkaSettings;
 use crate::source::kafka::{Consumer, Producer};
+use crate::source::{MessageReader, SchemaRegistry};
 
 /// First pause between two tries.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -49,6 +50,17 @@ struct Parts {
     /// for bad events
     producer: Option<Producer>,
     notes: Notes,
+    /// what the payloads are
+    messages: MessageReader,
+}
+
+/// Reads the messages of a source, by schemas of files or of a registry.
+pub(super) fn messages_of(feed: &Feed, settings: &KafkaSettings) -> Result<MessageReader, String> {
+    let of_registry = &settings.registry;
+    let registry = (!of_registry.urls.is_empty()).then(|| SchemaRegistry::open(of_registry.clone())).transpose();
+    let source = feed.registry.sources[feed.source].clone();
+    let messages = registry.and_then(|registry| MessageReader::open(source, &feed.project, registry));
+    messages.map_err(|failure| failure.to_string())
 }
 
 impl KafkaFeed {
@@ -91,7 +103,8 @@ impl KafkaFeed {
             };
             match ended {
                 Ended::Stopping => break,
-                Ended::Look => {}
+                // Should the same doubt come again and again, it comes slowly.
+                Ended::Look => self.sleep(PAUSE),
                 Ended::Retry(why) => {
                     self.progress().wait(self.source(), &why);
                     self.sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0)));
@@ -106,12 +119,24 @@ impl KafkaFeed {
 
     fn parts(&self) -> Result<Parts, String> {
         let notes = Notes::load(&self.feed.data_dir, self.source())?;
+        let state = self.feed.memory.read();
+        let of_source = |(source, number): &(u32, u32)| {
+            (*source == self.feed.source as u32 && *number < HISTORY_PARTITIONS).then_some(*number)
+        };
+        if notes.is_new && Notes::are_needed_for(state.positions.keys().filter_map(of_source)) {
+            let path = notes.path().display();
+            return Err(format!(
+                "{path} is missing, which says which topic each position is of: restore it from a copy"
+            ));
+        }
+        drop(state);
         // Lag is known as finely as somebody wants to know it.
         let wanted = self.feed.definition().max_lag.map_or(Duration::MAX, |lag| Duration::from_micros(lag as u64 / 4));
         let pulse = wanted.clamp(Duration::from_millis(100), Duration::from_secs(1));
         let consumer = Consumer::new(&self.settings, pulse)?;
         let producer = self.topics.dead_letter_topic.as_ref().map(|_| Producer::new(&self.settings)).transpose()?;
-        Ok(Parts { consumer, producer, notes })
+        let messages = messages_of(&self.feed, &self.settings)?;
+        Ok(Parts { consumer, producer, notes, messages })
     }
 
     fn stop_for_good(&self, why: &str) {
@@ -127,8 +152,6 @@ impl KafkaFeed {
 
     /// Compares the topics with what is known of them; with `accept` losses are given up.
     fn look(&self, parts: &mut Parts, accept: bool) -> Result<(Found, Vec<GivenUp>), Stop> {
-        // A connection that reads nothing is served all the same.
-        let _ = parts.consumer.poll(Duration::ZERO);
         let next_offset = |number| self.feed.next_offset(number);
         Look {
             source: self.source(),
@@ -154,14 +177,13 @@ impl KafkaFeed {
     /// Halts the source until somebody lets it go on without what is lost.
     fn wait_for_resume(&self, parts: &mut Parts, why: &str) {
         let source = self.source();
-        let _ = parts.consumer.unassign();
         let why = format!("{why}; `tidemill source resume {source} --accept-loss` goes on without");
         tracing::error!(source, "the source has stopped, and what is there is served as stale: {why}");
         self.progress().set(|state| (state.waiting, state.halted) = (None, Some(why)));
         while !self.feed.is_stopping() {
             let Some(asked) = self.progress().take_asked() else {
-                // Nobody may poll a consumer that reads nothing, but its connections want to be served.
-                let _ = parts.consumer.poll(GLANCE);
+                parts.consumer.serve();
+                self.sleep(GLANCE);
                 continue;
             };
             let answer = self.look(parts, true);

@@ -26,6 +26,9 @@ pub(in crate::ingest) struct Notes {
     /// by number
     pub topics: Vec<TopicNotes>,
     pub given_up: Vec<GivenUp>,
+    /// whether there were none
+    #[serde(skip)]
+    pub is_new: bool,
     #[serde(skip)]
     path: PathBuf,
     #[serde(skip)]
@@ -36,6 +39,8 @@ pub(in crate::ingest) struct Notes {
 #[serde(deny_unknown_fields)]
 pub(in crate::ingest) struct TopicNotes {
     pub name: String,
+    /// as brokers have it; None: they do not tell
+    pub id: Option<String>,
     /// another one of this name has come after it
     pub retired: bool,
     pub partitions: BTreeMap<i32, PartitionNotes>,
@@ -57,11 +62,16 @@ impl Notes {
         let path = data_dir.join("files").join(format!("{source}.kafka.json"));
         let mut notes: Notes = match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|e| format!("{}: {e}", path.display()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Notes::default(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Notes { is_new: true, ..Notes::default() },
             Err(error) => return Err(format!("{}: {error}", path.display())),
         };
         notes.path = path;
         Ok(notes)
+    }
+
+    /// Where they are kept.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Writes what has changed; it is on the disk when this returns.
@@ -85,9 +95,14 @@ impl Notes {
         })
     }
 
+    /// Whether numbers of partitions say nothing without notes: they are of more than one topic.
+    pub(super) fn are_needed_for(numbers: impl Iterator<Item = u32>) -> bool {
+        numbers.map(|number| number >> PARTITION_BITS).any(|topic| topic > 0)
+    }
+
     /// The number by which the log knows a partition of a topic.
     pub(in crate::ingest) fn partition_number(topic: usize, partition: i32) -> Result<u32, String> {
-        let fits = partition >= 0 && partition < 1 << PARTITION_BITS && topic < 1 << (31 - PARTITION_BITS);
+        let fits = (0..1 << PARTITION_BITS).contains(&partition) && topic < 1 << (31 - PARTITION_BITS);
         match fits {
             true => Ok(((topic as u32) << PARTITION_BITS) | partition as u32),
             false => Err(format!("partition {partition} of topic number {topic} has no place in the event log")),
@@ -107,6 +122,11 @@ impl Notes {
     pub(super) fn set_cluster(&mut self, cluster: &str) {
         self.changed |= self.cluster.as_deref() != Some(cluster);
         self.cluster = Some(cluster.to_string());
+    }
+
+    pub(super) fn set_topic_id(&mut self, topic: usize, id: &str) {
+        self.changed |= self.topics[topic].id.as_deref() != Some(id);
+        self.topics[topic].id = Some(id.to_string());
     }
 
     pub(super) fn retire(&mut self, topic: usize) {

@@ -27,6 +27,9 @@ pub struct GivenUp {
     pub time: i64,
 }
 
+/// Somebody who waits for a halted source to go on.
+type Asked = oneshot::Sender<Result<Vec<GivenUp>, Failure>>;
+
 /// What `status` shows of a source's topics.
 #[derive(Clone, Debug, Default)]
 pub struct KafkaState {
@@ -47,11 +50,13 @@ pub struct KafkaState {
 pub struct KafkaProgress {
     is_read: AtomicBool,
     is_halted: AtomicBool,
+    /// in another process that reads it
+    is_halted_elsewhere: AtomicBool,
     /// everything that was in the topics by then is applied
     complete_to: AtomicI64,
     lag: AtomicU64,
     state: Mutex<KafkaState>,
-    asked: Mutex<Option<oneshot::Sender<Result<Vec<GivenUp>, Failure>>>>,
+    asked: Mutex<Option<Asked>>,
 }
 
 impl Default for KafkaProgress {
@@ -59,6 +64,7 @@ impl Default for KafkaProgress {
         KafkaProgress {
             is_read: AtomicBool::new(false),
             is_halted: AtomicBool::new(false),
+            is_halted_elsewhere: AtomicBool::new(false),
             complete_to: AtomicI64::new(i64::MIN),
             lag: AtomicU64::new(0),
             state: Mutex::default(),
@@ -76,6 +82,15 @@ impl KafkaProgress {
     /// Whether reading has stopped until somebody decides.
     pub fn is_halted(&self) -> bool {
         self.is_halted.load(Ordering::Relaxed)
+    }
+
+    /// Whether events are missing that will not come until somebody decides, here or in another process.
+    pub fn is_incomplete(&self) -> bool {
+        self.is_halted() || self.is_halted_elsewhere.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::ingest) fn set_halted_elsewhere(&self, is_halted: bool) {
+        self.is_halted_elsewhere.store(is_halted, Ordering::Relaxed);
     }
 
     /// How far reads are behind the topics at `now`, in microseconds.
@@ -137,7 +152,7 @@ impl KafkaProgress {
         }
     }
 
-    pub(in crate::ingest) fn take_asked(&self) -> Option<oneshot::Sender<Result<Vec<GivenUp>, Failure>>> {
+    pub(in crate::ingest) fn take_asked(&self) -> Option<Asked> {
         self.asked.lock().take()
     }
 }

@@ -36,7 +36,11 @@ pub(in crate::ingest) struct Chunk {
 }
 
 impl Reading {
-    pub(in crate::ingest) fn new(of: TopicPartition, (topic, number): (usize, u32), (begins, from, end): (u64, u64, u64)) -> Self {
+    pub(in crate::ingest) fn new(
+        of: TopicPartition,
+        (topic, number): (usize, u32),
+        (begins, from, end): (u64, u64, u64),
+    ) -> Self {
         let (chunk, complete_to, is_at_end, marks) = (None, i64::MIN, false, VecDeque::new());
         Reading { of, topic, number, begins, from, end, chunk, complete_to, is_at_end, marks }
     }

@@ -10,8 +10,8 @@ use super::identity::Found;
 use super::reading::{Chunk, Reading};
 use super::{GLANCE, KafkaFeed, Parts};
 use crate::limits::{FEED_BYTES, FEED_ROWS, KAFKA_LOOK_EVERY, KAFKA_NOTE_EVERY};
-use crate::source::Decoded;
 use crate::source::kafka::{DeadRecord, Fingerprint, Partitions, Polled, Pulse, Record, TopicPartition, Trouble, take};
+use crate::source::{Decoded, MessageReader, NeedsSchema};
 
 /// How long a poll waits for a first record.
 const POLL: Duration = Duration::from_millis(50);
@@ -34,6 +34,8 @@ pub(super) struct Session<'f> {
     looked: Instant,
     noted: Instant,
     told: Vec<(TopicPartition, u64)>,
+    /// why the record that came last was not taken in: its schema cannot be had now
+    waiting: Option<String>,
 }
 
 /// Why reading ended.
@@ -63,6 +65,7 @@ impl<'f> Session<'f> {
             looked: now,
             noted: now,
             told: Vec::new(),
+            waiting: None,
         }
     }
 
@@ -73,6 +76,7 @@ impl<'f> Session<'f> {
         while ended.is_ok() {
             ended = self.step();
         }
+        let _ = self.parts.consumer.unassign();
         // What is on its way gets its place before anybody asks where the log ends.
         let feed = &self.of.feed;
         for (number, next) in self.flight.land(&self.of.runtime) {
@@ -93,6 +97,9 @@ impl<'f> Session<'f> {
         self.flight.settle(&self.of.runtime)?;
         self.hear();
         self.note()?;
+        if let Some(why) = self.waiting.take() {
+            return Err(if self.of.feed.is_stopping() { Ended::Stopping } else { Ended::Retry(why) });
+        }
         if let Some(why) = doubt {
             tracing::debug!(source = self.of.source(), "looking at the topics again: {why}");
             return Err(Ended::Look);
@@ -110,6 +117,9 @@ impl<'f> Session<'f> {
                 Polled::Record(record) => {
                     (rows, bytes) = (rows + 1, bytes + record.bytes());
                     self.take(&record);
+                    if self.waiting.is_some() {
+                        break;
+                    }
                 }
                 Polled::Trouble(Trouble::Doubt(why)) => return Some(why),
                 Polled::Trouble(Trouble::Retry(why)) => {
@@ -120,7 +130,12 @@ impl<'f> Session<'f> {
             }
             timeout = Duration::ZERO;
         }
-        None
+        if !consumer.has_changed_topics() {
+            return None;
+        }
+        // Some of what was just polled may be of another topic of the same name. Nothing of it has gone anywhere.
+        self.readings.iter_mut().for_each(|reading| reading.chunk = None);
+        Some("a topic has another id".to_string())
     }
 
     fn take(&mut self, record: &Record<'_>) {
@@ -135,13 +150,24 @@ impl<'f> Session<'f> {
         if record.offset() < reading.from {
             return;
         }
+        let is_first = reading.chunk.is_none();
         let chunk = reading.chunk.get_or_insert_with(|| Chunk {
             decoder: feed.decoder(),
             print: Fingerprint::of(record),
             newest: i64::MIN,
         });
         chunk.decoder.skip_to(record.offset() - reading.begins);
-        take(record, feed.definition(), &self.of.topics, &mut chunk.decoder);
+        let of = (&**feed.definition(), &self.of.topics);
+        while let Err(needed) = take(record, of, &self.parts.messages, &mut chunk.decoder) {
+            // What the registry does not say now, the record waits for: reading goes on from it.
+            if let Err(why) = learn(self.of, &self.parts.messages, &needed) {
+                (self.waiting, self.in_trouble) = (Some(why), true);
+                if is_first {
+                    reading.chunk = None;
+                }
+                return;
+            }
+        }
         chunk.newest = chunk.newest.max(record.timestamp().unwrap_or(chunk.decoder.now()));
         reading.from = record.offset() + 1;
     }
@@ -294,6 +320,23 @@ impl<'f> Session<'f> {
             known.len() as i32 == count.unwrap_or(0)
         })
     }
+}
+
+/// Fetches a schema; Err: the registry cannot say now, or the server stops.
+fn learn(of: &KafkaFeed, messages: &MessageReader, needed: &NeedsSchema) -> Result<(), String> {
+    of.runtime.block_on(async {
+        let mut learning = std::pin::pin!(messages.learn(needed, of.feed.clock.now()));
+        loop {
+            tokio::select! {
+                learned = &mut learning => return learned.map_err(|away| away.to_string()),
+                () = tokio::time::sleep(GLANCE) => {
+                    if of.feed.is_stopping() {
+                        return Err("the server stops".to_string());
+                    }
+                }
+            }
+        }
+    })
 }
 
 fn applied(positions: &std::collections::BTreeMap<(u32, u32), u64>, source: usize, number: u32) -> u64 {

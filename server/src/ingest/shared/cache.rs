@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{Equivalent, HashMap};
 use tidemill_features::record::{NodeId, Nodes};
 
 use crate::limits::{SHARDS, SHARED_CACHE_BYTES, SHARED_CACHE_OVERHEAD};
@@ -20,6 +20,16 @@ pub(super) struct Known {
 
 /// A view, by its place in the registry, and the encoded entity key.
 pub(super) type CacheKey = (u32, Box<[u8]>);
+
+/// The same, borrowed.
+#[derive(Hash)]
+pub(super) struct KeyRef<'k>(pub u32, pub &'k [u8]);
+
+impl Equivalent<CacheKey> for KeyRef<'_> {
+    fn equivalent(&self, key: &CacheKey) -> bool {
+        self.0 == key.0 && *self.1 == *key.1
+    }
+}
 
 /// Two halves: when the younger one is full, the older one is forgotten. What is used moves into the younger one.
 #[derive(Default)]
@@ -59,8 +69,8 @@ impl Cache {
     }
 
     /// Whether something is known of a record.
-    pub(super) fn knows(&self, key: &CacheKey) -> bool {
-        self.young.contains_key(key) || self.old.contains_key(key)
+    pub(super) fn knows(&self, key: KeyRef<'_>) -> bool {
+        self.young.contains_key(&key) || self.old.contains_key(&key)
     }
 
     /// Remembers a record.
@@ -111,7 +121,8 @@ mod tests {
             let used = cache.take(&key(0)).expect("it was used a moment ago");
             cache.put(key(0), used);
         }
-        assert!(cache.knows(&key(99)) && !cache.knows(&key(1)));
+        let knows = |n: usize| cache.knows(KeyRef(0, &n.to_le_bytes()));
+        assert!(knows(99) && !knows(1));
         assert!(cache.young.len() + cache.old.len() < 25, "{}", cache.young.len() + cache.old.len());
     }
 }

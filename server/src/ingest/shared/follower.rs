@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::Parts;
 use super::members::{Member, MemberSource};
 use crate::clock::Clock;
-use crate::failure::Failure;
 use crate::ingest::Ingest;
 use crate::limits::FOLLOW_EVERY;
 use crate::online::{Claimed, Memory, SourceLedger, SourcePartition, StoreError, Totals, ViewTotals};
@@ -66,6 +65,7 @@ impl Follower {
         let (alive, gone): (BTreeMap<String, Member>, BTreeMap<String, Member>) =
             known.partition(|(_, member): &(String, Member)| member.is_alive(now));
         self.take_progress(&alive);
+        self.take_given_up().await?;
         let long_gone = gone.into_iter().filter(|(_, member)| now - member.at > 60 * crate::limits::MEMBER_SILENT);
         store.forget(&long_gone.map(|(name, _)| name).collect::<Vec<_>>()).await?;
         self.memory.set_members(alive.into_iter().map(|(name, member)| (name, member.shown())).collect());
@@ -75,7 +75,8 @@ impl Follower {
     /// Positions and ledgers, summed up over all partitions.
     fn restate(&self, all: &BTreeMap<SourcePartition, Claimed>) {
         let registry = &self.parts.registry;
-        let mut sources: BTreeMap<usize, SourceLedger> = (0..registry.sources.len()).map(|at| (at, SourceLedger::default())).collect();
+        let mut sources: BTreeMap<usize, SourceLedger> =
+            (0..registry.sources.len()).map(|at| (at, SourceLedger::default())).collect();
         let (mut totals, mut positions) = (Totals::default(), BTreeMap::new());
         for (partition, claimed) in all {
             let Some(source) = registry.source(&partition.source) else { continue };
@@ -94,6 +95,16 @@ impl Follower {
         self.memory.reposition(positions, totals.row_errors);
     }
 
+    /// What was gone on without.
+    async fn take_given_up(&self) -> Result<(), StoreError> {
+        for (source, pending) in self.parts.registry.sources.iter().zip(self.ingest.pending.iter()) {
+            let said = self.parts.store.given_up(&source.name).await?;
+            let given_up = said.iter().filter_map(|said| serde_json::from_str(said).ok()).collect();
+            pending.kafka.set(|state| state.given_up = given_up);
+        }
+        Ok(())
+    }
+
     /// How far the readers of each source are behind: the one that is behind most counts.
     fn take_progress(&self, alive: &BTreeMap<String, Member>) {
         for (at, source) in self.parts.registry.sources.iter().enumerate() {
@@ -103,6 +114,7 @@ impl Follower {
             let complete_to = of_source.iter().map(|member| member.complete_to).min().unwrap_or(i64::MIN);
             let lag = of_source.iter().map(|member| member.lag).sum();
             pending.kafka.set_complete(complete_to, lag);
+            pending.kafka.set_halted_elsewhere(of_source.iter().any(|member| member.is_halted));
             let trouble = of_source.iter().find_map(|member| member.trouble.clone());
             let trouble = trouble.or_else(|| of_source.is_empty().then(|| "no process reads it".to_string()));
             match trouble {
@@ -110,12 +122,5 @@ impl Follower {
                 None => pending.kafka.go_on(&source.name),
             }
         }
-    }
-}
-
-impl Parts {
-    /// What was given up of a source.
-    pub(crate) async fn given_up(&self, source: &str) -> Result<Vec<String>, Failure> {
-        self.persist(|| self.store.given_up(source)).await
     }
 }

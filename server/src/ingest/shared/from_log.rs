@@ -62,6 +62,7 @@ const IDLE: Duration = Duration::from_millis(200);
 
 impl FromLog {
     pub(in crate::ingest) fn new(engine: Engine, parts: LogParts, applied_to: LogPlace) -> FromLog {
+        engine.trouble().feeds(true);
         FromLog { engine, parts, applied_to, halted: None, barrier_due: true }
     }
 
@@ -99,6 +100,8 @@ impl FromLog {
 
     /// Claims every partition, and feeds what the store lacks.
     fn begin(&mut self) -> Result<(), Failure> {
+        self.engine.remember_owners(&self.parts.folder.with_file_name("owners"))?;
+        self.engine.prepare()?;
         let known: Vec<PartitionId> = {
             let state = self.parts.memory.read();
             state.positions.keys().map(|(source, partition)| (*source as usize, *partition)).collect()
@@ -128,11 +131,7 @@ impl FromLog {
         for (id, stored) in disturbed {
             let name = &self.parts.registry.sources[id.0].name;
             if self.engine.judge(*id, stored.as_ref()) == Disturbance::Fenced {
-                let message = format!(
-                    "another process has taken over {name}:{}; this one takes nothing more in. Stop one of the two",
-                    id.1
-                );
-                return Err(Failure::new(Remedy::Unavailable, "E1063", message));
+                return Err(taken_over(&self.parts.registry, *id));
             }
             let next = stored.as_ref().map_or(0, |stored| stored.next);
             tracing::warn!(
@@ -142,8 +141,11 @@ impl FromLog {
                 "the shared store has gone back in time; feeding what it lacks from the event log"
             );
         }
+        self.engine.trouble().feeds(true);
+        self.engine.prepare()?;
         for id in disturbed.keys() {
-            self.engine.claim(*id)?;
+            // What the store said may be older than whoever came since.
+            self.engine.claim_again(*id)?.ok_or_else(|| taken_over(&self.parts.registry, *id))?;
         }
         Ok(())
     }
@@ -153,8 +155,11 @@ impl FromLog {
         let broken = |e: crate::log::LogError| e.failure("E1018");
         let mut next: BTreeMap<PartitionId, u64> = self.engine.starts();
         let applied = self.applied_positions();
-        let lacking: Vec<PartitionId> =
-            next.iter().filter(|(id, start)| applied.get(*id).is_some_and(|end| *start < end)).map(|(id, _)| *id).collect();
+        let lacking: Vec<PartitionId> = next
+            .iter()
+            .filter(|(id, start)| applied.get(*id).is_some_and(|end| *start < end))
+            .map(|(id, _)| *id)
+            .collect();
         if lacking.is_empty() {
             return Ok(Disturbed::new());
         }
@@ -219,7 +224,7 @@ impl FromLog {
         for of in arrived {
             let id = of.partition();
             if !self.engine.owns(id) {
-                let start = self.engine.claim(id)?;
+                let start = self.engine.claim_again(id)?.ok_or_else(|| taken_over(&self.parts.registry, id))?;
                 if of.frame.first_offset > start {
                     return Err(lost(&self.parts.registry, id, start, of.frame.first_offset));
                 }
@@ -249,7 +254,11 @@ impl FromLog {
             positions: ends.iter().map(|(id, end)| ((id.0 as u32, id.1), *end)).collect(),
             sources: done.sources.iter().map(|(source, ledger)| (*source as u32, *ledger)).collect(),
             views: done.views.iter().map(|(view, totals)| (*view as u32, totals.ledger)).collect(),
-            elsewhere: done.views.iter().map(|(view, totals)| (*view as u32, (totals.entities, totals.bytes))).collect(),
+            elsewhere: done
+                .views
+                .iter()
+                .map(|(view, totals)| (*view as u32, (totals.entities, totals.bytes)))
+                .collect(),
             row_errors: done.row_errors,
             ..Updates::default()
         };
@@ -269,6 +278,7 @@ impl FromLog {
     fn publish_all(&mut self) {
         let (sources, views) = self.engine.totals();
         self.parts.memory.restate(&sources, &views);
+        self.engine.trouble().feeds(false);
         self.barrier_due = true;
     }
 
@@ -301,7 +311,8 @@ impl FromLog {
         let named = |((source, partition), next): (&(u32, u32), &u64)| {
             ((registry.sources[*source as usize].name.clone(), *partition), *next)
         };
-        let sources = registry.sources.iter().zip(&state.sources).map(|(source, ledger)| (source.name.clone(), *ledger));
+        let sources =
+            registry.sources.iter().zip(&state.sources).map(|(source, ledger)| (source.name.clone(), *ledger));
         let applied = Applied {
             clock: clock.now(),
             applied_to: self.applied_to,
@@ -325,6 +336,15 @@ impl FromLog {
         }
         self.halted = Some(failure);
     }
+}
+
+/// Somebody else feeds the store now.
+fn taken_over(registry: &Registry, (source, partition): PartitionId) -> Failure {
+    let name = &registry.sources[source].name;
+    let message = format!(
+        "another process has taken over {name}:{partition}; this one takes nothing more in. Stop one of the two"
+    );
+    Failure::new(Remedy::Unavailable, "E1063", message)
 }
 
 /// Events that nobody can feed any more.

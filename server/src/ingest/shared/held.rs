@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use tidemill_features::definitions::{Connector, KafkaTopics};
+use tokio::runtime::Handle;
+
 use super::PartitionId;
 use super::round::Arrived;
+use crate::failure::Failure;
 use crate::ingest::feed::Feed;
+use crate::ingest::kafka::messages_of;
 use crate::ingest::kafka::reading::{Chunk, Reading};
 use crate::ingest::sequencer::framed;
 use crate::online::Print;
-use crate::source::Decoded;
+use crate::settings::KafkaSettings;
 use crate::source::kafka::{Fingerprint, Record, TopicPartition, take};
-use tidemill_features::definitions::KafkaTopics;
+use crate::source::{Decoded, MessageReader};
 
 /// A source that is read by a group.
 pub struct GroupSource {
@@ -18,6 +23,17 @@ pub struct GroupSource {
     pub feed: Feed,
     /// what it reads
     pub topics: KafkaTopics,
+    /// how it reads messages
+    pub messages: MessageReader,
+}
+
+impl GroupSource {
+    /// None: the source reads no topics.
+    pub fn new(feed: Feed, settings: &KafkaSettings) -> Option<Result<GroupSource, Failure>> {
+        let Connector::Kafka(topics) = feed.definition().connector.clone() else { return None };
+        let messages = messages_of(&feed, settings).map_err(|what| Failure::invalid("E1057", what));
+        Some(messages.map(|messages| GroupSource { feed, topics, messages }))
+    }
 }
 
 /// A partition of a topic for one source.
@@ -91,25 +107,40 @@ impl Holding {
         Some((of.clone(), from))
     }
 
-    /// Decodes a record for each source that reads it.
-    pub(super) fn take(&mut self, record: &Record<'_>, sources: &[GroupSource]) {
+    /// Decodes a record for each source that reads it. Err: why one of them could not, because its schema cannot be had now; the
+    /// record is to come again.
+    pub(super) fn take(
+        &mut self,
+        record: &Record<'_>,
+        sources: &[GroupSource],
+        runtime: &Handle,
+    ) -> Result<(), (TopicPartition, String)> {
         let of = TopicPartition { topic: record.topic().to_string(), partition: record.partition() };
-        let Some(all) = self.held.get_mut(&of) else { return };
+        let Some(all) = self.held.get_mut(&of) else { return Ok(()) };
         for held in all.iter_mut().filter(|held| held.reading.from <= record.offset()) {
-            let GroupSource { feed, topics } = &sources[held.source];
+            let GroupSource { feed, topics, messages } = &sources[held.source];
             let reading = &mut held.reading;
-            let begins = reading.begins;
+            let (begins, is_first) = (reading.begins, reading.chunk.is_none());
             let chunk = reading.chunk.get_or_insert_with(|| Chunk {
                 decoder: feed.decoder(),
                 print: Fingerprint::of(record),
                 newest: i64::MIN,
             });
             chunk.decoder.skip_to(record.offset() - begins);
-            take(record, feed.definition(), topics, &mut chunk.decoder);
+            let definition = (&**feed.definition(), topics);
+            while let Err(needed) = take(record, definition, messages, &mut chunk.decoder) {
+                if let Err(away) = runtime.block_on(messages.learn(&needed, feed.clock.now())) {
+                    if is_first {
+                        reading.chunk = None;
+                    }
+                    return Err((of, away.to_string()));
+                }
+            }
             chunk.newest = chunk.newest.max(record.timestamp().unwrap_or(chunk.decoder.now()));
             reading.from = record.offset() + 1;
             held.print = Some(print_of(&Fingerprint::of(record)));
         }
+        Ok(())
     }
 
     /// Whether anything was decoded.

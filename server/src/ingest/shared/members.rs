@@ -31,6 +31,9 @@ pub struct MemberSource {
     pub lag: u64,
     /// why nothing comes in, if so
     pub trouble: Option<String>,
+    /// whether partitions have stopped until somebody decides
+    #[serde(default)]
+    pub is_halted: bool,
 }
 
 impl Member {

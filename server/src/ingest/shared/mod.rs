@@ -6,19 +6,25 @@
 //!
 //! `round` takes events of some partitions and spreads them over shards; `shard` applies them there, segment after segment;
 //! `owner` claims partitions, looks whether the store still says what it said, and finds out where to go on when it does not.
+//! `owners` knows the tokens that are this data directory's own, `trouble` says what does not go on.
+//!
 //! `from_log` drives all of it from the event log of a process that owns everything; `group` from topics, of which each process
-//! of a consumer group owns some partitions (`held`). `members` is what processes say of themselves, and `follower` takes in what
-//! all of them have done.
+//! of a consumer group owns some partitions (`held`); `hands` is how they come and go, `says` what a member tells. `members` is
+//! what processes say of themselves, and `follower` takes in what all of them have done.
 
 mod cache;
 mod follower;
 mod from_log;
 mod group;
+mod hands;
 mod held;
 mod members;
 mod owner;
+mod owners;
 mod round;
+mod says;
 mod shard;
+mod trouble;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -33,7 +39,9 @@ pub(super) use self::from_log::{FromLog, LogParts, take_letters};
 pub use self::group::{Group, GroupSource};
 pub use self::members::Member;
 use self::owner::Home;
+use self::owners::Owners;
 use self::shard::ShardState;
+pub use self::trouble::Trouble;
 use crate::failure::{Failure, Remedy};
 use crate::limits::SHARDS;
 use crate::online::{RedisStore, StoreError, pause};
@@ -46,6 +54,7 @@ pub(crate) struct Engine {
     parts: Parts,
     shards: Vec<ShardState>,
     homes: BTreeMap<PartitionId, Home>,
+    owners: Owners,
     /// by source: the views that it feeds
     views_of_source: HashMap<usize, Vec<usize>>,
 }
@@ -61,6 +70,12 @@ pub struct Parts {
     pub runtime: Handle,
     /// set when the process stops: nobody waits for a store that is away
     pub stopping: Arc<AtomicBool>,
+    /// of its keys
+    pub prefix: String,
+    /// what is said in the store about the definitions of its views
+    pub definitions: String,
+    /// what is wrong with the store, while it is
+    pub trouble: Arc<Trouble>,
 }
 
 impl Engine {
@@ -68,7 +83,24 @@ impl Engine {
     pub(crate) fn new(parts: Parts) -> Engine {
         let views_of_source = parts.registry.views_of_source();
         let shards = (0..SHARDS).map(|_| ShardState::default()).collect();
-        Engine { parts, shards, homes: BTreeMap::new(), views_of_source }
+        Engine { parts, shards, homes: BTreeMap::new(), owners: Owners::default(), views_of_source }
+    }
+
+    /// What is wrong with the store, while it is.
+    pub(crate) fn trouble(&self) -> &Trouble {
+        &self.parts.trouble
+    }
+}
+
+impl Parts {
+    /// Makes sure that the store still holds the views of these definitions: one that was emptied is told again.
+    pub(super) async fn agree(&self) -> Result<(), Failure> {
+        let agreed = self.persist(|| self.store.agree(&self.definitions)).await?;
+        if agreed == self.definitions {
+            return Ok(());
+        }
+        let message = "the shared store was emptied, and a process with other definitions has begun to fill it; nothing of this one goes in";
+        Err(Failure::new(Remedy::Unavailable, "E1065", message))
     }
 }
 
@@ -87,6 +119,7 @@ impl Parts {
             let error = match ask().await {
                 Ok(answer) => {
                     if said.is_some() {
+                        self.trouble.goes_on();
                         tracing::info!("the shared store takes commits again");
                     }
                     return Ok(answer);
@@ -100,6 +133,7 @@ impl Parts {
                 return Err(Failure::new(Remedy::Unavailable, "E1013", "the server is stopping"));
             }
             if said.is_none_or(|said| said.elapsed() > SAYS_EVERY) {
+                self.trouble.waits(format!("E1061: the shared store does not take what it is given: {error}"));
                 tracing::error!(%error, tries, "E1061: the shared store does not take what it is given; trying again");
                 said = Some(Instant::now());
             }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt;
 
+use super::owners::Owners;
 use super::round::Done;
 use super::{Engine, PartitionId, Parts};
-use crate::failure::Failure;
+use crate::failure::{Failure, Remedy};
 use crate::limits::{OLDER_TOKENS, SHARED_COMMITS_IN_FLIGHT};
 use crate::online::{
-    Claimed, Outcome, PartitionStep, Print, Progress, ShardCommit, SourceLedger, SourcePartition, Token, Totals, ViewTotals,
-    home_of,
+    Claimed, Outcome, PartitionStep, Print, Progress, ShardCommit, SourceLedger, SourcePartition, Token, Totals,
+    ViewTotals, home_of,
 };
 use crate::place::LogPlace;
 
@@ -42,11 +43,25 @@ impl Parts {
 }
 
 impl Engine {
-    /// Claims a partition, which may be owned already. Gives the offset from which its events are to be fed.
+    /// Claims a partition, whoever owns it. Gives the offset from which its events are to be fed.
     pub(crate) fn claim(&mut self, id: PartitionId) -> Result<u64, Failure> {
-        let (token, name, parts) = (rand::random::<Token>(), self.parts.named(id), self.parts.clone());
-        let claimed = parts.runtime.block_on(parts.persist(|| parts.store.claim(&name, token)))?;
-        let Claimed { shards, home } = claimed;
+        self.claim_from(id, None).map(Option::unwrap_or_default)
+    }
+
+    /// Claims a partition anew, unless somebody else owns it by now (None): what the store said a moment ago may be what it said
+    /// before the other one came.
+    pub(crate) fn claim_again(&mut self, id: PartitionId) -> Result<Option<u64>, Failure> {
+        let mut replaced = self.owners.starts();
+        if let Some(home) = self.homes.get(&id) {
+            replaced.extend(home.older.iter().chain([&home.stored.token]).map(|token| token.to_vec()));
+        }
+        self.claim_from(id, Some(&replaced))
+    }
+
+    fn claim_from(&mut self, id: PartitionId, replaced: Option<&[Vec<u8>]>) -> Result<Option<u64>, Failure> {
+        let (token, name, parts) = (self.owners.token(), self.parts.named(id), self.parts.clone());
+        let claim = parts.persist(|| parts.store.claim(&name, token, replaced));
+        let Some(Claimed { shards, home }) = parts.runtime.block_on(claim)? else { return Ok(None) };
         let mut older = self.homes.remove(&id).map_or_else(Vec::new, |home| {
             let mut older = home.older;
             older.push(home.stored.token);
@@ -67,7 +82,7 @@ impl Engine {
             state.own(id, stored);
         }
         self.homes.insert(id, Home { stored: home, older, start });
-        Ok(start)
+        Ok(Some(start))
     }
 
     /// Gives a partition up. What is stored stays.
@@ -125,16 +140,39 @@ impl Engine {
     pub(crate) fn judge(&self, id: PartitionId, stored: Option<&Progress>) -> Disturbance {
         let Some(home) = self.homes.get(&id) else { return Disturbance::Fenced };
         match stored {
-            Some(stored) if stored.token != home.stored.token && !home.older.contains(&stored.token) => {
+            Some(stored) if !home.older.contains(&stored.token) && !self.owners.knows(&stored.token) => {
                 Disturbance::Fenced
             }
             _ => Disturbance::WentBack,
         }
     }
 
+    /// Remembers in a file which tokens are those of this data directory.
+    pub(crate) fn remember_owners(&mut self, file: &std::path::Path) -> Result<(), Failure> {
+        let unwritable =
+            |e: std::io::Error| Failure::new(Remedy::Unavailable, "E1066", format!("{}: {e}", file.display()));
+        self.owners = Owners::at(file).map_err(unwritable)?;
+        Ok(())
+    }
+
+    /// Makes sure, before partitions are claimed, that nothing lies in the store that would be counted twice.
+    pub(crate) fn prepare(&self) -> Result<(), Failure> {
+        let parts = &self.parts;
+        parts.runtime.block_on(parts.agree())?;
+        let gone = parts.runtime.block_on(parts.persist(|| parts.store.forget_leftovers()))?;
+        if gone > 0 {
+            tracing::warn!(
+                keys = gone,
+                "the shared store had records of shards that have no positions; they are computed again"
+            );
+        }
+        Ok(())
+    }
+
     /// Looks whether the store says of owned partitions what it should. Gives those of which it does not, and what it says.
     pub(crate) fn sweep(&self) -> Result<BTreeMap<PartitionId, Option<Progress>>, Failure> {
         let parts = self.parts.clone();
+        parts.runtime.block_on(parts.agree())?;
         let ids = self.owned();
         let names: Vec<SourcePartition> = ids.iter().map(|id| parts.named(*id)).collect();
         let found = parts.runtime.block_on(parts.persist(|| parts.store.look(&names)))?;
@@ -158,7 +196,10 @@ impl Engine {
     }
 
     /// Tells shards that had no events how far their partitions are, and homes where a walk over the log may begin.
-    pub(crate) fn barrier(&mut self, place: Option<LogPlace>) -> Result<BTreeMap<PartitionId, Option<Progress>>, Failure> {
+    pub(crate) fn barrier(
+        &mut self,
+        place: Option<LogPlace>,
+    ) -> Result<BTreeMap<PartitionId, Option<Progress>>, Failure> {
         let parts = self.parts.clone();
         let mut commits = Vec::new();
         for (shard, state) in self.shards.iter().enumerate() {

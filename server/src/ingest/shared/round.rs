@@ -7,7 +7,7 @@ use futures::StreamExt;
 use tidemill_features::record::Fate;
 use tidemill_features::stream::{EventBatch, Prepared};
 
-use super::cache::CacheKey;
+use super::cache::{CacheKey, KeyRef, Known};
 use super::shard::{Advance, Advanced};
 use super::{Engine, PartitionId};
 use crate::failure::Failure;
@@ -106,6 +106,10 @@ impl Engine {
         }
         home_totals.retain(|id, _| whole.contains(id));
         self.commit_homes(home_totals, &ends, &mut done)?;
+        for id in whole.iter().filter(|id| !done.disturbed.contains_key(*id)) {
+            // Nothing before this is missing any more: the log may lose it.
+            self.homes.get_mut(id).into_iter().for_each(|home| home.start = home.start.max(ends[id]));
+        }
         Ok(done)
     }
 
@@ -166,9 +170,9 @@ impl Engine {
             let first = wanted.len();
             for (at, row, nth) in entries {
                 let (view, prepared) = &batches[*at as usize].views[*nth as usize];
-                let key: CacheKey = (*view as u32, prepared.key(*row as usize).unwrap_or_default().into());
-                if !self.shards[shard].cache.knows(&key) {
-                    wanted.push((shard, key));
+                let (view, key) = (*view as u32, prepared.key(*row as usize).unwrap_or_default());
+                if !self.shards[shard].cache.knows(KeyRef(view, key)) {
+                    wanted.push((shard, (view, key.into())));
                 }
             }
             wanted[first..].sort_unstable();
@@ -181,7 +185,7 @@ impl Engine {
         let keys: Vec<_> = wanted.iter().map(|(_, (view, key))| (hash(*view), key.clone())).collect();
         let records = self.parts.persist(|| self.parts.store.records(&keys)).await?;
         for ((shard, key), record) in wanted.into_iter().zip(records) {
-            self.shards[shard].cache.put(key, super::cache::Known::of(record));
+            self.shards[shard].cache.put(key, Known::of(record));
         }
         Ok(())
     }

@@ -210,8 +210,7 @@ impl Advance<'_> {
         let view = &self.parts.registry.views[work.key.0 as usize];
         loop {
             let prepared = |entry: &Entry| &self.batches[entry.0 as usize].views[entry.2 as usize].1;
-            let events: Vec<_> =
-                work.entries.iter().map(|entry| prepared(entry).incoming(entry.1 as usize)).collect();
+            let events: Vec<_> = work.entries.iter().map(|entry| prepared(entry).incoming(entry.1 as usize)).collect();
             let chunks = KnownChunks { known: &work.known, missing: Default::default() };
             let record = work.known.record.as_ref().map(|record| &*record.body);
             let applied = apply(&view.plan, record, &events, &chunks);

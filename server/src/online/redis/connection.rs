@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
-use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo, SingleNodeRoutingInfo};
 use redis::{
     Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo, RedisError,
     ServerErrorKind, TlsCertificates, Value,
 };
 
+use super::cluster::Cluster;
 use crate::limits::{REDIS_CONNECT, REDIS_RETRY_MAX, REDIS_RETRY_MIN, REDIS_SCAN_COUNT};
 use crate::online::StoreError;
 use crate::settings::RedisSettings;
@@ -26,8 +26,11 @@ pub(super) struct Connection {
 #[derive(Clone)]
 enum Kind {
     Single(Box<ConnectionManager>),
-    Cluster(ClusterConnection),
+    Cluster(Cluster),
 }
+
+/// One step of a scan: where the next one begins, and names.
+type Scanned = (u64, Vec<Vec<u8>>);
 
 /// The oldest server that has what the scripts need.
 const VERSION_MIN: (u32, u32) = (7, 0);
@@ -54,7 +57,7 @@ impl Connection {
     async fn raw<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
         let answer = match self.kind.clone() {
             Kind::Single(mut single) => single.req_packed_command(command).await,
-            Kind::Cluster(mut cluster) => cluster.req_packed_command(command).await,
+            Kind::Cluster(cluster) => cluster.request(command).await,
         }?;
         Ok(T::from_redis_value(answer.extract_error()?)?)
     }
@@ -94,15 +97,14 @@ impl Connection {
         })
     }
 
-    /// What stands behind so many bytes after the tag in the names that fit a pattern; a name may come twice.
-    pub(super) async fn scan(&self, (pattern, behind_tag): &(String, usize)) -> Result<Vec<Box<[u8]>>, StoreError> {
+    /// Names of keys that fit a pattern, each as `wanted` makes it; a name may come twice.
+    pub(super) async fn scan<T>(
+        &self,
+        pattern: &str,
+        wanted: impl Fn(Vec<u8>) -> Option<T>,
+    ) -> Result<Vec<T>, StoreError> {
         let mut found = Vec::new();
-        let mut take = |names: Vec<Vec<u8>>| {
-            found.extend(names.iter().filter_map(|name| {
-                let tag = name.iter().position(|byte| *byte == b'}')? + 1;
-                Some(name.get(tag + behind_tag..)?.into())
-            }));
-        };
+        let mut take = |names: Vec<Vec<u8>>| found.extend(names.into_iter().filter_map(&wanted));
         let failed = |error: RedisError| in_words(&self.address, &error);
         let scan = |cursor: u64| {
             let mut command = redis::cmd("SCAN");
@@ -113,7 +115,7 @@ impl Connection {
             Kind::Single(_) => {
                 let mut cursor = 0;
                 loop {
-                    let (next, names): (u64, Vec<Vec<u8>>) = self.query(&scan(cursor)).await?;
+                    let (next, names): Scanned = self.query(&scan(cursor)).await?;
                     take(names);
                     cursor = next;
                     if cursor == 0 {
@@ -121,17 +123,24 @@ impl Connection {
                     }
                 }
             }
-            Kind::Cluster(mut cluster) => {
+            Kind::Cluster(cluster) => {
+                let mut cluster = cluster.connection();
                 let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, Some(ResponsePolicy::Special)));
                 let first = cluster.route_command(scan(0), all).await.map_err(failed)?;
-                let nodes: Vec<(String, (u64, Vec<Vec<u8>>))> = redis::from_redis_value(first).map_err(|e| failed(e.into()))?;
+                let nodes: Vec<(String, Scanned)> = redis::from_redis_value(first).map_err(|e| failed(e.into()))?;
                 for (node, (mut cursor, names)) in nodes {
                     take(names);
                     let (host, port) = node.rsplit_once(':').unwrap_or((&node, "6379"));
                     while cursor != 0 {
-                        let there = SingleNodeRoutingInfo::ByAddress { host: host.to_string(), port: port.parse().unwrap_or(6379) };
-                        let more = cluster.route_command(scan(cursor), RoutingInfo::SingleNode(there)).await.map_err(failed)?;
-                        let (next, names): (u64, Vec<Vec<u8>>) = redis::from_redis_value(more).map_err(|e| failed(e.into()))?;
+                        let there = SingleNodeRoutingInfo::ByAddress {
+                            host: host.to_string(),
+                            port: port.parse().unwrap_or(6379),
+                        };
+                        let more = cluster
+                            .route_command(scan(cursor), RoutingInfo::SingleNode(there))
+                            .await
+                            .map_err(failed)?;
+                        let (next, names): Scanned = redis::from_redis_value(more).map_err(|e| failed(e.into()))?;
                         take(names);
                         cursor = next;
                     }
@@ -165,8 +174,7 @@ impl Connection {
                 return Err(StoreError::Refused(message));
             }
             // Where CONFIG is barred, the AOF alone can be seen.
-            let saves: Vec<String> =
-                self.query(redis::cmd("CONFIG").arg("GET").arg("save")).await.unwrap_or_default();
+            let saves: Vec<String> = self.query(redis::cmd("CONFIG").arg("GET").arg("save")).await.unwrap_or_default();
             let is_kept = value("aof_enabled") == "1" || saves.last().is_some_and(|save| !save.is_empty());
             if !is_kept && value("connected_slaves") == "0" {
                 tracing::warn!(
@@ -219,17 +227,15 @@ async fn single(settings: &RedisSettings) -> Result<ConnectionManager, RedisErro
     ConnectionManager::new_with_config(client, config).await
 }
 
-async fn cluster(settings: &RedisSettings) -> Result<ClusterConnection, RedisError> {
+async fn cluster(settings: &RedisSettings) -> Result<Cluster, RedisError> {
     let servers = settings.addresses.iter().map(|address| server_of(settings, address));
     let servers: Vec<redis::ConnectionInfo> = servers.collect::<Result<_, _>>()?;
-    let mut builder = ClusterClient::builder(servers)
-        .retries(2)
-        .connection_timeout(REDIS_CONNECT)
-        .response_timeout(settings.timeout);
+    let mut builder =
+        ClusterClient::builder(servers).retries(2).connection_timeout(REDIS_CONNECT).response_timeout(settings.timeout);
     if let Some(certificates) = certificates(settings)? {
         builder = builder.certs(certificates);
     }
-    builder.build()?.get_async_connection().await
+    Cluster::open(builder.build()?).await
 }
 
 /// What an error of the client means for the caller. A commit whose outcome is unknown is sent again: it happens once.
@@ -238,14 +244,14 @@ pub(super) fn in_words(address: &str, error: &RedisError) -> StoreError {
     let detail = || error.detail().map_or_else(|| error.to_string(), str::to_string);
     let told = |what: &str| format!("Redis at {address} {what} ({})", detail());
     match (error.kind(), code) {
-        (_, "OOM") => StoreError::Full(told("has no memory left: raise maxmemory")),
+        (_, "OOM") => StoreError::Away(told("has no memory left: raise maxmemory")),
         (_, "NOPERM") => StoreError::Refused(told("does not let this user do what is needed; see docs/redis.md")),
         (_, "NOAUTH" | "WRONGPASS") | (ErrorKind::AuthenticationFailed, _) => {
             StoreError::Refused(told("does not accept the username or password under [redis]"))
         }
         (_, "WRONGTYPE") => StoreError::Damaged(told("has a key of another kind than was written")),
-        (_, "READONLY") => StoreError::Unavailable(told("takes no writes now: it is a replica")),
-        (_, "MISCONF") => StoreError::Unavailable(told("cannot write its own disk, and so takes no writes")),
+        (_, "READONLY") => StoreError::Away(told("takes no writes now: it is a replica")),
+        (_, "MISCONF") => StoreError::Away(told("cannot write its own disk, and so takes no writes")),
         (ErrorKind::InvalidClientConfig, _) => StoreError::Refused(told("cannot be reached as [redis] says")),
         (ErrorKind::UnexpectedReturnType | ErrorKind::Parse, _) => {
             StoreError::Damaged(told("gave an answer that cannot be understood"))
@@ -253,9 +259,14 @@ pub(super) fn in_words(address: &str, error: &RedisError) -> StoreError {
         _ if detail().contains("cluster support disabled") => {
             StoreError::Refused(format!("Redis at {address} is no cluster; set `cluster = false` under [redis]"))
         }
+        // What a script may not do, and a server that takes no more connections, have no code of their own.
+        _ if detail().contains("executing the script can't") => {
+            StoreError::Refused(told("does not let this user do what is needed; see docs/redis.md"))
+        }
+        _ if detail().contains("max number of clients") => StoreError::Away(told("takes no more connections")),
         (ErrorKind::Server(ServerErrorKind::ResponseError), _) => StoreError::Damaged(told("refused a command")),
-        _ if error.is_timeout() => StoreError::Unavailable(told("did not answer in time")),
-        _ => StoreError::Unavailable(told("cannot be reached now")),
+        _ if error.is_timeout() => StoreError::Away(told("did not answer in time")),
+        _ => StoreError::Away(told("cannot be reached now")),
     }
 }
 

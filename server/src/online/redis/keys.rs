@@ -14,6 +14,23 @@ impl KeyNames {
         KeyNames { prefix: prefix.to_string() }
     }
 
+    /// Pattern of everything that shards have.
+    pub fn in_shards(&self) -> String {
+        format!("{{{}:s*}}:*", self.prefix)
+    }
+
+    /// The shard whose key this is.
+    pub fn shard_of_name(&self, name: &[u8]) -> Option<usize> {
+        let tag = name.strip_prefix(format!("{{{}:s", self.prefix).as_bytes())?;
+        let end = tag.iter().position(|byte| *byte == b'}')?;
+        std::str::from_utf8(&tag[..end]).ok()?.parse().ok()
+    }
+
+    /// What nobody reads: whether this user may write is tried with it.
+    pub fn probe(&self) -> Vec<u8> {
+        format!("{{{}:group}}:probe", self.prefix).into_bytes()
+    }
+
     fn tag(&self, shard: usize) -> String {
         format!("{{{}:s{shard}}}", self.prefix)
     }

@@ -4,8 +4,10 @@
 //! lies in one slot, so its commit is one script; reads of many entities are MGETs, which the client splits by slot and sends
 //! to all nodes at once. Every call may be repeated: a commit that was sent twice happens once.
 
+mod cluster;
 mod connection;
 mod keys;
+mod leftovers;
 mod scripts;
 
 use std::collections::BTreeMap;
@@ -40,6 +42,14 @@ pub struct RedisStore {
 pub enum ReadChunks {
     /// by the ids that were asked for; None: not there
     Same(Vec<Option<Arc<[u8]>>>),
+    /// the record is another one now
+    Changed(Option<SharedRecord>),
+}
+
+/// All chunks of a record, or the record that it has become.
+pub enum AllChunks {
+    /// by id
+    Same(Vec<(NodeId, Arc<[u8]>)>),
     /// the record is another one now
     Changed(Option<SharedRecord>),
 }
@@ -88,30 +98,40 @@ impl RedisStore {
                 arguments.extend([chunk_field(*id), chunk.as_ref().map_or_else(Vec::new, |chunk| seal(chunk))]);
             }
         }
-        let answer: Vec<redis::Value> =
-            self.connection.run(&self.commit, scripts::COMMIT, &keys, &arguments).await?;
+        let answer: Vec<redis::Value> = self.connection.run(&self.commit, scripts::COMMIT, &keys, &arguments).await?;
         outcome(&answer)
     }
 
-    /// Makes a token the owner of partitions in one shard, at their homes there or for their progress. What comes back is
-    /// what was stored before, but for the token.
+    /// Makes a token the owner of partitions in one shard, at their homes there or for their progress.
     async fn claim_in(
         &self,
         shard: usize,
         partitions: &[(SourcePartition, bool)],
-        token: Token,
-    ) -> Result<Vec<Option<Progress>>, StoreError> {
+        (token, replaced): (Token, Option<&[Vec<u8>]>),
+    ) -> Result<ClaimedShard, StoreError> {
         let nothing = Progress { token, ..Progress::default() }.encode();
-        let mut arguments = vec![token.to_vec(), nothing];
+        let count = replaced.map_or_else(Vec::new, |replaced| number(replaced.len()));
+        let mut arguments = vec![token.to_vec(), nothing, count];
+        arguments.extend(replaced.unwrap_or_default().iter().cloned());
         arguments.extend(partitions.iter().map(|(partition, at_home)| field(partition, *at_home)));
         let keys = [self.names.progress(shard)];
-        let stored: Vec<Bytes> = self.connection.run(&self.claim, scripts::CLAIM, &keys, &arguments).await?;
-        stored.iter().map(|stored| progress(stored)).collect()
+        let answer: Vec<Bytes> = self.connection.run(&self.claim, scripts::CLAIM, &keys, &arguments).await?;
+        let (head, stored) = answer.split_first().ok_or_else(not_understood)?;
+        let stored = stored.iter().map(|stored| progress(stored)).collect::<Result<Vec<_>, _>>()?;
+        Ok(match &head[..] {
+            b"done" => ClaimedShard::Done(stored),
+            _ => ClaimedShard::Fenced,
+        })
     }
 
     /// Makes a token the owner of a partition, in all shards and at its home. What comes back was stored before: by shard, and
-    /// at the home.
-    pub async fn claim(&self, partition: &SourcePartition, token: Token) -> Result<Claimed, StoreError> {
+    /// at the home. With `replaced`, only owners whose tokens begin with one of these are replaced; None: somebody else owns it.
+    pub async fn claim(
+        &self,
+        partition: &SourcePartition,
+        token: Token,
+        replaced: Option<&[Vec<u8>]>,
+    ) -> Result<Option<Claimed>, StoreError> {
         let mut claims = FuturesUnordered::new();
         for shard in 0..SHARDS {
             let mut fields = vec![(partition.clone(), false)];
@@ -119,19 +139,25 @@ impl RedisStore {
                 fields.push((partition.clone(), true));
             }
             claims.push(async move {
-                let stored = self.claim_in(shard, &fields, token).await?;
+                let stored = self.claim_in(shard, &fields, (token, replaced)).await?;
                 Ok::<_, StoreError>((shard, stored))
             });
         }
         let mut claimed = Claimed { shards: vec![None; SHARDS], home: None };
+        let mut is_fenced = false;
         while let Some(done) = claims.next().await {
-            let (shard, mut stored) = done?;
-            if stored.len() > 1 {
-                claimed.home = stored.pop().flatten();
+            let (shard, stored) = done?;
+            match stored {
+                ClaimedShard::Fenced => is_fenced = true,
+                ClaimedShard::Done(mut stored) => {
+                    if stored.len() > 1 {
+                        claimed.home = stored.pop().flatten();
+                    }
+                    claimed.shards[shard] = stored.pop().flatten();
+                }
             }
-            claimed.shards[shard] = stored.pop().flatten();
         }
-        Ok(claimed)
+        Ok((!is_fenced).then_some(claimed))
     }
 
     /// What is stored of some partitions: in each shard, and at their homes.
@@ -233,6 +259,23 @@ impl RedisStore {
         Ok(ReadChunks::Same(rest.iter().map(opened).collect::<Result<_, StoreError>>()?))
     }
 
+    /// All chunks of a record that was read before; the record, where it is another one now.
+    pub async fn all_chunks(&self, (view, key): &SharedKey, stamp: Token) -> Result<AllChunks, StoreError> {
+        let keys = [self.names.record(*view, key), self.names.chunks(*view, key)];
+        let arguments = [stamp.to_vec()];
+        let answer: Vec<Bytes> = self.connection.run(&self.chunks, scripts::CHUNKS, &keys, &arguments).await?;
+        let (head, rest) = answer.split_first().ok_or_else(not_understood)?;
+        if &head[..] == b"changed" {
+            return Ok(AllChunks::Changed(record(rest.first().ok_or_else(not_understood)?)?));
+        }
+        let pair = |pair: &[Bytes]| {
+            let id = parse_chunk_field(&pair[0]).ok_or_else(not_understood)?;
+            let stored = pair.get(1).ok_or_else(not_understood)?;
+            Ok((id, Envelope::open(stored)?.body.into()))
+        };
+        Ok(AllChunks::Same(rest.chunks(2).map(pair).collect::<Result<_, StoreError>>()?))
+    }
+
     /// Next offsets by partition as a shard has them; a partition of which it has nothing may be missing.
     pub async fn positions(&self, shard: usize) -> Result<BTreeMap<SourcePartition, u64>, StoreError> {
         let mut command = redis::cmd("HGETALL");
@@ -243,15 +286,27 @@ impl RedisStore {
 
     /// Encoded keys of all entities of a view, in no order; some may come twice.
     pub async fn keys_of(&self, view: u64) -> Result<Vec<Box<[u8]>>, StoreError> {
-        self.connection.scan(&self.names.records_of(view)).await
+        let (pattern, behind_tag) = self.names.records_of(view);
+        let key = |name: Vec<u8>| {
+            let tag = name.iter().position(|byte| *byte == b'}')? + 1;
+            Some(name.get(tag + behind_tag..)?.into())
+        };
+        self.connection.scan(&pattern, key).await
     }
 
     /// Says what the definitions are, if nobody has said it before; gives what is said.
     pub async fn agree(&self, definitions: &str) -> Result<String, StoreError> {
         let key = self.names.definitions();
-        let mut said = redis::cmd("SET");
-        self.connection.query::<redis::Value>(said.arg(&key).arg(definitions).arg("NX")).await?;
-        self.connection.query(redis::cmd("GET").arg(&key)).await
+        let mut say = redis::cmd("SET");
+        say.arg(&key).arg(definitions).arg("NX");
+        loop {
+            self.connection.query::<redis::Value>(&say).await?;
+            let said: Option<String> = self.connection.query(redis::cmd("GET").arg(&key)).await?;
+            // None: the store was emptied between the two.
+            if let Some(said) = said {
+                return Ok(said);
+            }
+        }
     }
 
     /// What was said about definitions; None: nothing yet.
@@ -259,15 +314,18 @@ impl RedisStore {
         self.connection.query(redis::cmd("GET").arg(self.names.definitions())).await
     }
 
-    /// The number of a topic of a source, which is given out once. With `retired` the topic that had this number is gone, and another
-    /// one of its name gets a new number.
+    /// The number of a topic, one of those of a source, which is given out once, and the id of the topic that got it, where it is
+    /// known. `id` is what brokers call the topic now. With `retired` the topic that had this number is gone, and another one of
+    /// its name gets a new number.
     pub async fn topic_number(
         &self,
-        source: &str,
-        topic: &str,
+        (source, topics): (&str, &[String]),
+        (topic, id): (&str, &str),
         retired: Option<usize>,
-    ) -> Result<usize, StoreError> {
-        let arguments = [topic.as_bytes().to_vec(), retired.map_or_else(Vec::new, number)];
+    ) -> Result<(usize, String), StoreError> {
+        let mut arguments =
+            vec![topic.as_bytes().to_vec(), retired.map_or_else(Vec::new, number), id.as_bytes().to_vec()];
+        arguments.extend(topics.iter().map(|topic| topic.as_bytes().to_vec()));
         self.connection.run(&self.topics, scripts::TOPIC, &[self.names.topics(source)], &arguments).await
     }
 
@@ -298,6 +356,12 @@ impl RedisStore {
     pub async fn members(&self) -> Result<BTreeMap<String, String>, StoreError> {
         self.connection.query(redis::cmd("HGETALL").arg(self.names.members())).await
     }
+}
+
+/// What came of a claim in one shard: what was stored, or that the owner may not be replaced.
+enum ClaimedShard {
+    Done(Vec<Option<Progress>>),
+    Fenced,
 }
 
 /// What was stored of a partition.
@@ -336,6 +400,11 @@ fn chunk_field(id: NodeId) -> Vec<u8> {
     let mut field = vec![id.level];
     field.extend_from_slice(&id.slot.to_be_bytes());
     field
+}
+
+fn parse_chunk_field(field: &[u8]) -> Option<NodeId> {
+    let (level, slot) = field.split_first()?;
+    Some(NodeId { level: *level, slot: u64::from_be_bytes(slot.try_into().ok()?) })
 }
 
 fn not_understood() -> StoreError {

@@ -60,41 +60,89 @@ end
 return {'done'}
 "#;
 
-/// A claim. KEYS: progress of the shard. ARGV: the token, what stands for a partition without progress, then fields. Answers what
-/// was stored, with the old token.
+/// A claim. KEYS: progress of the shard. ARGV: the token, what stands for a partition without progress, the number of tokens (or of
+/// their beginnings) that may be replaced (empty: any may), these, and then fields. Answers `done` and what was stored, with the old
+/// tokens; or `fenced` and what is stored with a token that may not be replaced, and then nothing was changed.
 pub const CLAIM: &str = r#"
-local answer = {}
-for i = 3, #ARGV do
+local known = tonumber(ARGV[3]) or 0
+local function may_go(stored)
+  if ARGV[3] == '' or not stored then return true end
+  for i = 4, 3 + known do
+    if string.sub(stored, 2, 1 + #ARGV[i]) == ARGV[i] then return true end
+  end
+  return false
+end
+local answer = {'done'}
+for i = 4 + known, #ARGV do
   local stored = redis.call('HGET', KEYS[1], ARGV[i])
-  if stored then
+  if not may_go(stored) then return {'fenced', stored} end
+  table.insert(answer, stored or '')
+end
+for i = 4 + known, #ARGV do
+  local stored = answer[i - 2 - known]
+  if stored ~= '' then
     redis.call('HSET', KEYS[1], ARGV[i], string.sub(stored, 1, 1) .. ARGV[1] .. string.sub(stored, 18))
   else
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[2])
   end
-  table.insert(answer, stored or '')
 end
 return answer
 "#;
 
-/// Chunks of a record. KEYS: record, chunks. ARGV: the stamp of the record that the caller has, then fields. Answers the record
-/// where it is another one by now; else `same` and the chunks.
+/// Chunks of a record. KEYS: record, chunks. ARGV: the stamp of the record that the caller has, then fields; without any, all chunks
+/// are meant. Answers the record where it is another one by now; else `same` and the chunks, each behind its field if all are.
 pub const CHUNKS: &str = r#"
 if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then
   return {'changed', redis.call('GET', KEYS[1]) or ''}
 end
 local answer = {'same'}
+if #ARGV == 1 then
+  for _, part in ipairs(redis.call('HGETALL', KEYS[2])) do table.insert(answer, part) end
+end
 for i = 2, #ARGV do
   table.insert(answer, redis.call('HGET', KEYS[2], ARGV[i]) or '')
 end
 return answer
 "#;
 
-/// The number of a topic. KEYS: numbers of the topics of a source. ARGV: the topic, and the number that is to be replaced (empty:
-/// none). Numbers are given out in order and never again.
+/// The number of a topic. KEYS: numbers of the topics of a source. ARGV: the topic, the number that is to be replaced (empty: none),
+/// the id that brokers give the topic (empty: not known), and all topics of the source. Numbers are given out in the order of the
+/// definition, and never again. Answers the number, and the id of the topic that got it.
 pub const TOPIC: &str = r#"
-local known = redis.call('HGET', KEYS[1], ARGV[1])
-if known and known ~= ARGV[2] then return tonumber(known) end
-local number = redis.call('HINCRBY', KEYS[1], '', 1) - 1
-redis.call('HSET', KEYS[1], ARGV[1], number)
-return number
+local function give(topic)
+  local number = redis.call('HINCRBY', KEYS[1], '', 1) - 1
+  redis.call('HSET', KEYS[1], topic, number)
+end
+for i = 4, #ARGV do
+  if redis.call('HEXISTS', KEYS[1], ARGV[i]) == 0 then give(ARGV[i]) end
+end
+local id = ARGV[1] .. '#id'
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then
+  give(ARGV[1])
+  redis.call('HDEL', KEYS[1], id)
+end
+if ARGV[3] ~= '' then redis.call('HSETNX', KEYS[1], id, ARGV[3]) end
+return {tonumber(redis.call('HGET', KEYS[1], ARGV[1])), redis.call('HGET', KEYS[1], id) or ''}
+"#;
+
+/// Forgets keys of a shard that has no progress. KEYS: progress of the shard, then what is to be forgotten. Answers how many
+/// that were; none if somebody has begun with the shard, and what it has is theirs.
+pub const FORGET: &str = r#"
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local gone = 0
+for i = 2, #KEYS do gone = gone + redis.call('UNLINK', KEYS[i]) end
+return gone
+"#;
+
+/// Tries what the other scripts do, on a key of its own that goes again. KEYS: it.
+pub const PROBE: &str = r#"
+redis.call('SET', KEYS[1], '')
+redis.call('GETRANGE', KEYS[1], 0, 15)
+redis.call('GET', KEYS[1])
+redis.call('UNLINK', KEYS[1])
+redis.call('HSET', KEYS[1], 'a', 'b')
+redis.call('HGET', KEYS[1], 'a')
+redis.call('HLEN', KEYS[1])
+redis.call('HDEL', KEYS[1], 'a')
+return redis.call('EXISTS', KEYS[1])
 "#;

@@ -3,6 +3,8 @@
 //! Nothing here is left to the library's choice: where to go on, when to commit and what to do with a gap are decided by whoever
 //! reads (`auto.offset.reset = error`).
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -64,12 +66,16 @@ pub(super) fn consumer_config(settings: &KafkaSettings, pulse: Duration) -> Clie
         .set("allow.auto.create.topics", "false")
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", "10000")
+        .set("heartbeat.interval.ms", "1000")
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "100")
         .set("fetch.max.bytes", KAFKA_FETCH_BYTES.to_string())
         .set("queued.max.messages.kbytes", KAFKA_QUEUED_KBYTES.to_string())
-        .set("statistics.interval.ms", pulse.as_millis().to_string());
+        .set("statistics.interval.ms", pulse.as_millis().to_string())
+        // The only place where the library tells the id of a topic; some lines for each look at the topics.
+        .set("debug", "topic")
+        .set_log_level(RDKafkaLogLevel::Debug);
     for (name, value) in &settings.properties {
         config.set(name, value);
     }
@@ -92,13 +98,34 @@ pub(super) fn refusal(error: &KafkaError) -> String {
     }
 }
 
+/// Ids of topics, by their names. A topic that is deleted and made anew has another one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TopicIds {
+    pub known: BTreeMap<String, String>,
+    /// whether one has changed
+    pub changed: bool,
+}
+
+impl TopicIds {
+    /// Takes in a line such as `Topic a changed id from X to Y`, which the library writes before it reads anything of Y.
+    fn hear(&mut self, line: &str) {
+        let Some((topic, ids)) = line.split_once(" changed id from ") else { return };
+        let (Some((_, topic)), Some((_, id))) = (topic.rsplit_once("Topic "), ids.split_once(" to ")) else { return };
+        let before = self.known.insert(topic.to_string(), id.trim().to_string());
+        self.changed |= before.is_some_and(|before| before != id.trim());
+    }
+}
+
 /// What a client tells of itself while it is polled.
 #[derive(Default)]
 pub(super) struct Context {
     /// the last complaint in the library's own words
     said: Mutex<Option<String>>,
     pulse: Mutex<Option<Pulse>>,
+    ids: Mutex<TopicIds>,
     changes: Mutex<Vec<GroupChange>>,
+    /// set when the client is about to be dropped
+    is_closing: AtomicBool,
 }
 
 impl Context {
@@ -106,8 +133,34 @@ impl Context {
         self.said.lock().clone()
     }
 
+    /// Ids of topics; whether one has changed is told once.
+    pub(super) fn take_ids(&self) -> TopicIds {
+        let mut ids = self.ids.lock();
+        let taken = ids.clone();
+        ids.changed = false;
+        taken
+    }
+
+    pub(super) fn id_of(&self, topic: &str) -> Option<String> {
+        self.ids.lock().known.get(topic).cloned()
+    }
+
+    pub(super) fn has_changed_topics(&self) -> bool {
+        self.ids.lock().changed
+    }
+
     pub(super) fn take_pulse(&self) -> Option<Pulse> {
         self.pulse.lock().take()
+    }
+
+    /// From now on changes of the group are answered here: there is nobody else.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a membership of a group has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closing.load(Ordering::Relaxed)
     }
 
     pub(super) fn take_changes(&self) -> Vec<GroupChange> {
@@ -117,9 +170,12 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if level as i32 > RDKafkaLogLevel::Warning as i32 {
+            return self.ids.lock().hear(message);
+        }
         // The library repeats itself at each try to connect; whoever reads the source says it once.
         tracing::debug!(facility, "{message}");
-        if level as i32 <= RDKafkaLogLevel::Warning as i32 {
+        if !message.contains(ALL_DOWN) {
             // The name of the thread says nothing to whoever reads it.
             let plain = message.rsplit_once("]: ").map_or(message, |(_, plain)| plain);
             *self.said.lock() = Some(plain.chars().take(300).collect());
@@ -132,14 +188,29 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, "{reason}");
-        *self.said.lock() = Some(reason.chars().take(300).collect());
+        if !reason.contains(ALL_DOWN) {
+            *self.said.lock() = Some(reason.chars().take(300).collect());
+        }
     }
 }
+
+/// Says nothing that the complaints before it did not say better.
+const ALL_DOWN: &str = "brokers are down";
 
 impl ConsumerContext for Context {
     /// A change of the group is a value like others: whoever reads takes partitions with its own positions, or lets go of them
     /// once what is under way is kept.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if self.is_closing.load(Ordering::Relaxed) {
+            // Nobody reads any more; the library waits for an answer.
+            let answered = match code {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                    consumer.incremental_assign(&TopicPartitionList::new())
+                }
+                _ => consumer.incremental_unassign(list),
+            };
+            return answered.unwrap_or_else(|error| tracing::debug!(%error, "leaving the group"));
+        }
         let partitions = partitions_of(list);
         let change = match code {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => GroupChange::Assigned(partitions),
@@ -147,5 +218,26 @@ impl ConsumerContext for Context {
             _ => GroupChange::Revoked(partitions),
         };
         self.changes.lock().push(change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_topics_are_heard() {
+        let mut ids = TopicIds::default();
+        for line in [
+            "[thrd:main]: Topic a.b changed id from AAAAAAAAAAAAAAAAAAAAAA to nWEZ-LjBTm6uDR9mGbBbTA",
+            "[thrd:main]: Topic a.b [0] Leader 1 Epoch 0",
+            "[thrd:main]: Topic c changed id from AAAAAAAAAAAAAAAAAAAAAA to xx",
+        ] {
+            ids.hear(line);
+        }
+        assert_eq!(ids.known["a.b"], "nWEZ-LjBTm6uDR9mGbBbTA");
+        assert!(ids.known.len() == 2 && !ids.changed);
+        ids.hear("[thrd:main]: Topic c changed id from xx to yy");
+        assert!(ids.changed && ids.known["c"] == "yy");
     }
 }

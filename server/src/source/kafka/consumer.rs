@@ -1,5 +1,7 @@
 //! The consumer: partitions by hand or by a group, records one by one, everything else as values.
 
+use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,13 @@ use super::record::Record;
 use super::trouble::Trouble;
 use crate::limits::KAFKA_TIMEOUT;
 use crate::settings::KafkaSettings;
+
+/// Things that a connection may have to say at once.
+const SERVED_MAX: usize = 10_000;
+
+/// How long one poll takes while the group is left, and how often it is polled.
+const LEAVE_POLL: Duration = Duration::from_millis(50);
+const LEAVE_POLLS: u32 = 4;
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,11 +56,54 @@ pub enum Polled<'c> {
 /// Partitions of the topics of a source, by topic; None: the topic does not exist.
 pub type Partitions = Vec<(String, Option<i32>)>;
 
-/// A connection that reads.
+/// A connection that reads. With the last clone its membership of a group ends.
 #[derive(Clone)]
 pub struct Consumer {
-    inner: Arc<BaseConsumer<Context>>,
+    inner: Arc<Connection>,
     brokers: String,
+}
+
+/// The client itself. One that was a member of a group is left to the end of the process when it has left: the library's own end
+/// waits for answers that nobody can give any more, and sometimes for ever.
+struct Connection(Option<BaseConsumer<Context>>);
+
+impl Deref for Connection {
+    type Target = BaseConsumer<Context>;
+
+    fn deref(&self) -> &BaseConsumer<Context> {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.leave() {
+            std::mem::forget(self.0.take());
+        }
+    }
+}
+
+impl Connection {
+    /// Ends a membership, also one that has ended before. False: there never was one.
+    fn leave(&self) -> bool {
+        let is_member = self.subscription().is_ok_and(|topics| topics.count() > 0);
+        if !is_member {
+            return self.context().is_closed();
+        }
+        self.context().close();
+        // The answer to whatever was asked and not answered; then nothing is held any more.
+        let answered = self.incremental_assign(&TopicPartitionList::new());
+        let held = self.assignment().and_then(|held| self.incremental_unassign(&held));
+        if let Err(error) = answered.and(held) {
+            tracing::debug!(%error, "leaving the group");
+        }
+        self.unsubscribe();
+        // Changes that come of it are answered while it is polled.
+        for _ in 0..LEAVE_POLLS {
+            let _ = self.poll(LEAVE_POLL);
+        }
+        true
+    }
 }
 
 impl Consumer {
@@ -60,7 +112,7 @@ impl Consumer {
     pub fn new(settings: &KafkaSettings, pulse: Duration) -> Result<Consumer, String> {
         let config = consumer_config(settings, pulse);
         let inner = config.create_with_context(Context::default()).map_err(|error| refusal(&error))?;
-        Ok(Consumer { inner: Arc::new(inner), brokers: settings.brokers.clone() })
+        Ok(Consumer { inner: Arc::new(Connection(Some(inner))), brokers: settings.brokers.clone() })
     }
 
     fn trouble(&self, error: &KafkaError, what: &str) -> Trouble {
@@ -95,6 +147,31 @@ impl Consumer {
             }
         }
         Ok(found)
+    }
+
+    /// Ids of topics that were looked at, where brokers tell them.
+    pub fn topic_ids(&self) -> BTreeMap<String, String> {
+        self.inner.context().take_ids().known
+    }
+
+    /// The id of a topic, where brokers have told it.
+    pub fn topic_id(&self, topic: &str) -> Option<String> {
+        self.inner.context().id_of(topic)
+    }
+
+    /// Whether a topic has become another one of the same name since `topic_ids` was asked. What was polled before it was asked
+    /// here may be of the new one.
+    pub fn has_changed_topics(&self) -> bool {
+        self.inner.context().has_changed_topics()
+    }
+
+    /// Takes in what the connection has to say. Only while nothing is read: a record would be gone.
+    pub fn serve(&self) {
+        for _ in 0..SERVED_MAX {
+            if self.inner.poll(Duration::from_millis(1)).is_none() {
+                return;
+            }
+        }
     }
 
     /// The id that a cluster keeps for its whole life.
@@ -138,6 +215,25 @@ impl Consumer {
     pub fn release(&self, partitions: &[TopicPartition]) -> Result<(), Trouble> {
         let list = list_of(partitions);
         self.inner.incremental_unassign(&list).map_err(|error| self.trouble(&error, "letting go of partitions"))
+    }
+
+    /// Leaves the group, which gives what was read here to others at once. Nothing can be read any more.
+    pub fn leave(&self) {
+        self.inner.leave();
+    }
+
+    /// What the group remembers of a partition: only as a sign that it was read before.
+    pub fn committed(&self, of: &TopicPartition) -> Result<Option<u64>, Trouble> {
+        let what = || format!("asking what the group knows of topic `{}`, partition {}", of.topic, of.partition);
+        let list = self
+            .inner
+            .committed_offsets(list_of(std::slice::from_ref(of)), KAFKA_TIMEOUT)
+            .map_err(|error| self.trouble(&error, &what()))?;
+        let offset = list.find_partition(&of.topic, of.partition).map(|element| element.offset());
+        Ok(match offset {
+            Some(Offset::Offset(offset)) => u64::try_from(offset).ok(),
+            _ => None,
+        })
     }
 
     /// The next record, or what else there is.

@@ -6,20 +6,29 @@ use tidemill_features::value::{DataType, Value};
 use super::record::Record;
 use crate::columnar::scalar;
 use crate::source::decode::{Bad, Decoder, wrong_value};
-use crate::source::json;
+use crate::source::message::{MessageReader, NeedsSchema};
 
-/// Decodes a record. It arrived at its own time: that is what serving knew then, and what a replay sees again.
-pub fn take(record: &Record<'_>, source: &Source, kafka: &KafkaTopics, decoder: &mut Decoder) {
+/// Decodes a record. It arrived at its own time: that is what serving knew then, and what a replay sees again. Err: nothing was
+/// taken in, since its schema has to be fetched first.
+pub fn take(
+    record: &Record<'_>,
+    (source, kafka): (&Source, &KafkaTopics),
+    reader: &MessageReader,
+    decoder: &mut Decoder,
+) -> Result<(), Box<NeedsSchema>> {
     let arrival = record.timestamp().unwrap_or(decoder.now());
     decoder.set_arrival(arrival);
     let payload = record.payload();
     let whole = || payload.or(record.key()).unwrap_or_default().to_vec();
     let bound = match bound_values(record, source, kafka) {
         Ok(bound) => bound,
-        Err(bad) => return decoder.row(Err(bad), &whole),
+        Err(bad) => {
+            decoder.row(Err(bad), &whole);
+            return Ok(());
+        }
     };
     match payload {
-        Some(payload) => json::decode_one(payload, &bound, decoder),
+        Some(payload) => reader.read(payload, &bound, decoder)?,
         None if kafka.takes_tombstones() => {
             let mut values = vec![Value::Null; source.fields.len()];
             // It has nothing but what the record says: it happened when the record was made.
@@ -35,6 +44,7 @@ pub fn take(record: &Record<'_>, source: &Source, kafka: &KafkaTopics, decoder: 
             decoder.row(Err(("E1050", message.to_string())), &whole);
         }
     }
+    Ok(())
 }
 
 /// Values of the columns that are bound to what a record says of itself.

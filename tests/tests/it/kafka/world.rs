@@ -48,7 +48,8 @@ pub fn pushed() -> tempfile::TempDir {
     server::project(&definitions("connector = \"push\""))
 }
 
-fn definitions(connector: &str) -> String {
+/// The definitions, with where events come from.
+pub fn definitions(connector: &str) -> String {
     DEFINITIONS.replace("CONNECTOR", connector)
 }
 
@@ -93,7 +94,7 @@ pub async fn status(client: &Client) -> Json {
 
 /// Waits until the status is as wanted.
 pub async fn wait_for(client: &Client, what: &str, ready: impl Fn(&Json) -> bool) -> Json {
-    for _ in 0..6000 {
+    for _ in 0..30_000 {
         // A server that is overloaded is asked again.
         if let Ok(now) = client.status().await {
             let now = tidemill::serving::http::status_json(&now);
@@ -103,7 +104,7 @@ pub async fn wait_for(client: &Client, what: &str, ready: impl Fn(&Json) -> bool
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("after a minute still not {what}: {}", status(client).await["sources"]);
+    panic!("after five minutes still not {what}: {}", status(client).await["sources"]);
 }
 
 /// Waits until the source `tx` has taken so many records.

@@ -1,0 +1,136 @@
+//! Random cases against the oracle, on a store that forgets in between: everything, some shards, their progress alone; or that
+//! holds older copies of some shards. The sweep finds it, and values and ledgers are the oracle's again.
+
+use std::time::Duration;
+
+use proptest::test_runner::TestCaseError;
+use tidemill::components::Server;
+use tidemill::settings::RedisSettings;
+use tidemill_tests::bridge::registry;
+use tidemill_tests::oracle::generate::{Case, service_case};
+use tidemill_tests::services::{Redis, RedisKind, RedisOptions};
+
+use super::writer::Random;
+use crate::across::{equals_oracle, write_log};
+use crate::parity::{cases, run};
+use crate::shared_store::{opened, settings};
+
+/// What the store forgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forgets {
+    Everything,
+    Shards,
+    ProgressOfShards,
+    WhatCameLater,
+}
+
+/// Deletes what fits patterns. ARGV: patterns.
+const DELETE: &str = "for _, pattern in ipairs(ARGV) do for _, key in ipairs(redis.call('KEYS', pattern)) do redis.call('DEL', key) end end";
+/// Copies what fits a pattern. ARGV: the pattern, how many bytes to cut off names, what to put before them.
+const COPY: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('COPY', key, ARGV[3] .. string.sub(key, ARGV[2] + 1), 'REPLACE') end";
+
+struct Forgetful<'r> {
+    redis: &'r Redis,
+    settings: RedisSettings,
+    shards: Vec<u64>,
+}
+
+impl Forgetful<'_> {
+    fn delete(&self, patterns: &[String]) {
+        let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
+        self.redis.cli(&[&["eval", DELETE, "0"], &patterns[..]].concat());
+    }
+
+    fn patterns(&self, behind: &str) -> Vec<String> {
+        self.shards.iter().map(|shard| format!("{{{}:s{shard}}}:{behind}", self.settings.prefix)).collect()
+    }
+
+    /// Keeps copies beside.
+    fn remember(&self) {
+        for pattern in self.patterns("*") {
+            self.redis.cli(&["eval", COPY, "0", &pattern, "0", "older:"]);
+        }
+    }
+
+    fn forget(&self, what: Forgets) {
+        match what {
+            Forgets::Everything => drop(self.redis.cli(&["flushall"])),
+            Forgets::Shards => self.delete(&self.patterns("*")),
+            Forgets::ProgressOfShards => self.delete(&self.patterns("progress")),
+            Forgets::WhatCameLater => {
+                self.delete(&self.patterns("*"));
+                for pattern in self.patterns("*") {
+                    self.redis.cli(&["eval", COPY, "0", &format!("older:{pattern}"), "6", ""]);
+                }
+            }
+        }
+    }
+
+    /// Waits until the progress of all shards is there, which the sweep brings back before it feeds anything.
+    fn wait_for_the_sweep(&self, server: &Server) {
+        let pattern = format!("{{{}:s*}}:progress", self.settings.prefix);
+        loop {
+            let count = self.redis.cli(&["eval", "return #redis.call('KEYS', ARGV[1])", "0", &pattern]);
+            if count == "256" && !server.ingest.trouble.is_feeding() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn check(case: &Case, size: usize, forgets: Forgets, seed: u64, redis: &Redis) -> Result<(), TestCaseError> {
+    redis.cli(&["flushall"]);
+    let mut random = Random(seed);
+    let mut shards: Vec<u64> = (0..256).collect();
+    random.shuffle(&mut shards);
+    shards.truncate(1 + random.below(255) as usize);
+    let store = Forgetful { redis, settings: settings(vec![redis.address()]), shards };
+    let folder = tempfile::tempdir().unwrap();
+    if forgets == Forgets::WhatCameLater {
+        let half = Case { rows: case.rows[..case.rows.len() / 2].to_vec(), ..case.clone() };
+        let earlier = tempfile::tempdir().unwrap();
+        write_log(&half, &registry(&half.sources, &half.views), &earlier.path().join("log"), size);
+        let (server, threads) = opened(&half, earlier.path(), &store.settings);
+        drop(server);
+        threads.join();
+        store.remember();
+    }
+    write_log(case, &registry(&case.sources, &case.views), &folder.path().join("log"), size);
+    let (server, threads) = opened(case, folder.path(), &store.settings);
+    equals_oracle(case, &server)?;
+    store.forget(forgets);
+    if !case.rows.is_empty() && forgets != Forgets::WhatCameLater {
+        store.wait_for_the_sweep(&server);
+    }
+    let mut last = Ok(());
+    for _ in 0..300 {
+        last = equals_oracle(case, &server);
+        if last.is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let halted = server.ingest.pending.iter().find_map(|pending| pending.halted.lock().clone());
+    assert_eq!(halted, None);
+    drop(server);
+    threads.join();
+    last
+}
+
+#[test]
+fn what_a_store_forgets_is_fed_again() {
+    let redis = Redis::start(RedisKind::Debian, &RedisOptions::default());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _entered = runtime.enter();
+    let kinds = vec![Forgets::Everything, Forgets::Shards, Forgets::ProgressOfShards, Forgets::WhatCameLater];
+    let strategy = (
+        service_case(),
+        proptest::sample::select(vec![1usize, 7, 1000]),
+        proptest::sample::select(kinds),
+        proptest::num::u64::ANY,
+    );
+    run("a store that forgets = oracle", strategy, (cases() / 1000).max(4), |(case, size, forgets, seed)| {
+        check(case, *size, *forgets, *seed, &redis)
+    });
+}

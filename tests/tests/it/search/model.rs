@@ -58,7 +58,8 @@ impl Metric {
         };
         match self {
             Metric::L2 => {
-                let squares: f64 = a.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(y)).powi(2)).sum();
+                let differences = a.iter().zip(b).map(|(x, y)| f64::from(*x) - f64::from(y));
+                let squares: f64 = differences.map(|difference| difference * difference).sum();
                 0.0 - squares.sqrt() as f32
             }
             Metric::Dot => dot(a, b) as f32 + 0.0,

@@ -9,7 +9,7 @@ use tidemill_features::definitions::{Connector, Registry, Source};
 
 use crate::catalog::project;
 use crate::clock::Clock;
-use crate::collections::{Collections, Upkeep};
+use crate::collections::{Collections, SharedFeed, Upkeep};
 use crate::failure::Failure;
 use crate::ingest::{
     Feed, Follower, Group, GroupSource, HistoryFeed, Ingest, IngestThreads, KafkaFeed, Member, OldestAnswer,
@@ -183,13 +183,13 @@ impl Server {
         let (keeping, role) = (options.keeping, options.role);
         let sizes = (options.segment_bytes, keeping.force);
         let stopping = Arc::new(AtomicBool::new(false));
-        let shared = options.redis.map(|redis| open_shared(&redis, (&registry, role), &stopping)).transpose()?;
         let answers = data_dir.join("answers");
         // Only who has the whole log can recompute answers.
         let verify_share = if role == Role::All { options.verify_share } else { 0.0 };
         let sampler = Sampler::start(&answers, verify_share);
         let collections = Arc::new(Collections::new(&registry)?);
         let parts = (registry.clone(), clock.clone(), memory.clone(), collections.clone());
+        let shared = options.redis.map(|redis| open_shared(&redis, role, &parts, &stopping)).transpose()?;
         let (past, ingest, threads) = match &shared {
             Some(_) if role == Role::Serve => {
                 let past = Past::new(registry.clone(), memory.clone(), Arc::default(), log_folder.clone());
@@ -261,7 +261,7 @@ impl Server {
         let followed = self.follow();
         match self.role {
             Role::All => {}
-            Role::Serve => return Ok(followed.into_iter().collect()),
+            Role::Serve => return Ok(followed),
             Role::Ingest => {
                 let member = self.group(new_feed, kafka)?;
                 let member = tokio::task::spawn_blocking(move || member.run());
@@ -294,16 +294,23 @@ impl Server {
         Ok(of_files.chain(histories).chain(topics).chain(followed).collect())
     }
 
-    /// Follows what all processes do, where this one does not do everything.
-    fn follow(&self) -> Option<tokio::task::JoinHandle<()>> {
-        let parts = self.shared.clone().filter(|_| self.role != Role::All)?;
+    /// Follows a shared store: its vectors, and what all processes do, where this one does not do everything.
+    fn follow(&self) -> Vec<tokio::task::JoinHandle<()>> {
+        let Some(parts) = self.shared.clone() else { return Vec::new() };
+        let stopping = self.stopping.clone();
+        let vectors = parts.neighbours.clone().map(|neighbours| move || neighbours.run(&stopping));
+        let mut followed: Vec<_> = vectors.map(tokio::task::spawn_blocking).into_iter().collect();
+        if self.role == Role::All {
+            return followed;
+        }
         let own = (self.role == Role::Serve).then(|| {
             let name = format!("{}#{:08x}", self.address, rand::random::<u32>());
             (name, Member { role: "serve".into(), address: self.address.clone(), ..Member::default() })
         });
         let (memory, ingest, clock) = (self.memory.clone(), self.ingest.clone(), self.clock.clone());
         let follower = Follower { parts, memory, ingest, clock, own };
-        Some(tokio::task::spawn_blocking(move || follower.run()))
+        followed.push(tokio::task::spawn_blocking(move || follower.run()));
+        followed
     }
 
     /// A member of the group that reads all topics.
@@ -334,7 +341,8 @@ impl Server {
 }
 
 fn shared_reads(shared: &SharedParts) -> SharedReads {
-    SharedReads { store: shared.store.clone(), runtime: shared.runtime.clone() }
+    let SharedParts { store, runtime, neighbours, .. } = shared.clone();
+    SharedReads { store, runtime, neighbours }
 }
 
 /// What jobs of a process that was killed have left; the state's lock says that no other process uses it.
@@ -358,10 +366,14 @@ fn key_columns(registry: &Registry, source: usize) -> Vec<Vec<usize>> {
     keys
 }
 
+/// What the parts of a process share.
+type Shared = (Arc<Registry>, Arc<Clock>, Arc<Memory>, Arc<Collections>);
+
 /// Connects to a shared store, and makes sure that it holds the views of these definitions and of no others.
 fn open_shared(
     settings: &RedisSettings,
-    (registry, role): (&Arc<Registry>, Role),
+    role: Role,
+    (registry, clock, memory, collections): &Shared,
     stopping: &Arc<AtomicBool>,
 ) -> Result<SharedParts, Failure> {
     let fed_otherwise =
@@ -402,7 +414,10 @@ fn open_shared(
     }
     let (registry, stopping, trouble) = (registry.clone(), stopping.clone(), Default::default());
     let prefix = settings.prefix.clone();
-    Ok(SharedParts { registry, store, runtime, stopping, prefix, definitions, trouble })
+    let neighbours =
+        SharedFeed::new(collections.clone(), (memory.clone(), clock.clone()), (store.clone(), runtime.clone()));
+    let neighbours = neighbours.map(Arc::new);
+    Ok(SharedParts { registry, store, runtime, stopping, prefix, definitions, trouble, neighbours })
 }
 
 /// A store that has events which this process could give out again was filled from another data directory.

@@ -310,6 +310,11 @@ pub const SEGMENT_FACTOR: usize = 4;
 pub const DEAD_PERCENT: usize = 20;
 /// Rows that are put into an index together: a search of the same collection waits for them.
 pub const COLLECTION_WRITE_ROWS: usize = 1024;
+/// Microseconds after which an index that has not heard of its shared store is not searched: others may have written since, and
+/// what they have pushed is to be found within a second.
+pub const FOLLOW_LATE: i64 = 3_000_000;
+/// Shards of which is asked at once what has changed in them: their answers wait in memory.
+pub const FOLLOW_SHARDS_AT_ONCE: usize = 16;
 /// How often it is looked whether an index is to be sealed or built anew.
 pub const UPKEEP_EVERY: Duration = Duration::from_millis(100);
 /// Queries of one search.

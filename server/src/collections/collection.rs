@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{RwLock, RwLockWriteGuard};
 use tidemill_features::definitions::{Embedding, Metric as Declared, Registry};
 use tidemill_features::read::{Standing, Stored, standing};
 use tidemill_features::value::Value;
 
+use super::attributes::Attributes;
 use super::ordered::ordered;
 use crate::clock::Clock;
 use crate::failure::Failure;
@@ -30,26 +31,20 @@ pub struct Collection {
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) index: Arc<Index>,
-    /// by slot of the index; empty boxes where an embedding declares none
-    attributes: Vec<Box<[Value<'static>]>>,
+    /// by slot of the index; none where an embedding declares none
+    attributes: Attributes,
     /// times behind which another row of a key stands
     ahead: BTreeSet<(i64, Box<[u8]>)>,
 }
 
-/// A collection as it is at one T. As long as this is held, nothing in it changes but the layout of the index.
-pub struct Opened<'c> {
-    contents: RwLockReadGuard<'c, Contents>,
+/// A collection as it is at one T. Nothing waits for it: what is written later is not in it.
+pub struct Opened {
     /// T
     pub time: i64,
     /// the index
     pub view: Arc<View>,
-}
-
-impl Opened<'_> {
-    /// The attributes of the key that has a slot.
-    pub fn attributes(&self, slot: u32) -> &[Value<'static>] {
-        self.contents.attributes.get(slot as usize).map_or(&[], |attributes| attributes)
-    }
+    /// by slot of the index
+    pub attributes: Attributes,
 }
 
 /// The metric of a definition.
@@ -96,51 +91,58 @@ impl Collection {
         self.contents.read().index.clone()
     }
 
-    /// The collection at T, which is taken from the clock now; the gate to the records is open, so nothing else is published
-    /// until it closes.
-    pub fn open(&self, registry: &Registry, state: &State, clock: &Clock) -> Result<Opened<'_>, Failure> {
+    /// Place of its view in the registry.
+    pub(super) fn view(&self) -> usize {
+        self.view
+    }
+
+    /// The collection at T, which is taken from the clock now; the gate to the records is open, so nothing is published
+    /// meanwhile.
+    pub fn open(&self, registry: &Registry, state: &State, clock: &Clock) -> Result<Opened, Failure> {
+        loop {
+            if let Some(opened) = self.opened(clock) {
+                return Ok(opened);
+            }
+            let (mut contents, time) = (self.contents.write(), clock.now());
+            let row = |key: Box<[u8]>| stands(registry, self.view, state, &key, time).map(|found| (key, found));
+            let rows = contents.due(time).into_iter().map(row).collect::<Result<Vec<_>, Failure>>()?;
+            contents.take(registry, self.view, rows)?;
+            contents.forget_due(time);
+        }
+    }
+
+    /// The collection as it is now; None: rows are due.
+    pub(super) fn opened(&self, clock: &Clock) -> Option<Opened> {
         let contents = self.contents.read();
         let time = clock.now();
-        if !contents.is_due(time) {
-            let view = contents.index.view();
-            return Ok(Opened { contents, time, view });
-        }
-        drop(contents);
-        let mut contents = self.contents.write();
-        let time = clock.now();
-        contents.take_due((registry, self.view), state, time)?;
-        let contents = RwLockWriteGuard::downgrade(contents);
-        let view = contents.index.view();
-        Ok(Opened { contents, time, view })
+        let opened = || Opened { time, view: contents.index.view(), attributes: contents.attributes.clone() };
+        (!contents.is_due(time)).then(opened)
     }
 }
 
 impl Contents {
     fn new(index: Index) -> Self {
-        Contents { index: Arc::new(index), attributes: Vec::new(), ahead: BTreeSet::new() }
+        Contents { index: Arc::new(index), attributes: Attributes::default(), ahead: BTreeSet::new() }
     }
 
     fn is_due(&self, time: i64) -> bool {
         self.ahead.first().is_some_and(|(first, _)| *first < time)
     }
 
-    /// Takes in rows that stand since the last time.
-    fn take_due(&mut self, (registry, view): (&Registry, usize), state: &State, time: i64) -> Result<(), Failure> {
-        let mut due: Vec<Box<[u8]>> = Vec::new();
+    /// Keys of rows that stand since the last time.
+    pub(super) fn due(&self, time: i64) -> Vec<Box<[u8]>> {
+        let due = self.ahead.iter().take_while(|(ahead, _)| *ahead < time);
+        let mut keys: Vec<Box<[u8]>> = due.map(|(_, key)| key.clone()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// These rows are in.
+    pub(super) fn forget_due(&mut self, time: i64) {
         while self.is_due(time) {
-            due.extend(self.ahead.pop_first().map(|(_, key)| key));
+            self.ahead.pop_first();
         }
-        due.sort_unstable();
-        due.dedup();
-        let plan = &registry.views[view].plan;
-        let mut rows = Vec::with_capacity(due.len());
-        for key in due {
-            let nodes = state.chunks(view, &key);
-            let stored = Stored { record: state.record(view, &key), nodes: &nodes };
-            let found = standing(plan, stored, time).map_err(|_| damaged())?;
-            rows.push((key, found));
-        }
-        self.take(registry, view, rows)
     }
 
     /// Takes in what stands for some keys, once for each.
@@ -172,24 +174,16 @@ impl Contents {
                 .collect();
             let slots = self.index.write(&changes)?;
             for (((key, found), vector), slot) in part.iter().zip(&vectors).zip(slots) {
-                if let (Some(_), Some(row), Some(slot)) = (vector, &found.row, slot) {
+                if let (Some(_), Some(row), Some(slot)) = (vector, &found.row, slot)
+                    && plan.features.len() > 1
+                {
                     let attributes = (1..plan.features.len()).map(|feature| row[input(feature)].clone());
-                    self.set_attributes(slot as usize, attributes.collect());
+                    self.attributes.set(slot, attributes.collect());
                 }
                 self.ahead.extend(found.ahead.iter().map(|time| (*time, key.clone())));
             }
         }
         Ok(())
-    }
-
-    fn set_attributes(&mut self, slot: usize, attributes: Box<[Value<'static>]>) {
-        if attributes.is_empty() {
-            return;
-        }
-        if self.attributes.len() <= slot {
-            self.attributes.resize_with(slot + 1, Box::default);
-        }
-        self.attributes[slot] = attributes;
     }
 }
 

@@ -2,24 +2,28 @@
 //!
 //! Records of the view that an embedding has are the truth; a collection follows them. `feed` reads what stands in changed
 //! records, and puts it into the index in the same step in which the records are published; `collection` is the index of one
-//! embedding with its attributes; `ordered` are keys that compare as their values
-//! do; `upkeep` seals and rebuilds indexes in the background.
+//! embedding with its attributes (`attributes`); `ordered` are keys that compare as their values
+//! do; `upkeep` seals and rebuilds indexes in the background. Where the records lie in a shared store, `shared` follows them there.
 //!
 //! A row that is dated ahead of the clock stands from its time on, and no timer waits for it: a search first takes in what
 //! stands since the last one. So what a search sees is what a read of the records at its T would see.
 
+mod attributes;
 mod collection;
 mod feed;
 mod ordered;
+mod shared;
 mod upkeep;
 
 use std::sync::Arc;
 
 use tidemill_features::definitions::{Embedding, Registry};
 
+pub use self::attributes::Attributes;
 pub use self::collection::{Collection, Opened, metric_of};
 pub use self::feed::{Feed, Refill};
 pub use self::ordered::{KeyColumns, encoded, ordered};
+pub use self::shared::SharedFeed;
 pub use self::upkeep::Upkeep;
 use crate::failure::Failure;
 

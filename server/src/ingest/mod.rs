@@ -274,7 +274,19 @@ fn applies(
         Some((_, Role::Ingest)) => Box::new(move |letters| shared::take_letters(letters, &pending)),
         Some((shared, _)) => {
             let (folder, to_keep) = (log_folder, flushes);
-            let parts = shared::LogParts { registry, memory, clock, pending, commits, folder, to_keep, idle, ready };
+            let neighbours = shared.neighbours.clone();
+            let parts = shared::LogParts {
+                registry,
+                memory,
+                clock,
+                pending,
+                commits,
+                folder,
+                to_keep,
+                idle,
+                neighbours,
+                ready,
+            };
             let driver = shared::FromLog::new(shared::Engine::new(shared), parts, applied_to);
             Box::new(move |to_apply| driver.run(to_apply))
         }

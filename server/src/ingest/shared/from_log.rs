@@ -16,6 +16,7 @@ use super::owner::Disturbance;
 use super::round::{Arrived, Done};
 use super::{Engine, PartitionId};
 use crate::clock::Clock;
+use crate::collections::SharedFeed;
 use crate::failure::{Failure, Remedy};
 use crate::ingest::Pending;
 use crate::ingest::applier::{ToApply, note};
@@ -39,6 +40,8 @@ pub(in crate::ingest) struct LogParts {
     pub to_keep: SyncSender<ToKeep>,
     /// whether the flusher has nothing to do
     pub idle: Arc<AtomicBool>,
+    /// indexes of vectors, which follow the store
+    pub neighbours: Option<Arc<SharedFeed>>,
     /// set when the store has what the log had at the start
     pub ready: Arc<AtomicBool>,
 }
@@ -234,12 +237,15 @@ impl FromLog {
         self.applied_to = end;
         self.barrier_due = true;
         let is_whole = done.disturbed.is_empty();
+        let followed = done.followed.clone();
         let disturbed = self.publish(arrived, done);
         if !is_whole {
             self.reclaim(&disturbed)?;
             self.heal_from_log()?;
             self.publish_all();
         }
+        // Who is told that events are readable finds their vectors, too.
+        self.parts.neighbours.iter().for_each(|neighbours| neighbours.follow(&followed));
         for of in arrived {
             self.parts.pending[of.source].applied(of.frame.consumed, of.frame.accepted_at);
         }

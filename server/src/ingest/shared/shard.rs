@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
+use tidemill_features::definitions::Embedding;
 use tidemill_features::record::{Applied, Fate, NodeId, apply};
 
 use super::cache::{Cache, CacheKey, Known, KnownChunks};
@@ -43,6 +44,8 @@ pub(super) struct Advance<'r> {
 pub(super) struct Advanced {
     pub views: BTreeMap<usize, ViewTotals>,
     pub disturbed: BTreeMap<PartitionId, Option<Progress>>,
+    /// whether records have changed that are followed
+    pub changes_followed: bool,
 }
 
 /// A record that is worked on.
@@ -101,7 +104,7 @@ impl Advance<'_> {
         let mut advanced = Advanced::default();
         while !left.is_empty() {
             let end = self.segment_end(&left);
-            match self.segment(state, &left[..end], &left[end..], &mut advanced.views).await? {
+            match self.segment(state, &left[..end], &left[end..], &mut advanced).await? {
                 None => drop(left.drain(..end)),
                 Some((id, stored)) => {
                     advanced.disturbed.insert(id, stored);
@@ -137,7 +140,7 @@ impl Advance<'_> {
         state: &mut ShardState,
         entries: &[Entry],
         later: &[Entry],
-        views: &mut BTreeMap<usize, ViewTotals>,
+        advanced: &mut Advanced,
     ) -> Result<Option<(PartitionId, Option<Progress>)>, Failure> {
         let mut works = self.works(state, entries).await?;
         loop {
@@ -148,11 +151,12 @@ impl Advance<'_> {
             let (commit, ids) = self.commit(state, &works, &deltas, (entries, later));
             match self.parts.persist(|| self.parts.store.commit(&commit)).await? {
                 Outcome::Done => {
+                    advanced.changes_followed |= commit.changes_followed();
                     for (id, step) in ids.iter().zip(commit.partitions) {
                         state.own(*id, step.to);
                     }
                     self.remember(state, works, commit.batch);
-                    self.count(&deltas, views);
+                    self.count(&deltas, &mut advanced.views);
                     return Ok(None);
                 }
                 Outcome::Moved { step, stored } => {
@@ -286,6 +290,7 @@ impl Advance<'_> {
             from: work.known.stamp(),
             body: work.body.clone(),
             chunks: work.chunks.clone(),
+            is_followed: Embedding::of_view(&self.parts.registry.views[work.key.0 as usize].name).is_some(),
         };
         let partitions = ids.iter().map(step).collect();
         let records = works.iter().map(record).collect();

@@ -1,47 +1,56 @@
-//! Search: the nearest neighbours of vectors, those that pass a condition, joined with features of the same moment.
+//! Search: the nearest neighbours of vectors, those that pass a condition, joined with features of the same T.
 //!
-//! `asked` is a request, checked; `live` answers it from the index, with the gate to the records open, so that vectors,
-//! attributes, conditions and features are of one T and one state; `scan` answers it from records alone: as of a past T, and
-//! where the records lie in a shared store. `common` is what both do, `answered` the message that comes out, `json` the same for HTTP.
+//! `asked` is a request, checked; `live` answers it from the index as it is at one moment, without holding up those who write;
+//! `scan` answers it from records alone: as of a past T, and where an index is not there yet. `reads` are the reads of features
+//! on the way. `common` is what both do, `answered` the message that comes out, `json` the same for HTTP.
 
 mod answered;
 mod asked;
 mod common;
 pub mod json;
 mod live;
+mod reads;
 mod scan;
 
 use std::sync::atomic::AtomicBool;
 
 use tidemill_proto::v1;
 
-use self::asked::{Asked, Queries};
+use self::asked::Asked;
+use self::live::Live;
 use super::answer::checked_time;
 use crate::components::Server;
 use crate::failure::Failure;
 
 /// Serving.Search. Once `stop` is set nobody waits for the answer any more.
 pub fn search(server: &Server, request: &v1::SearchRequest, stop: &AtomicBool) -> Result<v1::SearchResponse, Failure> {
-    let asked = Asked::of(server, request)?;
-    match (checked_time(request.as_of)?, &server.reader.shared) {
-        (None, None) if request.recall > 0 => recall(server, asked, stop),
-        _ if request.recall > 0 => {
-            let message =
-                "recall is measured on the index of this process, as it is now: without `as_of`, on the embedded store";
-            Err(Failure::field("E4028", "recall", message))
+    let mut asked = Asked::of(server, request)?;
+    let time = checked_time(request.as_of)?;
+    let live = if time.is_none() { Live::open(server, &asked, stop)? } else { None };
+    match live {
+        Some(live) if request.recall > 0 => {
+            let sample = live.sample()?;
+            asked.queries = sample;
+            recall(server, &asked, stop)
         }
-        (None, None) => Ok(answered::message(server, &asked, live::search(server, &asked, stop)?)),
-        (time, _) => Ok(answered::message(server, &asked, scan::search(server, &asked, time, stop)?)),
+        Some(live) => {
+            let found = live.search(asked.is_exact)?;
+            Ok(answered::message(server, &asked, found))
+        }
+        None if request.recall > 0 => Err(no_index()),
+        None => Ok(answered::message(server, &asked, scan::search(server, &asked, time, stop)?)),
     }
 }
 
-/// Looks for vectors of the collection both ways.
-fn recall(server: &Server, mut asked: Asked, stop: &AtomicBool) -> Result<v1::SearchResponse, Failure> {
-    asked.queries = Queries::Vectors(live::sample(server, &asked)?);
-    asked.is_exact = true;
-    let exact = live::search(server, &asked, stop)?;
-    asked.is_exact = false;
-    let planned = live::search(server, &asked, stop)?;
+fn no_index() -> Failure {
+    let message = "recall is measured on the index as it is now: without `as_of`, and once the index is filled";
+    Failure::field("E4028", "recall", message)
+}
+
+/// Looks for vectors of the collection both ways, in one state of the index.
+fn recall(server: &Server, asked: &Asked, stop: &AtomicBool) -> Result<v1::SearchResponse, Failure> {
+    let live = Live::open(server, asked, stop)?.ok_or_else(no_index)?;
+    let (exact, planned) = (live.search(true)?, live.search(false)?);
     let mut recall = v1::Recall { queries: asked.queries.len() as u64, ..v1::Recall::default() };
     for query in 0..asked.queries.len() {
         let keys = |found: &common::Found| -> std::collections::HashSet<Vec<u8>> {

@@ -23,6 +23,7 @@ use crate::serving::SharedReads;
 use crate::serving::get::Reader;
 use crate::serving::past::Past;
 use crate::serving::sample::{Sampler, oldest};
+use crate::serving::search::quality::Quality;
 use crate::serving::trickle::Verification;
 use crate::settings::{KafkaSettings, Keeping, RedisSettings, Role, S3Settings, Settings};
 use crate::source::kafka;
@@ -45,6 +46,8 @@ pub struct Server {
     pub reader: Reader,
     /// indexes of vectors, by embedding
     pub collections: Arc<Collections>,
+    /// what walks over graphs have missed
+    pub quality: Quality,
     _upkeep: Upkeep,
     /// by source: key columns of the entities that it feeds
     pub keys: Vec<Arc<Vec<Vec<usize>>>>,
@@ -215,7 +218,6 @@ impl Server {
         let mut reader = Reader::new((registry.clone(), memory.clone()), clock.clone(), past, &ingest, sampler);
         reader.shared = shared.as_ref().map(shared_reads);
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
-        let closing = tokio::sync::watch::channel(false).0;
         let server = Server {
             registry,
             memory,
@@ -224,13 +226,14 @@ impl Server {
             reader,
             _upkeep: Upkeep::start(collections.clone(), stopping.clone()),
             collections,
+            quality: Quality::default(),
             keys,
             log_folder,
             objects,
             stopping,
             jobs: Arc::new(tokio::sync::Semaphore::new(JOBS_MAX)),
             verification: Default::default(),
-            closing,
+            closing: tokio::sync::watch::channel(false).0,
             stopped: Default::default(),
             shared,
             role,

@@ -317,6 +317,10 @@ pub const FOLLOW_LATE: i64 = 3_000_000;
 pub const FOLLOW_SHARDS_AT_ONCE: usize = 16;
 /// How often it is looked whether an index is to be sealed or built anew.
 pub const UPKEEP_EVERY: Duration = Duration::from_millis(100);
+/// Pause between two looks for a search that is answered once more, to count what it has missed.
+pub const RECALL_PAUSE: Duration = Duration::from_millis(200);
+/// How many times as long as that took is waited then: a fiftieth of a core.
+pub const RECALL_SHARE: u32 = 50;
 /// Queries of one search.
 pub const SEARCH_QUERIES_MAX: usize = 1_000;
 /// Neighbours of all queries of one search together: some megabytes of keys and attributes.

@@ -41,35 +41,50 @@ impl Embedding {
 
 impl VectorColumn {
     /// Whether a value is a vector of the collection; None: there is none. The error says what is wrong.
+    ///
+    /// A list is as it is; text is a JSON array of numbers; bytes are 32-bit floats, little-endian (in JSON they stand as base64).
     pub fn read(&self, value: &Value<'_>) -> Result<Option<Vec<f32>>, String> {
-        let items = match value {
-            Value::Null => return Ok(None),
-            Value::List(items) => items,
-            _ => return Err("not a vector".to_string()),
-        };
-        if items.len() != self.dims {
-            return Err(format!(
-                "a vector of {} numbers, and embedding `{}` takes {}",
-                items.len(),
-                self.of,
-                self.dims
-            ));
+        match value {
+            Value::Null => Ok(None),
+            Value::List(items) => {
+                let number = |item: &Value<'_>| if let Value::Float64(x) = item { Some(*x) } else { None };
+                self.checked(items.len(), items.iter().map(number)).map(Some)
+            }
+            Value::Text(text) => {
+                let numbers: Vec<Option<f64>> =
+                    serde_json::from_str(text).map_err(|_| "text that is no JSON array of numbers".to_string())?;
+                self.checked(numbers.len(), numbers.into_iter()).map(Some)
+            }
+            Value::Bytes(bytes) => match bytes.as_chunks::<4>() {
+                (numbers, []) => {
+                    let number = |bytes: &[u8; 4]| Some(f64::from(f32::from_le_bytes(*bytes)));
+                    self.checked(numbers.len(), numbers.iter().map(number)).map(Some)
+                }
+                _ => Err(format!("{} bytes, which are no 32-bit floats", bytes.len())),
+            },
+            _ => Err("not a vector".to_string()),
         }
-        let mut vector = Vec::with_capacity(items.len());
-        for (at, item) in items.iter().enumerate() {
-            match item {
-                Value::Float64(x) if x.abs() <= COMPONENT_MAX => vector.push(*x as f32),
-                Value::Float64(x) if x.is_finite() => {
+    }
+
+    fn checked(&self, length: usize, numbers: impl Iterator<Item = Option<f64>>) -> Result<Vec<f32>, String> {
+        if length != self.dims {
+            return Err(format!("a vector of {length} numbers, and embedding `{}` takes {}", self.of, self.dims));
+        }
+        let mut vector = Vec::with_capacity(length);
+        for (at, number) in numbers.enumerate() {
+            match number {
+                Some(x) if x.abs() <= COMPONENT_MAX => vector.push(x as f32),
+                Some(x) if x.is_finite() => {
                     return Err(format!("component {at} of the vector is {x}; at most {COMPONENT_MAX:e}"));
                 }
-                Value::Float64(x) => return Err(format!("component {at} of the vector is {x}, not a finite number")),
-                _ => return Err(format!("component {at} of the vector is null")),
+                Some(x) => return Err(format!("component {at} of the vector is {x}, not a finite number")),
+                None => return Err(format!("component {at} of the vector is null")),
             }
         }
         if self.metric == Metric::Cosine && vector.iter().all(|x| *x == 0.0) {
             return Err(format!("the vector has length zero, and embedding `{}` compares by cosine", self.of));
         }
-        Ok(Some(vector))
+        Ok(vector)
     }
 }
 
@@ -125,9 +140,11 @@ fn check_vector(files: &Files<'_>, definition: &Definition<'_>, source: &Source,
             None
         }
         DataType::List(items) if matches!(**items, DataType::Float32 | DataType::Float64) => Some(column),
+        DataType::Text | DataType::Bytes => Some(column),
         other => {
-            let message =
-                format!("the vector is a column of type vector<{dims}> or list<float32>, but `{name}` is {other}");
+            let message = format!(
+                "the vector is a column of type vector<{dims}> or list<float32>, a string (a JSON array) or bytes (32-bit floats, little-endian), but `{name}` is {other}"
+            );
             files.report("E0015", &item.place, message, None);
             None
         }
@@ -269,5 +286,41 @@ fn view_of(
         derived: Vec::new(),
         request: Vec::new(),
         request_fields: builder.request_fields.iter().map(|_| Vec::new()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_text_and_bytes_are_the_same_vectors() {
+        let rule = VectorColumn { of: "m".to_string(), column: 0, dims: 3, metric: Metric::Cosine };
+        let bytes =
+            |numbers: &[f32]| Value::Bytes(numbers.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>().into());
+        let list = |numbers: &[f64]| Value::List(numbers.iter().copied().map(Value::Float64).collect());
+        let same = [list(&[1.5, -2.0, 1e-3]), Value::text(" [1.5, -2, 0.001]\n"), bytes(&[1.5, -2.0, 1e-3])];
+        for value in same {
+            assert_eq!(rule.read(&value), Ok(Some(vec![1.5, -2.0, 1e-3])));
+        }
+        assert_eq!(rule.read(&Value::Null), Ok(None));
+        for (value, reason) in [
+            (Value::text("[1, 2]"), "a vector of 2 numbers, and embedding `m` takes 3"),
+            (Value::text("[1, null, 3]"), "component 1 of the vector is null"),
+            (Value::text("[1, 1e16, 3]"), "component 1 of the vector is 10000000000000000; at most 1e15"),
+            (Value::text("[0, 0, 0]"), "length zero"),
+            (Value::text("[1, 1e400, 3]"), "no JSON array of numbers"),
+            (Value::text("[1, NaN, 3]"), "no JSON array of numbers"),
+            (Value::text("1, 2, 3"), "no JSON array of numbers"),
+            (Value::text(""), "no JSON array of numbers"),
+            (bytes(&[1.0, 2.0]), "a vector of 2 numbers"),
+            (bytes(&[1.0, f32::NAN, 2.0]), "component 1 of the vector is NaN, not a finite number"),
+            (bytes(&[1.0, 2.0, f32::INFINITY]), "component 2 of the vector is inf"),
+            (Value::Bytes(vec![0; 13].into()), "13 bytes, which are no 32-bit floats"),
+            (Value::Int64(3), "not a vector"),
+        ] {
+            let said = rule.read(&value).unwrap_err();
+            assert!(said.contains(reason), "{value:?}: {said}");
+        }
     }
 }

@@ -122,7 +122,11 @@ const JOIN: &[Field] = &[
 const EMBEDDING: &[Field] = &[
     must("entity", Kind::Text, "what the vectors describe"),
     must("source", Kind::Text, "where they come from"),
-    must("vector", Kind::Text, "the column that holds them"),
+    must(
+        "vector",
+        Kind::Text,
+        "the column that holds them: vector<N>, list<float32>, string (a JSON array) or bytes (float32)",
+    ),
     must("dims", Kind::Int(1, 8_192), "length of a vector"),
     may("metric", Kind::Choice(&["cosine", "dot", "l2"]), "how near is measured"),
     may("attributes", Kind::Map(&Kind::Text), "columns to filter on, and their types"),

@@ -280,7 +280,7 @@ fn view_state(unfinished: Option<&Unfinished>) -> String {
 
 /// The status of an embedding from that of the view that keeps its vectors.
 fn embedding_status(server: &Server, at: usize, kept: v1::ViewStatus) -> v1::EmbeddingStatus {
-    let stats = server.collections.get(at).index().stats();
+    let (stats, recall) = (server.collections.get(at).index().stats(), server.quality.recall(at));
     v1::EmbeddingStatus {
         vectors: stats.live as u64,
         dead: stats.dead as u64,
@@ -294,6 +294,9 @@ fn embedding_status(server: &Server, at: usize, kept: v1::ViewStatus) -> v1::Emb
         bytes: stats.bytes as u64,
         bytes_per_vector: stats.bytes_per_vector as u64,
         state: kept.state,
+        sampled: recall.searches,
+        sampled_neighbours: recall.neighbours,
+        sampled_found: recall.found,
     }
 }
 

@@ -337,7 +337,8 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
             name.clone(),
             json!({ "vectors": of.vectors, "dead": of.dead, "fresh": of.fresh, "applied": of.applied,
             "filtered": of.filtered, "keyless": of.keyless, "late": of.late, "duplicate": of.duplicate, "codes": of.codes,
-            "bytes": of.bytes, "bytes_per_vector": of.bytes_per_vector, "state": of.state }),
+            "bytes": of.bytes, "bytes_per_vector": of.bytes_per_vector, "state": of.state, "sampled": of.sampled,
+            "sampled_neighbours": of.sampled_neighbours, "sampled_found": of.sampled_found }),
         )
     };
     let embeddings: Map<String, Json> = status.embeddings.iter().map(embedding).collect();

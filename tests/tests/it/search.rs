@@ -1,8 +1,12 @@
 //! Nearest neighbours through a real server, beside brute force over the pushed rows: random writes and searches, restarts and
-//! kills, past moments, bad input.
+//! kills, past moments, bad input. `graph` is the same where a graph is walked, `beside` is searches beside writes, `shared` are
+//! collections in Redis.
 
 mod bad;
+mod beside;
+mod graph;
 mod model;
+mod shared;
 mod world;
 
 use tidemill_client::{texts, v1};
@@ -17,9 +21,13 @@ fn operations() -> usize {
 }
 
 async fn random_operations(metric: Metric) {
-    let mut random = Random::seeded();
     let mut world = World::start(metric).await;
-    let operations = operations();
+    operate(&mut world, operations()).await;
+}
+
+/// Random operations, each answer compared with brute force.
+async fn operate(world: &mut World, operations: usize) {
+    let mut random = Random::seeded();
     for operation in 0..operations {
         match random.below(100) {
             0..45 => world.write(&mut random).await,
@@ -148,4 +156,61 @@ async fn the_other_door_and_status() {
     let recall = v1::SearchRequest { vectors: Vec::new(), recall: 5, ..Asked::default().request() };
     let recall = world.ask(recall, None).await.recall.unwrap();
     assert_eq!((recall.queries, recall.neighbours, recall.found), (1, 1, 1));
+}
+
+/// Vectors as JSON text and as 32-bit floats in base64, which are the same vectors.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vectors_as_text_and_as_bytes() {
+    let definitions = r#"
+[source.pieces]
+connector = "push"
+event_time = "at"
+fields = { piece = "string", text = "string", raw = "bytes", at = "timestamp[us]" }
+[entity.piece]
+key = "piece"
+[embedding.of_text]
+entity = "piece"
+source = "pieces"
+vector = "text"
+dims = 3
+metric = "l2"
+[embedding.of_bytes]
+entity = "piece"
+source = "pieces"
+vector = "raw"
+dims = 3
+metric = "l2"
+"#;
+    let folder = tidemill_tests::server::project(definitions);
+    let server = tidemill_tests::server::Server::start(folder.path()).await;
+    let client = server.client().await;
+    // 1.5, -2, 0.25 and 0, 1, 2 as little-endian float32.
+    let lines = concat!(
+        r#"{"piece":"a","text":"[1.5, -2, 0.25]","raw":"AADAPwAAAMAAAIA+","at":1000}"#,
+        "\n",
+        r#"{"piece":"b","text":"[0,1,2]","raw":"AAAAAAAAgD8AAABA","at":1000}"#,
+        "\n",
+        r#"{"piece":"c","text":"[0,1]","raw":"AAAAAAAAgD8AAABA","at":1000}"#,
+        "\n",
+        r#"{"piece":"d","text":"[0,1,2]","raw":"AAAAAAAAgD8AAMB/","at":1000}"#,
+        "\n",
+    );
+    let pushed = client.push(ndjson("pieces", lines.to_string(), v1::Wait::Readable)).await.unwrap();
+    assert_eq!((pushed.accepted, pushed.dead_lettered), (2, 2), "{:?}", pushed.dead_letters);
+    for embedding in ["of_text", "of_bytes"] {
+        let base = || v1::SearchRequest { embedding: embedding.into(), k: 2, ..v1::SearchRequest::default() };
+        let vectors = vec![v1::Vector { values: vec![1.5, -2.0, 0.25] }];
+        let answer = world::ask(&client, v1::SearchRequest { vectors, ..base() }).await;
+        let away = -(1.5_f32 * 1.5 + 9.0 + 1.75 * 1.75).sqrt();
+        assert_eq!(found(&answer), [("a".to_string(), 0.0), ("b".to_string(), away)]);
+        let keys = [("piece".to_string(), texts(["b"]))].into();
+        let answer = world::ask(&client, v1::SearchRequest { keys, ..base() }).await;
+        assert_eq!(found(&answer), [("a".to_string(), away)]);
+        let past = v1::SearchRequest {
+            as_of: Some(1_001),
+            vectors: vec![v1::Vector { values: vec![0.0, 1.0, 2.0] }],
+            ..base()
+        };
+        assert_eq!(found(&world::ask(&client, past).await)[0], ("b".to_string(), 0.0));
+    }
 }

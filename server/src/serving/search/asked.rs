@@ -30,7 +30,7 @@ pub(super) struct Asked {
     pub is_exact: bool,
     pub min_score: Option<f32>,
     /// the condition, and what reads its features
-    pub condition: Option<(Condition, Option<Arc<ReadPlan>>)>,
+    pub condition: Option<(Arc<Condition>, Option<Arc<ReadPlan>>)>,
     /// encoded keys
     pub exclude: Vec<Vec<u8>>,
     /// what comes with each neighbour
@@ -186,7 +186,7 @@ fn keys_of(plan: &ReadPlan, given: &HashMap<String, v1::Column>, as_text: bool) 
 }
 
 /// The condition, and what reads its features.
-type Conditioned = Option<(Condition, Option<Arc<ReadPlan>>)>;
+type Conditioned = Option<(Arc<Condition>, Option<Arc<ReadPlan>>)>;
 
 fn condition(server: &Server, embedding: &Embedding, text: &str) -> Result<Conditioned, Failure> {
     if text.trim().is_empty() {
@@ -197,12 +197,12 @@ fn condition(server: &Server, embedding: &Embedding, text: &str) -> Result<Condi
         Failure { near: fault.near.into_iter().collect(), ..Failure::field("E4022", "where", message) }
     })?;
     if condition.features.is_empty() {
-        return Ok(Some((condition, None)));
+        return Ok(Some((Arc::new(condition), None)));
     }
     let plan = ReadPlan::of(&server.registry, condition.features.clone())?;
     let keys = &server.registry.views[embedding.view].keys;
     check_needs(&plan, "where", |key| keys.contains(key))?;
-    Ok(Some((condition, Some(Arc::new(plan)))))
+    Ok(Some((Arc::new(condition), Some(Arc::new(plan)))))
 }
 
 /// Refuses features that need what the search does not know.

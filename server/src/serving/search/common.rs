@@ -57,13 +57,19 @@ pub(super) fn wanted(server: &Server, asked: &Asked, read: Read<'_>) -> Result<V
     let mut found = Vec::with_capacity(keys.rows);
     for (row, answer) in columns[0].iter().enumerate() {
         let key = encode_key(keys.columns.iter().map(|column| column.value(row)));
-        let Value::List(items) = &answer.value else {
+        let vector = match (&answer.value, own) {
+            (value, true) => embedding.vector.read(value).ok().flatten(),
+            (Value::List(items), false) => {
+                let number = |item: &Value<'_>| if let Value::Float64(x) = item { *x as f32 } else { f32::NAN };
+                Some(items.iter().map(number).collect::<Vec<f32>>())
+            }
+            _ => None,
+        };
+        let Some(vector) = vector else {
             let what = if own { format!("embedding `{}`", embedding.name) } else { plan.columns[0].0.clone() };
             let message = format!("the entity of query {} has no vector in {what} ({})", row + 1, answer.status.name());
             return Err(Failure::field("E4023", "keys", message));
         };
-        let number = |item: &Value<'_>| if let Value::Float64(x) = item { *x as f32 } else { f32::NAN };
-        let vector: Vec<f32> = items.iter().map(number).collect();
         metric.check(embedding.vector.dims, &vector)?;
         found.push((vector, key.filter(|_| own)));
     }

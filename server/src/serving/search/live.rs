@@ -14,6 +14,7 @@ use tidemill_features::value::Value;
 use super::super::get::Positions;
 use super::asked::{Asked, Queries};
 use super::common::{Found, Hit, features, keys_for, left_out, of_ordered, wanted};
+use super::quality::Sample;
 use super::reads::Reads;
 use crate::collections::Opened;
 use crate::components::Server;
@@ -71,6 +72,20 @@ impl<'s> Live<'s> {
             let way = if is_exact { Way::Exact } else { Way::Planned };
             let found =
                 test.neighbours(Query { ef, exclude: &exclude, min_score, way, ..Query::new(vector, asked.k) })?;
+            if !matches!(asked.condition, Some((_, Some(_)))) {
+                server.quality.offer(&found.explained, || Sample {
+                    embedding: asked.embedding,
+                    view: opened.view.clone(),
+                    attributes: opened.attributes.clone(),
+                    condition: asked.condition.as_ref().map(|(condition, _)| condition.clone()),
+                    time: opened.time,
+                    vector: vector.clone(),
+                    k: asked.k,
+                    exclude: left_out.clone(),
+                    min_score: asked.min_score,
+                    hits: found.hits.clone(),
+                });
+            }
             explained.push(Some(found.explained));
             for hit in found.hits {
                 let attributes = opened.attributes.get(hit.slot).to_vec();

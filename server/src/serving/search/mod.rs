@@ -2,13 +2,14 @@
 //!
 //! `asked` is a request, checked; `live` answers it from the index as it is at one moment, without holding up those who write;
 //! `scan` answers it from records alone: as of a past T, and where an index is not there yet. `reads` are the reads of features
-//! on the way. `common` is what both do, `answered` the message that comes out, `json` the same for HTTP.
+//! on the way, `quality` counts what walks over a graph miss. `common` is what both do, `answered` the message that comes out, `json` the same for HTTP.
 
 mod answered;
 mod asked;
 mod common;
 pub mod json;
 mod live;
+pub mod quality;
 mod reads;
 mod scan;
 

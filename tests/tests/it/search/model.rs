@@ -35,7 +35,7 @@ impl Random {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     L2,
     Dot,
@@ -97,16 +97,18 @@ impl Model {
         clicks.iter().filter(|at| (time - HOUR..time).contains(*at)).count()
     }
 
+    /// Whether an item may be found.
+    pub fn passes(&self, asked: &Asked, item: &str, row: &Row, time: i64) -> bool {
+        asked.filter.passes(row, self.clicks(item, time)) && !asked.exclude.iter().any(|excluded| excluded == item)
+    }
+
     /// Neighbours by brute force.
     pub fn neighbours(&self, metric: Metric, asked: &Asked, time: i64) -> Vec<(String, f32)> {
         let mut found: Vec<(String, f32)> = Vec::new();
         for item in self.rows.keys() {
             let Some(row) = self.standing(item, time) else { continue };
             let score = metric.score(asked.vector, row.vector.unwrap());
-            let passes = asked.filter.passes(row, self.clicks(item, time))
-                && !asked.exclude.contains(item)
-                && asked.min_score.is_none_or(|least| score >= least);
-            if passes {
+            if self.passes(asked, item, row, time) && asked.min_score.is_none_or(|least| score >= least) {
                 found.push((item.clone(), score));
             }
         }

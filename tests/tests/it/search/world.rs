@@ -7,7 +7,7 @@ use tidemill_tests::server::{Server, ndjson, project};
 
 use super::model::{Asked, COLORS, DIMS, Metric, Model, Random, Row};
 
-fn definitions(metric: Metric) -> String {
+fn definitions(shape: &Shape) -> String {
     r#"
 [source.items]
 connector = "push"
@@ -51,19 +51,42 @@ vector = "vec"
 dims = 4
 metric = "METRIC"
 attributes = { color = "string", price = "float64" }
+INDEX
 
 [service.both]
 features = ["pop:*", "taste:*"]
 "#
-    .replace("METRIC", metric.name())
+    .replace("METRIC", shape.metric.name())
+    .replace("INDEX", shape.index)
+}
+
+/// What kind of world.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    pub metric: Metric,
+    /// how many different items there are
+    pub items: u64,
+    /// a line of the embedding
+    pub index: &'static str,
+    /// `tidemill.toml`
+    pub settings: String,
+}
+
+/// What walks over a graph have found of what they should have.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Walked {
+    pub searches: usize,
+    pub found: usize,
+    pub wanted: usize,
 }
 
 pub struct World {
-    server: Option<Server>,
+    pub server: Option<Server>,
     pub client: Client,
-    folder: tempfile::TempDir,
-    metric: Metric,
-    model: Model,
+    pub folder: tempfile::TempDir,
+    shape: Shape,
+    pub model: Model,
+    pub walked: Walked,
     pushed: u64,
     /// T of the first read: events are dated around it
     start: i64,
@@ -89,13 +112,37 @@ pub fn found(answer: &v1::SearchResponse) -> Vec<(String, f32)> {
     keys.offsets.windows(2).map(key).zip(answer.scores.iter().copied()).collect()
 }
 
+/// Waits until a process answers from its index, and not from records: beside a shared store it is filled after the start.
+pub async fn indexed(client: &Client) {
+    let probe = Asked { vector: [1.0; DIMS], k: 1, ..Asked::default() }.request();
+    let waiting = async {
+        while ask(client, probe.clone()).await.plans[0].plan == "records" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.expect("the index is filled");
+}
+
+/// An answer that is none of an error.
+pub async fn ask(client: &Client, request: v1::SearchRequest) -> v1::SearchResponse {
+    client.search(request.clone()).await.unwrap_or_else(|error| panic!("{}: {request:?}", error.message))
+}
+
 impl World {
     pub async fn start(metric: Metric) -> Self {
-        let folder = project(&definitions(metric));
+        World::start_as(Shape { metric, items: 60, index: "", settings: String::new() }).await
+    }
+
+    pub async fn start_as(shape: Shape) -> Self {
+        let folder = project(&definitions(&shape));
+        if !shape.settings.is_empty() {
+            std::fs::write(folder.path().join("tidemill.toml"), &shape.settings).unwrap();
+        }
         let server = Server::start(folder.path()).await;
         let client = server.client().await;
         let (model, server) = (Model::default(), Some(server));
-        let mut world = World { server, client, folder, metric, model, pushed: 0, start: 0, restarts: 0 };
+        let walked = Walked::default();
+        let mut world = World { server, client, folder, shape, model, walked, pushed: 0, start: 0, restarts: 0 };
         world.start = world.now().await;
         world
     }
@@ -106,8 +153,7 @@ impl World {
     }
 
     pub async fn ask(&self, request: v1::SearchRequest, as_of: Option<i64>) -> v1::SearchResponse {
-        let request = v1::SearchRequest { as_of, ..request };
-        self.client.search(request.clone()).await.unwrap_or_else(|error| panic!("{}: {request:?}", error.message))
+        ask(&self.client, v1::SearchRequest { as_of, ..request }).await
     }
 
     async fn send(&mut self, lines: String, count: u64) {
@@ -128,12 +174,34 @@ impl World {
         self.send(line, 1).await;
     }
 
+    /// So many rows.
+    pub async fn fill(&mut self, random: &mut Random, count: u64) {
+        for _ in 0..count / 1_000 {
+            self.write_some(random, 1_000).await;
+        }
+    }
+
+    /// Waits until a search walks over a graph.
+    pub async fn walks(&mut self, random: &mut Random) {
+        let walking = async {
+            while self.walked.searches == 0 {
+                self.search_now(random).await;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), walking).await.expect("a graph is built");
+    }
+
     /// Some rows, a fifth of them without a vector, in no order of time.
     pub async fn write(&mut self, random: &mut Random) {
         let count = 1 + random.below(12);
+        self.write_some(random, count).await;
+    }
+
+    async fn write_some(&mut self, random: &mut Random, count: u64) {
         let mut lines = String::new();
         for _ in 0..count {
-            let item = format!("i{}", random.below(60));
+            let item = format!("i{}", random.below(self.shape.items));
             let mut vector = random.vector();
             if vector == [0.0; DIMS] {
                 vector[1] = 1.0;
@@ -153,7 +221,7 @@ impl World {
     }
 
     pub async fn click(&mut self, random: &mut Random) {
-        let item = format!("i{}", random.below(60));
+        let item = format!("i{}", random.below(self.shape.items));
         // Whether a click counts must not depend on how long the test takes: none is near the edge of the hour.
         let ago = if random.below(4) == 0 { 5_400_000_000 } else { random.below(600_000_000) as i64 };
         self.clicks(&item, 1 + random.below(3), self.start - 1 - ago).await;
@@ -165,6 +233,14 @@ impl World {
         self.check(&asked, &answer);
     }
 
+    /// The same of another process.
+    pub async fn search_at(&mut self, client: &Client, random: &mut Random) -> v1::SearchResponse {
+        let asked = Asked::random(random);
+        let answer = ask(client, asked.request()).await;
+        self.check(&asked, &answer);
+        answer
+    }
+
     pub async fn search_past(&mut self, random: &mut Random) {
         let asked = Asked::random(random);
         let time = self.start - random.below(9_000_000_000) as i64;
@@ -173,20 +249,48 @@ impl World {
         self.check(&asked, &answer);
     }
 
-    fn check(&self, asked: &Asked, answer: &v1::SearchResponse) {
-        let expected = self.model.neighbours(self.metric, asked, answer.read_time);
+    fn check(&mut self, asked: &Asked, answer: &v1::SearchResponse) {
+        let expected = self.model.neighbours(self.shape.metric, asked, answer.read_time);
         let got = found(answer);
-        if self.metric != Metric::Cosine {
-            assert_eq!(got, expected, "{asked:?} at {}", answer.read_time);
+        // Where there is a graph, a scan may be one of codes.
+        let plan = answer.plans[0].plan.as_str();
+        if !asked.exact && !self.shape.index.is_empty() && plan != "records" {
+            self.walked.searches += usize::from(plan == "traverse");
+            self.check_walk(asked, answer, &expected);
+            return;
+        }
+        if self.shape.metric != Metric::Cosine {
+            assert_eq!(got, expected, "{asked:?} at {}, {:?}", answer.read_time, answer.plans);
             return;
         }
         // The last digit of an angle decides about ties: scores have to agree, and each item has to have its own.
         assert_eq!(got.len(), expected.len(), "{asked:?}: {got:?}, {expected:?}");
         for ((item, score), (_, wanted)) in got.iter().zip(&expected) {
             let row = self.model.standing(item, answer.read_time).unwrap_or_else(|| panic!("{item} has no vector"));
-            let own = self.metric.score(asked.vector, row.vector.unwrap());
+            let own = self.shape.metric.score(asked.vector, row.vector.unwrap());
             assert!((score - wanted).abs() < 1e-6 && (score - own).abs() < 1e-6, "{asked:?}: {got:?}, {expected:?}");
         }
+    }
+
+    /// What a walk finds stands, passes and has its own score; how much of the truth that is, is counted.
+    fn check_walk(&mut self, asked: &Asked, answer: &v1::SearchResponse, expected: &[(String, f32)]) {
+        let got = found(answer);
+        if asked.min_score.is_none() {
+            assert_eq!(got.len(), expected.len(), "{asked:?}: as many as asked for");
+        }
+        for (item, score) in &got {
+            let row = self.model.standing(item, answer.read_time);
+            let row = row.unwrap_or_else(|| panic!("{item} is deleted, and found by {asked:?}"));
+            let own = self.shape.metric.score(asked.vector, row.vector.unwrap());
+            assert!((score - own).abs() < 1e-5, "{item} is replaced, and found by {asked:?}: {score} and {own}");
+            assert!(asked.min_score.is_none_or(|least| *score >= least), "{item}: {score}");
+            assert!(self.model.passes(asked, item, row, answer.read_time), "{item} does not pass {asked:?}");
+        }
+        assert!(got.is_sorted_by(|a, b| a.1 > b.1 || (a.1 == b.1 && a.0 < b.0)), "{got:?}");
+        self.walked.wanted += expected.len();
+        // Many vectors are equal: whoever has the score of one that is wanted is as good.
+        let least = expected.last().map_or(f32::MAX, |(_, score)| *score) - 1e-5;
+        self.walked.found += got.iter().filter(|(_, score)| *score >= least).count();
     }
 
     pub async fn restart(&mut self, kill: bool) {
@@ -207,6 +311,7 @@ impl World {
 
     /// Every row that was pushed has become something, and there is a vector for each item that has one.
     pub async fn ledger_holds(&self) {
+        indexed(&self.client).await;
         let status = self.client.status().await.unwrap();
         let of = &status.embeddings["items"];
         assert_eq!(of.applied + of.filtered, self.pushed);

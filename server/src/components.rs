@@ -191,6 +191,7 @@ impl Server {
         let verify_share = if role == Role::All { options.verify_share } else { 0.0 };
         let sampler = Sampler::start(&answers, verify_share);
         let collections = Arc::new(Collections::new(&registry)?);
+        collections.recall(&data_dir.join("neighbours"));
         let parts = (registry.clone(), clock.clone(), memory.clone(), collections.clone());
         let shared = options.redis.map(|redis| open_shared(&redis, role, &parts, &stopping)).transpose()?;
         let (past, ingest, threads) = match &shared {
@@ -224,7 +225,7 @@ impl Server {
             clock,
             ingest,
             reader,
-            _upkeep: Upkeep::start(collections.clone(), stopping.clone()),
+            _upkeep: Upkeep::start(collections.clone(), data_dir.join("neighbours"), stopping.clone()),
             collections,
             quality: Quality::default(),
             keys,

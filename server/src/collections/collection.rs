@@ -14,13 +14,15 @@ use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::limits::COLLECTION_WRITE_ROWS;
 use crate::online::{Records, State};
-use crate::vectors::{Change, Index, IndexOptions, Metric, View};
+use crate::vectors::{Change, Expected, Index, IndexOptions, Metric, View};
 
 /// See above.
 #[derive(Debug)]
 pub struct Collection {
     /// place of the embedding in the registry's list of views
     view: usize,
+    /// what its records are: of other ones a file of the index is of no use
+    definition: u64,
     dims: usize,
     metric: Metric,
     options: IndexOptions,
@@ -57,7 +59,7 @@ pub fn metric_of(declared: Declared) -> Metric {
 }
 
 impl Collection {
-    pub(super) fn new(embedding: &Embedding) -> Result<Self, Failure> {
+    pub(super) fn new(registry: &Registry, embedding: &Embedding) -> Result<Self, Failure> {
         let usual = IndexOptions::default();
         let shape = embedding.index;
         let m = shape.m.unwrap_or(usual.m);
@@ -69,12 +71,24 @@ impl Collection {
         };
         let (dims, metric) = (embedding.vector.dims, metric_of(embedding.vector.metric));
         let contents = RwLock::new(Contents::new(Index::new(dims, metric, options)?));
-        Ok(Collection { view: embedding.view, dims, metric, options, contents })
+        let (view, definition) = (embedding.view, registry.views[embedding.view].plan.hash);
+        Ok(Collection { view, definition, dims, metric, options, contents })
     }
 
     /// An empty index of this shape.
     pub(super) fn contents(&self) -> Result<Contents, Failure> {
         Ok(Contents::new(Index::new(self.dims, self.metric, self.options)?))
+    }
+
+    /// What its records are.
+    pub(super) fn definition(&self) -> u64 {
+        self.definition
+    }
+
+    /// What a file of the index must be.
+    pub(super) fn expected(&self) -> Expected {
+        let Collection { dims, metric, options, definition, .. } = *self;
+        Expected { dims, metric, options, sequence: definition }
     }
 
     /// Puts other contents in place; gives back what was there.
@@ -164,15 +178,22 @@ impl Contents {
             let columns = &registry.views[view].keys;
             let keys = part.iter().map(|(key, _)| ordered(columns, key).map_err(|_| damaged()));
             let keys = keys.collect::<Result<Vec<_>, Failure>>()?;
-            let changes: Vec<Change<'_>> = keys
+            // What is the same already would only be another dead row: attributes change more often than vectors.
+            let same: Vec<Option<u32>> = keys
                 .iter()
                 .zip(&vectors)
-                .map(|(key, vector)| match vector {
+                .map(|(key, vector)| self.index.slot_of_same(key, vector.as_deref()))
+                .collect();
+            let changed = keys.iter().zip(&vectors).zip(&same).filter(|(_, same)| same.is_none());
+            let changes: Vec<Change<'_>> = changed
+                .map(|((key, vector), _)| match vector {
                     Some(vector) => Change::Upsert { key, vector },
                     None => Change::Delete { key },
                 })
                 .collect();
-            let slots = self.index.write(&changes)?;
+            let written = if changes.is_empty() { Vec::new() } else { self.index.write(&changes)? };
+            let mut written = written.into_iter();
+            let slots = same.into_iter().map(|same| same.or_else(|| written.next().flatten()));
             for (((key, found), vector), slot) in part.iter().zip(&vectors).zip(slots) {
                 if let (Some(_), Some(row), Some(slot)) = (vector, &found.row, slot)
                     && plan.features.len() > 1

@@ -8,6 +8,7 @@ use tidemill_features::record::{NodeId, Nodes};
 
 use super::Collections;
 use super::collection::{Contents, damaged, stands};
+use super::ordered::encoded;
 use crate::failure::Failure;
 use crate::limits::COLLECTION_WRITE_ROWS;
 use crate::online::{Memory, RecordChunks, State, Updates, ViewState};
@@ -81,6 +82,15 @@ impl Collections {
                 let rows = part.iter().map(row).collect::<Result<Vec<_>, Failure>>()?;
                 collection.write().take(registry, embedding.view, rows)?;
             }
+            // A file may know what has been deleted since.
+            let columns = &registry.views[embedding.view].keys;
+            let index = collection.index();
+            let known = index.view();
+            let keys = known.keys().map(|(_, key)| encoded(columns, key).map_err(|_| damaged()));
+            let keys = keys.collect::<Result<Vec<_>, Failure>>()?;
+            let gone = keys.into_iter().filter(|key| state.record(embedding.view, key).is_none());
+            let gone = gone.map(|key| (key.into(), Standing::default())).collect();
+            collection.write().take(registry, embedding.view, gone)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! Records of the view that an embedding has are the truth; a collection follows them. `feed` reads what stands in changed
 //! records, and puts it into the index in the same step in which the records are published; `collection` is the index of one
 //! embedding with its attributes (`attributes`); `ordered` are keys that compare as their values
-//! do; `upkeep` seals and rebuilds indexes in the background. Where the records lie in a shared store, `shared` follows them there.
+//! do; `upkeep` seals and rebuilds indexes in the background, and `kept` keeps them in files. Where the records lie in a shared store, `shared` follows them there.
 //!
 //! A row that is dated ahead of the clock stands from its time on, and no timer waits for it: a search first takes in what
 //! stands since the last one. So what a search sees is what a read of the records at its T would see.
@@ -11,10 +11,12 @@
 mod attributes;
 mod collection;
 mod feed;
+mod kept;
 mod ordered;
 mod shared;
 mod upkeep;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tidemill_features::definitions::{Embedding, Registry};
@@ -37,8 +39,17 @@ pub struct Collections {
 impl Collections {
     /// Empty ones.
     pub fn new(registry: &Arc<Registry>) -> Result<Self, Failure> {
-        let list = registry.embeddings.iter().map(|embedding| Collection::new(embedding).map(Arc::new));
+        let list = registry.embeddings.iter().map(|embedding| Collection::new(registry, embedding).map(Arc::new));
         Ok(Collections { registry: Some(registry.clone()), list: list.collect::<Result<_, Failure>>()? })
+    }
+
+    /// Takes indexes from the files of a folder, where there are good ones: before anything is taken in.
+    pub fn recall(&self, folder: &Path) {
+        for (embedding, collection) in self.embeddings().iter().zip(&self.list) {
+            if let Some(index) = kept::load(collection.expected(), &kept::path_of(folder, &embedding.name)) {
+                collection.write().index = Arc::new(index);
+            }
+        }
     }
 
     /// Whether there are none.

@@ -170,6 +170,9 @@ impl SharedFeed {
         stopping: &AtomicBool,
     ) -> Result<bool, Failure> {
         let registry = self.registry()?;
+        let is_first = !self.hears.load(Ordering::Acquire);
+        let was_filled =
+            is_first && self.collections.list.iter().any(|collection| collection.index().view().live() > 0);
         let asked: Vec<(usize, Option<Change>)> = shards.iter().map(|shard| (*shard, seen[*shard])).collect();
         let asks = asked
             .into_iter()
@@ -181,9 +184,12 @@ impl SharedFeed {
                 return Ok(false);
             }
             let Changes { are_all, newest, keys } = changes.map_err(away)?;
-            if are_all && since.is_some() {
+            // Indexes out of files may have what is no longer there, too.
+            if are_all && (since.is_some() || was_filled) {
                 self.is_whole.store(false, Ordering::Release);
-                tracing::warn!(shard, "the shared store has gone back in time; its vectors are read anew");
+                if since.is_some() {
+                    tracing::warn!(shard, "the shared store has gone back in time; its vectors are read anew");
+                }
                 doubtful.insert(shard, (newest, keys.iter().cloned().collect()));
             }
             for collection in &self.collections.list {

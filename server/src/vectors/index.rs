@@ -104,6 +104,16 @@ impl Index {
         self.writer.lock().vector(key)
     }
 
+    /// The slot of a key that has just this vector, to the bit.
+    pub fn slot_of_same(&self, key: &[u8], vector: Option<&[f32]>) -> Option<u32> {
+        let view = self.view();
+        let kept = view.metric.kept(vector.filter(|vector| view.metric.check(view.dims, vector).is_ok())?);
+        let writer = self.writer.lock();
+        let known = writer.vector(key)?;
+        let is_same = known.iter().zip(&kept).all(|(a, b)| a.to_bits() == b.to_bits());
+        is_same.then(|| writer.slot(key)).flatten()
+    }
+
     /// Gives a key a vector.
     pub fn upsert(&self, key: &[u8], vector: &[f32]) -> Result<u32, Failure> {
         let slots = self.write(&[Change::Upsert { key, vector }])?;

@@ -1,10 +1,11 @@
 //! Nearest neighbours through a real server, beside brute force over the pushed rows: random writes and searches, restarts and
-//! kills, past moments, bad input. `graph` is the same where a graph is walked, `beside` is searches beside writes, `shared` are
-//! collections in Redis.
+//! kills, past moments, bad input. `graph` is the same where a graph is walked, `kept` are graphs in files, `beside` is searches
+//! beside writes, `shared` are collections in Redis.
 
 mod bad;
 mod beside;
 mod graph;
+mod kept;
 mod model;
 mod shared;
 mod world;

@@ -138,7 +138,6 @@ const WALLS: [(&str, &[&str]); 16] = [
             "crate::catalog",
             "crate::components",
             "tonic",
-            "std::fs",
         ],
     ),
     ("server/src/ingest/", &["crate::serving", "crate::catalog", "crate::components", "crate::cli", "tonic::"]),

@@ -11,8 +11,8 @@ fn operations() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_operations_over_a_graph() {
-    let index = "index = { m = 12, ef_construction = 100, ef_search = 100, exact_below = 100 }";
-    let shape = Shape { metric: Metric::L2, items: 5_000, index, settings: String::new() };
+    let index = "index = { m = 12, ef_construction = 100, ef_search = 24, exact_below = 100 }";
+    let shape = Shape { metric: Metric::L2, items: 6_000, index, settings: String::new() };
     let mut world = World::start_as(shape).await;
     let mut random = super::Random::seeded();
     world.fill(&mut random, 12_000).await;

@@ -183,8 +183,13 @@ impl World {
 
     /// Waits until a search walks over a graph.
     pub async fn walks(&mut self, random: &mut Random) {
+        self.walks_from(0, random).await;
+    }
+
+    /// The same of one more search than there were.
+    pub async fn walks_from(&mut self, searches: usize, random: &mut Random) {
         let walking = async {
-            while self.walked.searches == 0 {
+            while self.walked.searches == searches {
                 self.search_now(random).await;
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
@@ -298,12 +303,20 @@ impl World {
         if self.restarts > 4 && !kill {
             return;
         }
-        let server = self.server.take().unwrap();
         if kill {
-            server.kill();
+            self.stop();
         } else {
-            assert_eq!(server.terminate(), Some(0));
+            assert_eq!(self.server.take().unwrap().terminate(), Some(0));
         }
+        self.begin().await;
+    }
+
+    /// kill -9.
+    pub fn stop(&mut self) {
+        self.server.take().unwrap().kill();
+    }
+
+    pub async fn begin(&mut self) {
         let server = Server::start(self.folder.path()).await;
         self.client = server.client().await;
         self.server = Some(server);

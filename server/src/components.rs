@@ -191,7 +191,7 @@ impl Server {
         let verify_share = if role == Role::All { options.verify_share } else { 0.0 };
         let sampler = Sampler::start(&answers, verify_share);
         let collections = Arc::new(Collections::new(&registry)?);
-        collections.recall(&data_dir.join("neighbours"));
+        collections.load(&data_dir.join("neighbours"));
         let parts = (registry.clone(), clock.clone(), memory.clone(), collections.clone());
         let shared = options.redis.map(|redis| open_shared(&redis, role, &parts, &stopping)).transpose()?;
         let (past, ingest, threads) = match &shared {

@@ -63,9 +63,11 @@ fn refresh(server: &Server) {
     }
     for (at, embedding) in server.registry.embeddings.iter().enumerate() {
         let name = || embedding.name.clone();
-        let (stats, recall) = (server.collections.get(at).index().stats(), server.quality.recall(at));
+        let collection = server.collections.get(at);
+        let (stats, recall) = (collection.index().stats(), server.quality.recall(at));
         gauge!("tidemill_embedding_vectors", "embedding" => name()).set(stats.live as f64);
-        gauge!("tidemill_embedding_bytes", "embedding" => name()).set(stats.bytes as f64);
+        gauge!("tidemill_embedding_bytes", "embedding" => name())
+            .set((stats.bytes + collection.attribute_bytes()) as f64);
         counter!("tidemill_search_sampled_total", "embedding" => name()).absolute(recall.searches);
         counter!("tidemill_search_sampled_neighbours_total", "embedding" => name()).absolute(recall.neighbours);
         counter!("tidemill_search_sampled_found_total", "embedding" => name()).absolute(recall.found);

@@ -21,6 +21,7 @@ const WIDTH: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub struct Attributes {
     branches: Arc<Vec<Branch>>,
+    bytes: usize,
 }
 
 impl Attributes {
@@ -37,14 +38,21 @@ impl Attributes {
         let slot = slot as usize;
         let branch = grown(&mut self.branches, slot / WIDTH / WIDTH);
         let leaf = grown(branch, slot / WIDTH % WIDTH);
-        *grown(leaf, slot % WIDTH) = row;
+        let place = grown(leaf, slot % WIDTH);
+        self.bytes += of_row(&row);
+        self.bytes -= of_row(&std::mem::replace(place, row));
     }
 
     /// Bytes of memory, about.
     pub fn bytes(&self) -> usize {
-        let of_row = |row: &Row| row.iter().map(of_value).sum::<usize>() + 2 * size_of::<usize>() + size_of::<Row>();
-        self.branches.iter().flat_map(|branch| branch.iter()).flat_map(|leaf| leaf.iter()).map(of_row).sum()
+        self.bytes
     }
+}
+
+/// Of slots without attributes nothing is counted.
+fn of_row(row: &Row) -> usize {
+    let beside = if row.is_empty() { 0 } else { 2 * size_of::<usize>() + size_of::<Row>() };
+    row.iter().map(of_value).sum::<usize>() + beside
 }
 
 fn of_value(value: &Value<'_>) -> usize {

@@ -80,6 +80,11 @@ impl Collection {
         Ok(Contents::new(Index::new(self.dims, self.metric, self.options)?))
     }
 
+    /// Bytes of the attributes.
+    pub fn attribute_bytes(&self) -> usize {
+        self.contents.read().attributes.bytes()
+    }
+
     /// What its records are.
     pub(super) fn definition(&self) -> u64 {
         self.definition

@@ -44,7 +44,7 @@ impl Collections {
     }
 
     /// Takes indexes from the files of a folder, where there are good ones: before anything is taken in.
-    pub fn recall(&self, folder: &Path) {
+    pub fn load(&self, folder: &Path) {
         for (embedding, collection) in self.embeddings().iter().zip(&self.list) {
             if let Some(index) = kept::load(collection.expected(), &kept::path_of(folder, &embedding.name)) {
                 collection.write().index = Arc::new(index);

@@ -280,7 +280,9 @@ fn view_state(unfinished: Option<&Unfinished>) -> String {
 
 /// The status of an embedding from that of the view that keeps its vectors.
 fn embedding_status(server: &Server, at: usize, kept: v1::ViewStatus) -> v1::EmbeddingStatus {
-    let (stats, recall) = (server.collections.get(at).index().stats(), server.quality.recall(at));
+    let collection = server.collections.get(at);
+    let (stats, recall) = (collection.index().stats(), server.quality.recall(at));
+    let bytes = stats.bytes + collection.attribute_bytes();
     v1::EmbeddingStatus {
         vectors: stats.live as u64,
         dead: stats.dead as u64,
@@ -291,8 +293,8 @@ fn embedding_status(server: &Server, at: usize, kept: v1::ViewStatus) -> v1::Emb
         late: kept.late,
         duplicate: kept.duplicate,
         codes: stats.codes.unwrap_or_default().to_string(),
-        bytes: stats.bytes as u64,
-        bytes_per_vector: stats.bytes_per_vector as u64,
+        bytes: bytes as u64,
+        bytes_per_vector: (bytes / stats.live.max(1)) as u64,
         state: kept.state,
         sampled: recall.searches,
         sampled_neighbours: recall.neighbours,

@@ -23,7 +23,7 @@ use crate::ingest::applier::{ToApply, note};
 use crate::ingest::apply::fitted;
 use crate::ingest::flusher::{Applied, ToKeep};
 use crate::ingest::sequencer::Durable;
-use crate::limits::{SHARED_BARRIER, SHARED_ROUND_EVENTS, SHARED_SWEEP};
+use crate::limits::{SHARDS, SHARED_BARRIER, SHARED_ROUND_EVENTS, SHARED_SWEEP};
 use crate::log::{CommitLog, LogPlace, LogReader};
 use crate::online::{Memory, Progress, Updates};
 
@@ -237,12 +237,13 @@ impl FromLog {
         self.applied_to = end;
         self.barrier_due = true;
         let is_whole = done.disturbed.is_empty();
-        let followed = done.followed.clone();
+        let mut followed = done.followed.clone();
         let disturbed = self.publish(arrived, done);
         if !is_whole {
             self.reclaim(&disturbed)?;
             self.heal_from_log()?;
             self.publish_all();
+            followed = (0..SHARDS).collect();
         }
         // Who is told that events are readable finds their vectors, too.
         self.parts.neighbours.iter().for_each(|neighbours| neighbours.follow(&followed));

@@ -15,7 +15,7 @@ async fn random_operations_over_a_graph() {
     let shape = Shape { metric: Metric::L2, items: 6_000, index, settings: String::new() };
     let mut world = World::start_as(shape).await;
     let mut random = super::Random::seeded();
-    world.fill(&mut random, 12_000).await;
+    world.fill(&mut random, 24_000).await;
     world.walks(&mut random).await;
     super::operate(&mut world, operations()).await;
     let walked = world.walked;

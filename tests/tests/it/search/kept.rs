@@ -23,7 +23,7 @@ async fn graphs_are_kept_and_damaged_ones_are_not_believed() {
     let shape = Shape { metric: Metric::L2, items: 6_000, index, settings: String::new() };
     let mut world = World::start_as(shape).await;
     let mut random = Random::seeded();
-    world.fill(&mut random, 12_000).await;
+    world.fill(&mut random, 24_000).await;
     world.walks(&mut random).await;
     let path: PathBuf = world.folder.path().join("data/neighbours/items.index");
     let written = async {

@@ -119,21 +119,25 @@ async fn everybody_agrees(world: &mut World, clients: &[Client], random: &mut Ra
     world.push(&item, Some(vector), "red", 1.0, now - 1_000).await;
     let own = world.client.clone();
     for client in std::iter::once(&own).chain(clients) {
-        let asked = Asked { vector, k: 1, ..Asked::default() };
+        // By their dot product, longer vectors are nearer than its own.
+        let asked = Asked { vector, k: 15, ..Asked::default() };
+        let mut lacks = String::new();
         let agrees = async {
             loop {
                 let answer = ask(client, asked.request()).await;
                 let status = client.status().await.unwrap();
-                let is_there = found(&answer).first().is_some_and(|(found, _)| *found == item);
+                let is_there = found(&answer).iter().any(|(found, _)| *found == item);
                 let standing = world.model.rows.keys().filter(|item| world.model.standing(item, i64::MAX).is_some());
-                let are_all = status.embeddings["items"].vectors == standing.count() as u64;
-                if is_there && are_all && answer.plans[0].plan != "records" {
+                let (vectors, plan) = (status.embeddings["items"].vectors, &answer.plans[0].plan);
+                if is_there && vectors == standing.clone().count() as u64 && plan != "records" {
                     return;
                 }
+                lacks = format!("{is_there}, {vectors} of {}, {plan}, {:?}", standing.count(), status.sources);
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(120), agrees).await.expect("the process has everything");
+        let agreed = tokio::time::timeout(Duration::from_secs(120), agrees).await;
+        assert!(agreed.is_ok(), "the process does not have everything: {lacks}");
         for _ in 0..20 {
             world.search_at(client, random).await;
         }

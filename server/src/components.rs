@@ -190,8 +190,7 @@ impl Server {
         // Only who has the whole log can recompute answers.
         let verify_share = if role == Role::All { options.verify_share } else { 0.0 };
         let sampler = Sampler::start(&answers, verify_share);
-        let collections = Arc::new(Collections::new(&registry)?);
-        collections.load(&data_dir.join("neighbours"));
+        let collections = Arc::new(Collections::open(&registry, &data_dir.join("neighbours"))?);
         let parts = (registry.clone(), clock.clone(), memory.clone(), collections.clone());
         let shared = options.redis.map(|redis| open_shared(&redis, role, &parts, &stopping)).transpose()?;
         let (past, ingest, threads) = match &shared {

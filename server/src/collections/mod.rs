@@ -37,19 +37,21 @@ pub struct Collections {
 }
 
 impl Collections {
-    /// Empty ones.
-    pub fn new(registry: &Arc<Registry>) -> Result<Self, Failure> {
-        let list = registry.embeddings.iter().map(|embedding| Collection::new(registry, embedding).map(Arc::new));
-        Ok(Collections { registry: Some(registry.clone()), list: list.collect::<Result<_, Failure>>()? })
-    }
-
-    /// Takes indexes from the files of a folder, where there are good ones: before anything is taken in.
-    pub fn load(&self, folder: &Path) {
-        for (embedding, collection) in self.embeddings().iter().zip(&self.list) {
+    /// With indexes from the files of a folder, where there are good ones; what records say has yet to be taken in.
+    pub fn open(registry: &Arc<Registry>, folder: &Path) -> Result<Self, Failure> {
+        let collections = Collections::new(registry)?;
+        for (embedding, collection) in collections.embeddings().iter().zip(&collections.list) {
             if let Some(index) = kept::load(collection.expected(), &kept::path_of(folder, &embedding.name)) {
                 collection.write().index = Arc::new(index);
             }
         }
+        Ok(collections)
+    }
+
+    /// Empty ones.
+    fn new(registry: &Arc<Registry>) -> Result<Self, Failure> {
+        let list = registry.embeddings.iter().map(|embedding| Collection::new(registry, embedding).map(Arc::new));
+        Ok(Collections { registry: Some(registry.clone()), list: list.collect::<Result<_, Failure>>()? })
     }
 
     /// Whether there are none.

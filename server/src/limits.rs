@@ -231,10 +231,15 @@ pub const LAYOUTS_MAX: usize = 1_000;
 pub const UNKNOWN_SCHEMA_MICROS: i64 = 10_000_000;
 /// How long a connection to a schema registry may take to come about.
 pub const REGISTRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long one request to a schema registry may take: a schema is small, and its partition waits.
+/// How long one request to a schema registry may take: a schema is small, and its source waits.
 pub const REGISTRY_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often each address of a schema registry is asked before whoever waits is told that it is away, and asks again.
 pub const REGISTRY_TRIES: usize = 4;
+/// Unknown numbers at one time beyond which a registry's first word is believed: each of them would hold its source up for all the
+/// tries.
+pub const UNKNOWN_SCHEMAS_PATIENCE: usize = 20;
+/// Schemas that are kept as they were registered: messages of several kinds come from one.
+pub const SCHEMAS_KEPT: usize = 8;
 /// Longest pause between two tries.
 pub const REGISTRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Schemas that one schema refers to, directly or not: each is a request.

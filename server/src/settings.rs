@@ -307,7 +307,8 @@ fn is_secret(key: &str) -> bool {
 /// A value that cannot be, without showing it where it is a secret.
 fn wrong_value(values: &BTreeMap<&'static str, (String, Origin)>, key: &str, expected: &str) -> Failure {
     let (value, origin) = values.get(key).cloned().unwrap_or((String::new(), Origin::Default));
-    let shown = if is_secret(key) { String::new() } else { format!(" = \"{value}\"") };
+    // An address with an @ may have a password in it.
+    let shown = if is_secret(key) || value.contains('@') { String::new() } else { format!(" = \"{value}\"") };
     Failure::invalid("E5002", format!("`{key}`{shown} (from {origin}): expected {expected}"))
 }
 

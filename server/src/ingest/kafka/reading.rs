@@ -24,6 +24,14 @@ pub(in crate::ingest) struct Reading {
     is_at_end: bool,
     /// of chunks that are not applied: offset behind them, time of their last record
     marks: VecDeque<(u64, i64)>,
+    /// how the newest record that was sent looks, until it is noted
+    pub print: Option<Fingerprint>,
+    /// the partition's end when it was at its end last
+    ended: Option<u64>,
+    /// when its broker was there last
+    heard: Option<i64>,
+    /// no record that is not applied comes before this offset: markers of transactions, or what compaction has left
+    pub nothing_before: Option<u64>,
 }
 
 /// Records of a partition that go into the log together.
@@ -41,8 +49,22 @@ impl Reading {
         (topic, number): (usize, u32),
         (begins, from, end): (u64, u64, u64),
     ) -> Self {
-        let (chunk, complete_to, is_at_end, marks) = (None, i64::MIN, false, VecDeque::new());
-        Reading { of, topic, number, begins, from, end, chunk, complete_to, is_at_end, marks }
+        Reading {
+            of,
+            topic,
+            number,
+            begins,
+            from,
+            end,
+            chunk: None,
+            complete_to: i64::MIN,
+            is_at_end: false,
+            marks: VecDeque::new(),
+            print: None,
+            ended: None,
+            heard: None,
+            nothing_before: None,
+        }
     }
 
     /// From where brokers are to send: a topic that was cut is read on from its end.
@@ -63,10 +85,22 @@ impl Reading {
         if let Some(end) = pulse.end {
             self.end = end;
         }
+        if pulse.silent.is_some() || self.heard.is_none() {
+            self.heard = Some(now);
+        }
         self.is_at_end = pulse.is_at_end && self.chunk.is_none() && applied >= self.begins;
         if let (true, Some(silent)) = (self.is_at_end, pulse.silent) {
             self.complete_to = self.complete_to.max(now - silent);
         }
+        // Twice, because the library may know of records for a moment before it hands them over.
+        let ended = pulse.end.filter(|_| self.is_at_end);
+        self.nothing_before = ended.filter(|end| self.ended == Some(*end) && *end > self.begins);
+        self.ended = ended;
+    }
+
+    /// For how long nobody has heard of its broker, in microseconds.
+    pub(in crate::ingest) fn unheard(&self, now: i64) -> i64 {
+        self.heard.map_or(0, |heard| now.saturating_sub(heard))
     }
 
     /// Up to which time it is applied, now that reads see it up to an offset.
@@ -107,6 +141,9 @@ mod tests {
         assert_eq!((reading.complete_to(7, 100), reading.lag(7)), (40, 3), "not all is applied");
         reading.hear(&pulse(10, true, Some(30)), 9, 110);
         assert_eq!((reading.complete_to(9, 110), reading.lag(9)), (80, 0));
+        assert_eq!(reading.nothing_before, None, "it may be on its way");
+        reading.hear(&pulse(10, true, Some(30)), 9, 110);
+        assert_eq!(reading.nothing_before, Some(10));
         reading.hear(&pulse(10, true, None), 9, 500);
         assert_eq!(reading.complete_to(9, 500), 80, "the broker is away: nobody knows what it has");
     }

@@ -241,7 +241,7 @@ impl FromLog {
             self.publish_all();
         }
         for of in arrived {
-            self.parts.pending[of.source].applied(of.frame.consumed, of.frame.accepted_at);
+            self.parts.pending[of.source].applied(of.frame.events(), of.frame.accepted_at);
         }
         Ok(())
     }
@@ -266,7 +266,7 @@ impl FromLog {
         memory.publish_noted(updates, || {
             for ((source, partition), end) in &ends {
                 let of = &registry.sources[*source];
-                if of.is_clocked(*partition) {
+                if of.is_live(*partition) {
                     note(commits, clock, &of.name, *partition, *end);
                 }
             }

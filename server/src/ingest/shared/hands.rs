@@ -6,7 +6,7 @@ use super::group::{Disturbed, Group};
 use super::held::{GroupSource, Held, print_of};
 use super::owner::Disturbance;
 use crate::failure::{Failure, Remedy};
-use crate::ingest::kafka::identity::{Loss, judge};
+use crate::ingest::kafka::identity::{Loss, Recognised, judge};
 use crate::ingest::kafka::notes::Notes;
 use crate::ingest::kafka::reading::Reading;
 use crate::source::kafka::{Fingerprint, GroupChange, TopicPartition, Trouble, probe};
@@ -94,7 +94,8 @@ impl Group {
             let position = if was_read { start } else { start.max(low) };
             // Where one partition is another topic's, all are, also those that had nothing to be recognised by.
             let recognised = if is_another { Some(false) } else { self.recognise(of, print, (low, high))? };
-            if let Some(loss) = judge((low, high), position, 0, recognised) {
+            let recognised = Recognised { newest: recognised, same_to: None };
+            if let Some(loss) = judge((low, high), position, 0, (recognised, false)) {
                 self.lost.insert(id, (of.clone(), loss));
                 continue;
             }

@@ -51,7 +51,16 @@ pub(super) fn client_config(settings: &KafkaSettings) -> ClientConfig {
     for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
         config.set(name, text);
     }
+    for (name, value) in settings.properties.iter().filter(|(name, _)| is_of_connections(name)) {
+        config.set(name, value);
+    }
     config
+}
+
+/// Whether a property is for everything that connects, and not for readers alone.
+fn is_of_connections(name: &str) -> bool {
+    const CONNECTIONS: [&str; 6] = ["broker.", "socket.", "ssl.", "reconnect.", "connections.", "receive.message."];
+    CONNECTIONS.iter().any(|begin| name.starts_with(begin))
 }
 
 /// What every consumer has. Statistics come in so many milliseconds.
@@ -86,6 +95,11 @@ pub(super) fn consumer_config(settings: &KafkaSettings, pulse: Duration) -> Clie
 
 /// Whether the client library takes the settings: what it says against them.
 pub fn check(settings: &KafkaSettings) -> Result<(), String> {
+    for (key, path) in [("ca", &settings.ca), ("certificate", &settings.certificate), ("key", &settings.key)] {
+        if !path.is_empty() {
+            std::fs::File::open(path).map_err(|error| format!("kafka.{key} = \"{path}\": {error}"))?;
+        }
+    }
     let created: Result<BaseConsumer, KafkaError> = consumer_config(settings, Duration::from_secs(1)).create();
     created.map(drop).map_err(|error| refusal(&error))
 }
@@ -94,9 +108,12 @@ pub fn check(settings: &KafkaSettings) -> Result<(), String> {
 pub(super) fn refusal(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, description, name, _) => format!("`{name}`: {description}"),
-        other => other.to_string(),
+        other => in_our_words(&other.to_string()),
     }
 }
+
+/// The id of nothing.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 /// Ids of topics, by their names. A topic that is deleted and made anew has another one.
 #[derive(Clone, Debug, Default)]
@@ -111,6 +128,10 @@ impl TopicIds {
     fn hear(&mut self, line: &str) {
         let Some((topic, ids)) = line.split_once(" changed id from ") else { return };
         let (Some((_, topic)), Some((_, id))) = (topic.rsplit_once("Topic "), ids.split_once(" to ")) else { return };
+        // Brokers that are older, beside new ones, have none.
+        if id.trim() == NO_ID {
+            return;
+        }
         let before = self.known.insert(topic.to_string(), id.trim().to_string());
         self.changed |= before.is_some_and(|before| before != id.trim());
     }
@@ -178,7 +199,7 @@ impl ClientContext for Context {
         if !message.contains(ALL_DOWN) {
             // The name of the thread says nothing to whoever reads it.
             let plain = message.rsplit_once("]: ").map_or(message, |(_, plain)| plain);
-            *self.said.lock() = Some(plain.chars().take(300).collect());
+            *self.said.lock() = Some(in_our_words(plain));
         }
     }
 
@@ -189,9 +210,22 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, "{reason}");
         if !reason.contains(ALL_DOWN) {
-            *self.said.lock() = Some(reason.chars().take(300).collect());
+            *self.said.lock() = Some(in_our_words(reason));
         }
     }
+}
+
+/// A complaint with the names that our settings have.
+fn in_our_words(said: &str) -> String {
+    const SETTINGS: [(&str, &str); 5] = [
+        ("ssl.ca.location", "kafka.ca"),
+        ("ssl.certificate.location", "kafka.certificate"),
+        ("ssl.key.location", "kafka.key"),
+        ("security.protocol", "kafka.security_protocol"),
+        ("sasl.mechanism", "kafka.sasl_mechanism"),
+    ];
+    let short: String = said.chars().take(300).collect();
+    SETTINGS.iter().fold(short, |said, (theirs, ours)| said.replace(theirs, ours))
 }
 
 /// Says nothing that the complaints before it did not say better.

@@ -59,6 +59,9 @@ fn plain(code: RDKafkaErrorCode) -> String {
         RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure => {
             "no broker can be reached: check kafka.brokers and the network".to_string()
         }
+        RDKafkaErrorCode::SSL => {
+            "no TLS with it: check kafka.security_protocol, kafka.ca, kafka.certificate and kafka.key".to_string()
+        }
         RDKafkaErrorCode::OperationTimedOut => "no answer in time: check kafka.brokers and the network".to_string(),
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
             "the credentials are refused: check kafka.username, kafka.password and kafka.sasl_mechanism".to_string()

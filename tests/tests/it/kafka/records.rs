@@ -157,7 +157,7 @@ async fn times_beyond_all_years_are_dead_letters() {
 async fn tombstones_delete_rows_of_a_table() {
     let kafka = Kafka::shared();
     let topic = topic_name("merchants");
-    kafka.create_topic(&topic, 1, &[]);
+    kafka.create_topic(&topic, 1, &[("retention.ms", "-1")]);
     let definitions = format!(
         r#"
 [source.merchants]

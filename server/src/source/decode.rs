@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidemill_features::definitions::{Connector, FieldType, Source};
-use tidemill_features::expression::Column;
+use tidemill_features::expression::{Column, Expression};
 use tidemill_features::stream::{EventBatch, KEY_BYTES_MAX};
 use tidemill_features::time::{MAX_TIME, MIN_TIME, duration_text, rfc3339};
 use tidemill_features::value::{DataType, Value};
@@ -173,7 +173,11 @@ impl Decoder {
     /// Takes in a row that has nothing but its key and times, which deletes.
     pub fn tombstone(&mut self, row: &[Value<'_>], payload: &dyn Fn() -> Vec<u8>) {
         let is_there = |key: &Vec<usize>| key.iter().all(|at| !row[*at].is_null());
-        let checked = match self.source.delete_when.is_some() || self.keys.iter().all(is_there) {
+        // Where a value says what is deleted, what comes behind it for compaction says nothing more.
+        let bound = self.source.bound_columns();
+        let says = |expression: &Expression| expression.columns.iter().any(|at| !bound.contains(at));
+        let deletes = self.source.is_table && !self.source.delete_when.as_ref().is_some_and(says);
+        let checked = match !deletes || self.keys.iter().all(is_there) {
             true => self.check(row).map(|times| (row, times)),
             false => Err((
                 "E1050",

@@ -80,7 +80,7 @@ async fn avro_and_protobuf_give_the_values_of_json() {
         };
         let messages: Vec<Message> = events.iter().enumerate().map(message).collect();
         kafka.produce(&topic, &messages);
-        let project = project(&kafka, &registry, &topic, format);
+        let project = project(kafka, &registry, &topic, format);
         let (_server, client) = start(project.path()).await;
         let source = consumed(&client, events.len() as u64).await["sources"]["tx"].clone();
         assert_eq!(source["dead_lettered"], 0, "{format}: {source}");
@@ -102,7 +102,7 @@ async fn messages_wait_for_a_registry_that_is_away() {
         kafka.produce(&topic, &messages);
     };
     send(0..10, 0);
-    let project = project(&kafka, &registry, &topic, "avro");
+    let project = project(kafka, &registry, &topic, "avro");
     let (_server, client) = start(project.path()).await;
     consumed(&client, 10).await;
     registry.kill();

@@ -191,6 +191,13 @@ impl FromLog {
             }
         }
         let done = self.engine.round(&arrived)?;
+        // A partition of which the log has nothing left does not show by a gap between two frames.
+        for id in lacking.iter().filter(|_| done.disturbed.is_empty()) {
+            let (next, end) = (next[id], applied[id]);
+            if next < end {
+                return Err(lost(&self.parts.registry, *id, next, end));
+            }
+        }
         Ok(done.disturbed)
     }
 

@@ -83,17 +83,23 @@ async fn records_and_positions_appear_together_and_once(store: &RedisStore) {
     }
     owner.stored = commit.partitions[0].to.clone();
     assert_eq!((owner.body(0).await, owner.body(1).await), (Some(b"a".to_vec()), Some(b"b".to_vec())));
-    let read = store.chunks(&key(5, 0), commit.batch, &[CHUNK, NodeId { level: 0, slot: 0 }]).await.unwrap();
-    let ReadChunks::Same(chunks) = read else { panic!("the record is the same") };
-    assert_eq!(chunks.iter().map(Option::as_deref).collect::<Vec<_>>(), [Some(&b"chunk"[..]), None]);
+    let other = NodeId { level: 0, slot: 0 };
+    for (all_up_to, are_few) in [(0, false), (1, true)] {
+        let read = store.chunks(&key(5, 0), commit.batch, &[CHUNK, other], all_up_to).await.unwrap();
+        let ReadChunks::Same { found, are_all } = read else { panic!("the record is the same") };
+        assert_eq!((found[0].0, found[0].1.as_deref(), are_all), (CHUNK, Some(&b"chunk"[..]), are_few));
+        assert_eq!(found.get(1), (!are_few).then_some(&(other, None)));
+    }
     // Chunks of another version are not given out.
     let mut gone = record(5, 0, Some(commit.batch), "c");
     gone.chunks = vec![(CHUNK, None)];
     let second = owner.commit(1, vec![gone]).await;
-    let read = store.chunks(&key(5, 0), commit.batch, &[CHUNK]).await.unwrap();
+    let read = store.chunks(&key(5, 0), commit.batch, &[CHUNK], 0).await.unwrap();
     assert!(matches!(read, ReadChunks::Changed(Some(record)) if record.stamp == second && *record.body == *b"c"));
-    let ReadChunks::Same(chunks) = store.chunks(&key(5, 0), second, &[CHUNK]).await.unwrap() else { panic!("it is") };
-    assert!(matches!(&chunks[..], [None]));
+    let ReadChunks::Same { found, .. } = store.chunks(&key(5, 0), second, &[CHUNK], 0).await.unwrap() else {
+        panic!("it is")
+    };
+    assert_eq!(found, [(CHUNK, None)]);
     // A commit that comes late, after another one, does nothing.
     let late = store.commit(&commit).await.unwrap();
     assert_eq!(late, Outcome::Moved { step: 0, stored: Some(owner.stored.clone()) });

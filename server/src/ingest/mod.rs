@@ -47,7 +47,7 @@ pub use self::history::{HistoryFeed, HistoryProgress, history_rows};
 pub use self::kafka::{GivenUp, KafkaFeed, KafkaProgress, KafkaState};
 pub use self::recover::{Recovered, recover, without_views};
 pub use self::retention::{HeldBack, OldestAnswer};
-pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedParts, Trouble};
+pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedParts, Teller, Trouble};
 
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};

@@ -255,7 +255,7 @@ pub const REDIS_SCAN_COUNT: usize = 1000;
 /// Keys of one MGET, for the same reason; and of so many records of some 25 kB a network carries the answer in time.
 pub const REDIS_MGET_KEYS: usize = 64;
 /// MGETs of one request that are under way at once: the time-out of an answer must be enough for all of them.
-pub const REDIS_MGETS: usize = 4;
+pub const REDIS_MGETS: usize = 8;
 /// Bytes of records and chunks that one read fetches from a shared store: several reads must fit into memory.
 pub const SHARED_FETCH_BYTES: u64 = 256 << 20;
 /// Pieces of progress that are asked for in one command: some 60 kB of answer.

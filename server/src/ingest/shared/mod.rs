@@ -8,7 +8,7 @@
 //! `owner` claims partitions, `sweep` looks whether the store still says what it said.
 //! `owners` knows the tokens that are this data directory's own, `trouble` says what does not go on.
 //!
-//! `from_log` drives all of it from the event log of a process that owns everything; `group` from topics, of which each process
+//! `from_log` drives all of it from the event log of a process that owns everything (`removed` is what that log has lost); `group` from topics, of which each process
 //! of a consumer group owns some partitions (`held`); `hands` is how they come and go, `says` what a member tells. `members` is
 //! what processes say of themselves (`teller` for one that owns everything), and `follower` takes in what all of them have done.
 
@@ -21,6 +21,7 @@ mod held;
 mod members;
 mod owner;
 mod owners;
+mod removed;
 mod round;
 mod says;
 mod shard;

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::ingest::{
     Feed, Follower, Group, GroupSource, HistoryFeed, Ingest, IngestThreads, KafkaFeed, Member, OldestAnswer,
-    SharedParts, feed, recover, start, without_views,
+    SharedParts, Teller, feed, recover, start, without_views,
 };
 use crate::limits::{JOBS_MAX, SEGMENT_BYTES, SHARDS};
 use crate::log::Archiving;
@@ -288,14 +288,18 @@ impl Server {
         Ok(of_files.chain(histories).chain(topics).chain(followed).collect())
     }
 
-    /// Follows what all processes do, where this one does not do everything.
+    /// Follows what all processes do; where this one does everything, tells the others.
     fn follow(&self) -> Option<tokio::task::JoinHandle<()>> {
-        let parts = self.shared.clone().filter(|_| self.role != Role::All)?;
-        let own = (self.role == Role::Serve).then(|| {
-            let name = format!("{}#{:08x}", self.address, rand::random::<u32>());
-            (name, Member { role: "serve".into(), address: self.address.clone(), ..Member::default() })
-        });
+        let parts = self.shared.clone()?;
+        let name = format!("{}#{:08x}", self.address, rand::random::<u32>());
         let (memory, ingest, clock) = (self.memory.clone(), self.ingest.clone(), self.clock.clone());
+        let address = self.address.clone();
+        if self.role == Role::All {
+            let teller = Teller { parts, memory, ingest, clock, name, address };
+            return Some(tokio::task::spawn_blocking(move || teller.run()));
+        }
+        let own = Member { role: "serve".into(), address, ..Member::default() };
+        let own = (self.role == Role::Serve).then_some((name, own));
         let follower = Follower { parts, memory, ingest, clock, own };
         Some(tokio::task::spawn_blocking(move || follower.run()))
     }
@@ -366,7 +370,11 @@ fn open_shared(
     let runtime = tokio::runtime::Handle::try_current()
         .map_err(|e| Failure::internal("E5014", format!("a shared store needs a runtime: {e}")))?;
     let store = runtime.block_on(RedisStore::open(settings)).map_err(unusable)?;
-    runtime.block_on(store.try_writes()).map_err(unusable)?;
+    // Who only reads needs no more than that: readers come when a store is full, and may read from a replica.
+    let is_reader = role == Role::Serve;
+    if !is_reader {
+        runtime.block_on(store.try_writes()).map_err(unusable)?;
+    }
     let ours: BTreeMap<String, String> = registry
         .views
         .iter()
@@ -375,7 +383,11 @@ fn open_shared(
         .collect();
     let said = serde_json::json!({ "format": SHARED_FORMAT, "shards": SHARDS, "views": ours });
     let definitions = said.to_string();
-    let agreed = runtime.block_on(store.agree(&definitions)).map_err(unusable)?;
+    let said_before = if is_reader { runtime.block_on(store.agreed()).map_err(unusable)? } else { None };
+    let agreed = match said_before {
+        Some(agreed) => agreed,
+        None => runtime.block_on(store.agree(&definitions)).map_err(unusable)?,
+    };
     let theirs: serde_json::Value = serde_json::from_str(&agreed).unwrap_or_default();
     if theirs != said {
         let of = |name: &String| theirs["views"][name].as_str() != ours.get(name).map(String::as_str);
@@ -397,11 +409,10 @@ fn open_shared(
 
 /// A store that has events which this process could give out again was filled from another data directory.
 fn check_positions(shared: &SharedParts, memory: &Memory) -> Result<(), Failure> {
-    let stored = shared.runtime.block_on(shared.store.look_at_all()).map_err(unusable)?;
+    let stored = shared.runtime.block_on(shared.store.furthest()).map_err(unusable)?;
     let state = memory.read();
-    for (partition, claimed) in stored {
+    for (partition, next) in stored {
         let Some(source) = shared.registry.source(&partition.source) else { continue };
-        let next = claimed.home.map_or(0, |home| home.next);
         let known = state.positions.get(&(source as u32, partition.partition)).copied().unwrap_or(0);
         // What Kafka has can be read again; what was pushed lies in the log alone.
         if next > known && !matches!(shared.registry.sources[source].connector, Connector::Kafka(_)) {

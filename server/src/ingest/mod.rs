@@ -47,7 +47,7 @@ pub use self::history::{HistoryFeed, HistoryProgress, history_rows};
 pub use self::kafka::{GivenUp, KafkaFeed, KafkaProgress, KafkaState};
 pub use self::recover::{Recovered, recover, without_views};
 pub use self::retention::{HeldBack, OldestAnswer};
-pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedParts, Trouble};
+pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedParts, Teller, Trouble};
 
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
@@ -186,7 +186,7 @@ pub fn start(
     let (to_apply, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
     let pending: Arc<Vec<Pending>> = Arc::new(registry.sources.iter().map(|_| Pending::default()).collect());
     let disk_full = Arc::new(AtomicBool::new(false));
-    let Recovered { log, store, meta, next_offsets, rebuild_mark, commits, view_ids, growing, .. } = recovered;
+    let Recovered { log, store, meta, next_offsets, rebuild_mark, commits, view_ids, growing, begun } = recovered;
     let applied_to = meta.applied_to;
     let frontier = Arc::new(build::Frontier::new(applied_to));
     // One message says as much as many: there may be something to seal.
@@ -236,7 +236,8 @@ pub fn start(
     let builds = Arc::new(Builds { list, jobs });
     let ready = Arc::new(AtomicBool::new(shared.is_none()));
     let trouble = shared.as_ref().map(|(shared, _)| shared.trouble.clone()).unwrap_or_default();
-    let of_log = LogEnd { commits, log_folder, flushes, idle, ready: ready.clone() };
+    let left = (begun, keeping.force);
+    let of_log = LogEnd { commits, log_folder, flushes, idle, ready: ready.clone(), left };
     let of_views = (rebuild_mark, view_ids, frontier);
     let world = (registry, memory, clock, pending.clone());
     let applier = applies(shared, world, of_log, of_views, applied_to);
@@ -252,6 +253,8 @@ struct LogEnd {
     flushes: SyncSender<flusher::ToKeep>,
     idle: Arc<AtomicBool>,
     ready: Arc<AtomicBool>,
+    /// what views never saw, and whether they begin without what they need
+    left: (Arc<Begun>, bool),
 }
 
 /// What runs on the applier's thread.
@@ -261,7 +264,7 @@ type Applies = Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send>;
 fn applies(
     shared: Option<(SharedParts, Role)>,
     (registry, memory, clock, pending): (Arc<Registry>, Arc<Memory>, Arc<Clock>, Arc<Vec<Pending>>),
-    LogEnd { commits, log_folder, flushes, idle, ready }: LogEnd,
+    LogEnd { commits, log_folder, flushes, idle, ready, left: (begun, force) }: LogEnd,
     (rebuild_mark, view_ids, frontier): (PathBuf, Vec<u32>, Arc<build::Frontier>),
     applied_to: LogPlace,
 ) -> Applies {
@@ -270,7 +273,19 @@ fn applies(
         Some((_, Role::Ingest)) => Box::new(move |letters| shared::take_letters(letters, &pending)),
         Some((shared, _)) => {
             let (folder, to_keep) = (log_folder, flushes);
-            let parts = shared::LogParts { registry, memory, clock, pending, commits, folder, to_keep, idle, ready };
+            let parts = shared::LogParts {
+                registry,
+                memory,
+                clock,
+                pending,
+                commits,
+                folder,
+                begun,
+                force,
+                to_keep,
+                idle,
+                ready,
+            };
             let driver = shared::FromLog::new(shared::Engine::new(shared), parts, applied_to);
             Box::new(move |to_apply| driver.run(to_apply))
         }

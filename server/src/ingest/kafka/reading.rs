@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use crate::source::Decoder;
 use crate::source::kafka::{Fingerprint, PartitionPulse, TopicPartition};
 
+/// Of so many pulses since something was begun again, the last one is surely of the time afterwards.
+const PULSES_UNTIL_FRESH: u32 = 3;
+
 /// A partition that is read.
 pub(in crate::ingest) struct Reading {
     pub of: TopicPartition,
@@ -21,6 +24,10 @@ pub(in crate::ingest) struct Reading {
     pub chunk: Option<Chunk>,
     /// everything that was in the partition by then is applied
     complete_to: i64,
+    /// a shared store had everything before this offset and has lost some of it, which is read again
+    lacks_until: u64,
+    /// pulses since it was begun again
+    pulses: u32,
     is_at_end: bool,
     /// of chunks that are not applied: offset behind them, time of their last record
     marks: VecDeque<(u64, i64)>,
@@ -63,6 +70,8 @@ impl Reading {
             print: None,
             ended: None,
             heard: None,
+            lacks_until: 0,
+            pulses: 0,
             nothing_before: None,
         }
     }
@@ -70,6 +79,24 @@ impl Reading {
     /// From where brokers are to send: a topic that was cut is read on from its end.
     pub(in crate::ingest) fn fetched_from(&self) -> u64 {
         self.from.min(self.end)
+    }
+
+    /// A shared store lacks some of what it had before `until`.
+    pub(in crate::ingest) fn lack(&mut self, until: u64) {
+        self.lacks_until = self.lacks_until.max(until);
+    }
+
+    /// Begins again from an offset before, because a shared store has gone back in time. What was complete is so no longer.
+    pub(in crate::ingest) fn begin_again(&mut self, start: u64) {
+        self.lack(self.begins);
+        (self.begins, self.from, self.chunk) = (start, start, None);
+        (self.complete_to, self.is_at_end, self.pulses) = (i64::MIN, false, 0);
+        self.marks.clear();
+    }
+
+    /// Whether a shared store lacks events that it had, now that it has them up to an offset.
+    pub(in crate::ingest) fn is_lacking(&self, applied: u64) -> bool {
+        applied < self.lacks_until
     }
 
     /// A chunk is on its way.
@@ -88,7 +115,14 @@ impl Reading {
         if pulse.silent.is_some() || self.heard.is_none() {
             self.heard = Some(now);
         }
-        self.is_at_end = pulse.is_at_end && self.chunk.is_none() && applied >= self.begins;
+        self.pulses = self.pulses.saturating_add(1);
+        let has_all = pulse.is_at_end && self.chunk.is_none() && applied >= self.begins;
+        // A pulse may be of the time before the reader went back, and so may the next one, which that is on its way with. What
+        // is at its end afterwards has nothing in between: it was compacted.
+        if has_all && self.pulses >= PULSES_UNTIL_FRESH {
+            self.lacks_until = 0;
+        }
+        self.is_at_end = has_all && applied >= self.lacks_until;
         if let (true, Some(silent)) = (self.is_at_end, pulse.silent) {
             self.complete_to = self.complete_to.max(now - silent);
         }
@@ -126,6 +160,37 @@ mod tests {
     fn pulse(end: u64, is_at_end: bool, silent: Option<i64>) -> PartitionPulse {
         let of = TopicPartition { topic: "t".into(), partition: 0 };
         PartitionPulse { of, end: Some(end), is_at_end, silent }
+    }
+
+    #[test]
+    fn what_is_read_again_is_not_complete_before_it_has_been() {
+        let of = TopicPartition { topic: "t".into(), partition: 0 };
+        let mut reading = Reading::new(of, (0, 0), (0, 0, 100));
+        reading.sent(100, 50);
+        reading.hear(&pulse(100, true, Some(0)), 100, 60);
+        assert_eq!((reading.complete_to(100, 60), reading.is_lacking(100)), (60, false));
+        reading.begin_again(0);
+        // The last word of the brokers was before that.
+        reading.hear(&pulse(100, true, Some(0)), 0, 70);
+        assert_eq!((reading.complete_to(0, 70), reading.is_lacking(0), reading.lag(0)), (i64::MIN, true, 100));
+        reading.sent(40, 20);
+        reading.hear(&pulse(100, true, Some(0)), 40, 80);
+        assert_eq!((reading.complete_to(40, 80), reading.is_lacking(40)), (20, true));
+        // It goes back once more before it has read everything.
+        reading.begin_again(10);
+        reading.sent(90, 45);
+        assert_eq!((reading.complete_to(90, 85), reading.is_lacking(90)), (45, true));
+        reading.sent(100, 50);
+        reading.hear(&pulse(100, true, Some(0)), 100, 90);
+        assert_eq!((reading.complete_to(100, 90), reading.is_lacking(100)), (90, false));
+        // The last records of what is lacking have been compacted away meanwhile.
+        reading.begin_again(0);
+        reading.sent(95, 45);
+        reading.hear(&pulse(100, true, Some(0)), 95, 91);
+        reading.hear(&pulse(100, true, Some(0)), 95, 92);
+        assert!(reading.is_lacking(95));
+        reading.hear(&pulse(100, true, Some(0)), 95, 93);
+        assert_eq!((reading.complete_to(95, 93), reading.is_lacking(95)), (93, false));
     }
 
     #[test]

@@ -17,11 +17,11 @@ use super::round::{Arrived, Done};
 use super::{Engine, PartitionId};
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
-use crate::ingest::Pending;
 use crate::ingest::applier::{ToApply, note};
 use crate::ingest::apply::fitted;
 use crate::ingest::flusher::{Applied, ToKeep};
 use crate::ingest::sequencer::Durable;
+use crate::ingest::{Begun, Pending};
 use crate::limits::{SHARED_BARRIER, SHARED_ROUND_EVENTS, SHARED_SWEEP};
 use crate::log::{CommitLog, LogPlace, LogReader};
 use crate::online::{Memory, Progress, Updates};
@@ -35,6 +35,10 @@ pub(in crate::ingest) struct LogParts {
     /// when events became readable
     pub commits: CommitLog,
     pub folder: PathBuf,
+    /// what views never saw
+    pub begun: Arc<Begun>,
+    /// whether views are filled from a log that no longer has what their live values need
+    pub force: bool,
     /// where positions in the log are kept
     pub to_keep: SyncSender<ToKeep>,
     /// whether the flusher has nothing to do
@@ -46,7 +50,7 @@ pub(in crate::ingest) struct LogParts {
 /// Feeds a shared store from the log.
 pub(in crate::ingest) struct FromLog {
     engine: Engine,
-    parts: LogParts,
+    pub(super) parts: LogParts,
     /// the store has everything before this place
     applied_to: LogPlace,
     /// why nothing more is applied
@@ -176,7 +180,7 @@ impl FromLog {
                 continue;
             };
             if frame.first_offset > *expected {
-                return Err(lost(&self.parts.registry, id, *expected, frame.first_offset));
+                arrived.push(self.without(id, (*expected, frame.first_offset))?);
             }
             *expected = frame.first_offset + frame.consumed;
             fitted(&mut frame, &self.parts.registry.sources[source]);
@@ -188,6 +192,13 @@ impl FromLog {
                 if !done.disturbed.is_empty() {
                     return Ok(done.disturbed);
                 }
+            }
+        }
+        // A partition of which the log has nothing left does not show by a gap before a frame.
+        for id in lacking {
+            let (from, to) = (next[&id], applied[&id]);
+            if from < to {
+                arrived.push(self.without(id, (from, to))?);
             }
         }
         let done = self.engine.round(&arrived)?;

@@ -50,6 +50,8 @@ pub(super) type Disturbed = BTreeMap<PartitionId, Option<Progress>>;
 const POLL: Duration = Duration::from_millis(20);
 /// Pause before a record comes again whose schema could not be had.
 const SCHEMA_PAUSE: Duration = Duration::from_millis(500);
+/// Pause before a member begins again whose work has failed; it doubles each time, until it has worked for a while.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How often lag is measured.
 const PULSE: Duration = Duration::from_millis(250);
 
@@ -89,6 +91,7 @@ impl Group {
     }
 
     /// Reads until the process stops, on a thread of its own.
+    #[allow(clippy::disallowed_methods)]
     pub fn run(mut self) {
         let topics: Vec<String> = self.sources.iter().flat_map(|source| source.topics.topics.clone()).collect();
         let mut topics: Vec<&str> = topics.iter().map(String::as_str).collect();
@@ -99,8 +102,9 @@ impl Group {
             tracing::error!(%trouble, "E1057: the group cannot be joined");
             return;
         }
-        let mut pause = Duration::from_millis(100);
+        let mut pause = PAUSE;
         while !self.is_stopping() {
+            let begun = Instant::now();
             match self.work() {
                 Ok(()) => break,
                 Err(failure) if self.is_stopping() => {
@@ -110,6 +114,10 @@ impl Group {
                 Err(failure) => {
                     tracing::error!(%failure, "the group member begins again");
                     self.look_again();
+                    self.say_all(Some(&failure.to_string()));
+                    if begun.elapsed() > KAFKA_PAUSE_MAX {
+                        pause = PAUSE;
+                    }
                     std::thread::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0)));
                     pause = (pause * 2).min(KAFKA_PAUSE_MAX);
                 }

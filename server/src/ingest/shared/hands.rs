@@ -41,13 +41,15 @@ impl Group {
             self.engine.prepare()?;
         }
         let mut taken = Vec::new();
-        for of in std::mem::take(&mut self.waiting) {
+        for of in self.waiting.clone() {
             match self.take_over(&of) {
-                Ok(from) => taken.push((of, from)),
+                Ok(from) => {
+                    self.waiting.retain(|waiting| *waiting != of);
+                    taken.push((of, from));
+                }
                 Err(trouble) => {
                     self.say_all(Some(&trouble.to_string()));
                     tracing::warn!(%trouble, topic = of.topic, partition = of.partition, "the partition waits");
-                    self.waiting.push(of);
                 }
             }
         }
@@ -89,7 +91,9 @@ impl Group {
             let start = self.engine.claim(id).map_err(away)?;
             let (print, was_read) = self.engine.last_print(id);
             // A store that lost everything knows nothing of it, but the group does.
-            let was_read = was_read || self.consumer.committed(of)?.is_some_and(|next| next > 0);
+            let is_asked = !was_read || start < high;
+            let known = if is_asked { self.consumer.committed(of)?.unwrap_or(0) } else { 0 };
+            let (was_read, had) = (was_read || known > 0, self.engine.had(id).max(known));
             // A partition that was never read begins with what there is.
             let position = if was_read { start } else { start.max(low) };
             // Where one partition is another topic's, all are, also those that had nothing to be recognised by.
@@ -111,6 +115,8 @@ impl Group {
             from = from.min(position);
             let mut reading = Reading::new(of.clone(), (number, id.1), (position, position, high));
             reading.from = position;
+            // Reads may have seen everything before this.
+            reading.lack(if position < had { had } else { 0 });
             self.holding.hold(of.clone(), Held { id, source: at, reading, print: None });
         }
         self.show_lost();

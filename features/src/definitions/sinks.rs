@@ -42,6 +42,8 @@ pub enum Published {
     View(String),
 }
 
+/// Sinks of a project: each has a thread and connections to all brokers.
+const SINKS_MAX: usize = 64;
 const MILLISECOND: i64 = SECOND / 1_000;
 /// Changes of an entity within this are one message, where nothing is declared: few messages for a busy entity, and still soon.
 const EVERY: i64 = 100 * MILLISECOND;
@@ -60,7 +62,10 @@ pub(super) struct Known<'k> {
 
 pub(super) fn check_sinks(files: &Files<'_>, definitions: &[Definition<'_>], known: &Known<'_>) -> Vec<Sink> {
     let mut sinks: Vec<Sink> = Vec::new();
-    for definition in definitions {
+    if let Some(first) = definitions.get(SINKS_MAX) {
+        files.report("E0017", first.place, format!("more than {SINKS_MAX} sinks"), None);
+    }
+    for definition in definitions.iter().take(SINKS_MAX) {
         let name = definition.get("topic").and_then(|item| topic(files, item));
         if let (Some(item), Some(name)) = (definition.get("topic"), &name) {
             check_topic_is_free(files, item, name, (&sinks, known.sources));
@@ -78,7 +83,8 @@ pub(super) fn check_sinks(files: &Files<'_>, definitions: &[Definition<'_>], kno
 /// What else goes into the topic or comes out of it.
 fn check_topic_is_free(files: &Files<'_>, item: &Item, name: &str, (sinks, sources): (&[Sink], &[Arc<Source>])) {
     if let Some(other) = sinks.iter().find(|other| other.topic == name) {
-        let message = format!("topic `{name}` is that of sink `{}`, and their keys would mix: name another", other.name);
+        let message =
+            format!("topic `{name}` is that of sink `{}`, and their keys would mix: name another", other.name);
         files.report("E0012", &item.place, message, None);
     }
     for source in sources {

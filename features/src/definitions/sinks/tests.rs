@@ -113,7 +113,12 @@ fn mistakes_are_told_at_their_place() {
         ("[sink.a]\nKtopic = «'a b'\nview = 'w'\n", "E0005", "`a b` is not a topic", None),
         ("[sink.a]\nKtopic = «'events'\nview = 'w'\n", "E0012", "source `s` reads topic `events`", None),
         ("[sink.a]\nKtopic = «'bad'\nview = 'w'\n", "E0012", "bad events of source `s` go into topic `bad`", None),
-        ("[sink.b]\nKtopic = 't'\nview = 'v'\n[sink.a]\nKtopic = «'t'\nview = 'w'\n", "E0012", "that of sink `b`", None),
+        (
+            "[sink.b]\nKtopic = 't'\nview = 'v'\n[sink.a]\nKtopic = «'t'\nview = 'w'\n",
+            "E0012",
+            "that of sink `b`",
+            None,
+        ),
         ("[sink.a]\nKtopic = 't'\nview = 'w'\nservice = 'all'\n«x = 1\n", "E0002", "unknown key `x`", None),
         ("[sink.a]\nKtopic = 't'\nview = «'ww'\n", "E0007", "unknown view `ww`", Some("w")),
         ("[sink.a]\nKtopic = 't'\nservice = «'al'\n", "E0007", "unknown service `al`", Some("all")),
@@ -141,6 +146,17 @@ fn mistakes_are_told_at_their_place() {
         // Two that exclude one another besides an unknown key are two mistakes.
         assert!(found.len() <= 2, "{text}: {found:?}");
     }
+}
+
+#[test]
+fn there_is_a_limit() {
+    let sinks = |count: usize| -> String {
+        let sink = |nth| format!("[sink.s{nth}]\nconnector = 'kafka'\ntopic = 't{nth}'\nview = 'w'\n");
+        (0..count).map(sink).collect()
+    };
+    assert_eq!(checked(&sinks(64)).unwrap().sinks.len(), 64);
+    let found = checked(&sinks(65)).unwrap_err();
+    assert_eq!(found.iter().map(|p| (p.code, p.message.as_str())).collect::<Vec<_>>(), [("E0017", "more than 64 sinks")]);
 }
 
 /// What is broken is told where it is declared, and not once more at the sink.

@@ -64,7 +64,9 @@ impl Published {
         let (topics, partitions) = (vec![topic_name("events"), topic_name("shops")], vec![3, 2]);
         topics.iter().zip(&partitions).for_each(|(topic, count)| kafka.create_topic(topic, *count, &[]));
         let sinks: Vec<_> = views.iter().map(|view| (*view, topic_name(&view.replace('_', "-")))).collect();
-        sinks.iter().for_each(|(_, topic)| kafka.create_topic(topic, 4, &[("cleanup.policy", "compact")]));
+        // Compaction comes later, so that each message can be looked at.
+        let settings = [("cleanup.policy", "compact"), ("min.compaction.lag.ms", "3600000")];
+        sinks.iter().for_each(|(_, topic)| kafka.create_topic(topic, 4, &settings));
         let shift = (tidemill::clock::Clock::default().now() - END) / SECOND * SECOND;
         let text = definitions(&world, &topics, &sinks);
         let registry =

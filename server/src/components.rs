@@ -22,6 +22,7 @@ use crate::serving::SharedReads;
 use crate::serving::get::Reader;
 use crate::serving::past::Past;
 use crate::serving::sample::{Sampler, oldest};
+use crate::serving::sink::{self, SinkProgress};
 use crate::serving::trickle::Verification;
 use crate::settings::{KafkaSettings, Keeping, RedisSettings, Role, S3Settings, Settings};
 use crate::source::kafka;
@@ -54,6 +55,8 @@ pub struct Server {
     pub jobs: Arc<tokio::sync::Semaphore>,
     /// how far the verification in the background is
     pub verification: parking_lot::Mutex<Verification>,
+    /// by sink: how it is doing
+    pub sinks: Vec<SinkProgress>,
     closing: tokio::sync::watch::Sender<bool>,
     /// by source: why it reads no more
     pub stopped: parking_lot::Mutex<std::collections::HashMap<usize, String>>,
@@ -81,12 +84,14 @@ pub fn load_project(folder: &Path) -> Result<Registry, Failure> {
 /// Checks that the settings have what the sources of a project need.
 pub fn check_kafka(registry: &Registry, settings: &KafkaSettings) -> Result<(), Failure> {
     let mut of_kafka = registry.sources.iter().filter(|source| matches!(source.connector, Connector::Kafka(_)));
-    let Some(source) = of_kafka.next() else { return Ok(()) };
+    let what = match (of_kafka.next(), registry.sinks.first()) {
+        (Some(source), _) => format!("source `{}` reads from Kafka", source.name),
+        (None, Some(sink)) => format!("sink `{}` writes to Kafka", sink.name),
+        (None, None) => return Ok(()),
+    };
     if !settings.is_set() {
-        let message = format!(
-            "source `{}` reads from Kafka, but no brokers are named: set kafka.brokers in tidemill.toml, such as \"127.0.0.1:9092\"",
-            source.name
-        );
+        let message =
+            format!("{what}, but no brokers are named: set kafka.brokers in tidemill.toml, such as \"127.0.0.1:9092\"");
         return Err(Failure::invalid("E5040", message));
     }
     let mut of_registry = registry.sources.iter().filter(|source| MessageReader::needs_registry(source));
@@ -212,6 +217,7 @@ impl Server {
             shared.as_ref().map(|shared| SharedReads { store: shared.store.clone(), runtime: shared.runtime.clone() });
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let closing = tokio::sync::watch::channel(false).0;
+        let sinks = registry.sinks.iter().map(|_| SinkProgress::default()).collect();
         let server = Server {
             registry,
             memory,
@@ -224,6 +230,7 @@ impl Server {
             stopping,
             jobs: Arc::new(tokio::sync::Semaphore::new(JOBS_MAX)),
             verification: Default::default(),
+            sinks,
             closing,
             stopped: Default::default(),
             shared,
@@ -285,7 +292,8 @@ impl Server {
             .filter_map(|source| KafkaFeed::new(new_feed(source), kafka.clone(), runtime.clone()))
             .map(|topics| tokio::task::spawn_blocking(move || topics.run()));
         let histories = histories.map(|history| tokio::spawn(history.run()));
-        Ok(of_files.chain(histories).chain(topics).chain(followed).collect())
+        let sinks = sink::start(self, data_dir, kafka)?;
+        Ok(of_files.chain(histories).chain(topics).chain(followed).chain(sinks).collect())
     }
 
     /// Follows what all processes do; where this one does everything, tells the others.
@@ -358,6 +366,7 @@ fn open_shared(
     (registry, role): (&Arc<Registry>, Role),
     stopping: &Arc<AtomicBool>,
 ) -> Result<SharedParts, Failure> {
+    sink::check(registry, role)?;
     let fed_otherwise =
         |source: &&Arc<Source>| !matches!(source.connector, Connector::Kafka(_)) || source.history.is_some();
     if let Some(source) = registry.sources.iter().find(fed_otherwise).filter(|_| role == Role::Ingest) {

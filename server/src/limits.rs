@@ -50,6 +50,24 @@ pub const KAFKA_NOTE_EVERY: Duration = Duration::from_secs(2);
 pub const KAFKA_FINGERPRINTS: usize = 6;
 /// Longest pause between two tries to reach brokers.
 pub const KAFKA_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Bytes of keys of changed entities that wait for a sink, and of those that wait for their time, each: some hundred thousand keys.
+/// Of more it is only known where they are in the log, and the sink goes on from there.
+pub const SINK_KEYS_BYTES: usize = 16 << 20;
+/// Bytes that a key takes besides its own, about: its length, its place in a table.
+pub const SINK_KEY_OVERHEAD: usize = 48;
+/// Entities whose values a sink reads at once: the writer waits for some hundred microseconds.
+pub const SINK_READ_KEYS: usize = 256;
+/// Entities of one round of a sink that sends all of them, about: a crash repeats one round.
+pub const SINK_FILL_KEYS: usize = 4_096;
+/// Bytes of messages of one sink that are under way, in KiB: what brokers that are away make the client library hold.
+pub const SINK_QUEUE_KBYTES: usize = 32 * 1024;
+/// How often it is written down how far a sink is: after a crash about so much is sent again.
+pub const SINK_NOTE_EVERY: Duration = Duration::from_secs(1);
+/// Microseconds by which an event may be dated ahead for a sink to wait for its time; `max_future_skew` is mostly minutes. With
+/// arrivals that are declared it may be dated years ahead.
+pub const SINK_AHEAD_MAX: i64 = 3_600_000_000;
+/// How long nothing may be acknowledged until a sink says that it waits.
+pub const SINK_SILENT: Duration = Duration::from_secs(2);
 /// Durable batches that wait to be applied.
 pub const APPLY_QUEUE: usize = 64;
 /// Pushes of one stream that are under way at once.

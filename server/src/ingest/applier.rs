@@ -12,6 +12,7 @@ use tidemill_features::definitions::Registry;
 use super::Pending;
 use super::apply::apply_batch;
 use super::build::{Frontier, Handover};
+use super::changes::Changes;
 use super::flusher::{Applied, ToKeep, stop_to_rebuild};
 use super::fold::{Growing, fold};
 use super::sequencer::Durable;
@@ -63,6 +64,8 @@ pub(super) struct Parts {
     pub log_folder: PathBuf,
     /// where builders look
     pub frontier: Arc<Frontier>,
+    /// told which entities have changed
+    pub changes: Arc<Changes>,
 }
 
 /// Notes that events can be read from now on. Where the disk refuses, the next note covers them, with a later time.
@@ -142,7 +145,7 @@ impl Applier {
     }
 
     fn switch(&mut self, growing: Vec<Growing>, row_errors: u64) -> Vec<Vec<Shard>> {
-        let mut whole = Vec::with_capacity(growing.len());
+        let (mut whole, mut rebuilt) = (Vec::with_capacity(growing.len()), Vec::new());
         for mut view in growing {
             let old = std::mem::replace(&mut self.parts.view_ids[view.view], view.id);
             if view.is_rebuild {
@@ -150,6 +153,7 @@ impl Applier {
                 self.changed_records.retain(|(id, _), _| *id != old);
                 self.changed_chunks.retain(|(id, _, _), _| *id != old);
                 self.switched.push(view.hash);
+                rebuilt.push(view.view);
             }
             let (records, chunks) = view.take_changes();
             self.changed_records.extend(records);
@@ -165,7 +169,9 @@ impl Applier {
         }
         self.unflushed = true;
         self.parts.memory.publish(Updates { row_errors, ..Updates::default() });
-        self.parts.memory.replace(whole)
+        let replaced = self.parts.memory.replace(whole);
+        rebuilt.into_iter().for_each(|view| self.parts.changes.rebuild(view));
+        replaced
     }
 
     fn apply(&mut self, job: Durable) {
@@ -175,6 +181,7 @@ impl Applier {
         let mut position = frame.first_offset;
         let last = frame.first_offset + frame.consumed;
         let count = frame.batches.len().max(1);
+        let mut changed: Vec<RecordKey> = Vec::new();
         for i in 0..count {
             let mut updates = match frame.batches.get(i) {
                 Some(batch) => match apply_batch(&self.parts.registry, &self.parts.memory, source, &views, batch) {
@@ -195,6 +202,10 @@ impl Applier {
             updates.sources.push((source as u32, SourceLedger { consumed, accepted, dead_lettered, newest_event }));
             updates.positions.push((partition, through));
             self.remember(&updates);
+            if self.parts.changes.is_followed() {
+                changed.extend(updates.records.iter().map(|(key, _)| key.clone()));
+                changed.extend(updates.chunks.iter().map(|((view, key, _), _)| (*view, key.clone())));
+            }
             let Parts { memory, clock, commits, registry, .. } = &mut self.parts;
             let of = &registry.sources[source];
             memory.publish_noted(updates, || {
@@ -206,6 +217,7 @@ impl Applier {
         self.applied_to = end;
         self.unflushed = true;
         self.parts.frontier.advance(end, frame.events());
+        self.parts.changes.tell(end, &[(partition, last)], changed);
         self.parts.pending[source].applied(frame.events(), frame.accepted_at);
         if let Some((reply, receipt)) = reply {
             let _ = reply.send(Ok(receipt));

@@ -7,13 +7,14 @@
 //! Both `walk` over the log and `fold` many events at once. `versions` tells which state to keep, `begun` which views were built
 //! after some of the log had gone. `files` feeds file sources in, `history` the files of a source's past (from its `lake`)
 //! and `kafka` topics, all by `feed`; where the state lies in a store that several processes share, `shared` is in the
-//! applier's place. `sealing` turns closed segments of the log into Parquet, and `retention` says what of it may go.
+//! applier's place. `changes` are the entities that events have changed, for sinks. `sealing` turns closed segments of the log into Parquet, and `retention` says what of it may go.
 
 mod applier;
 mod apply;
 mod begun;
 mod build;
 mod builds;
+mod changes;
 mod feed;
 mod files;
 mod flusher;
@@ -41,7 +42,8 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::apply::fitted;
 pub use self::begun::{Begun, may_miss};
 pub use self::builds::{Build, BuildList, Builds, Unfinished, parts_of};
-pub use self::feed::Feed;
+pub use self::changes::{ChangedKey, Changes, Look, Reached};
+pub use self::feed::{Feed, write_durably};
 pub use self::files::feed;
 pub use self::history::{HistoryFeed, HistoryProgress, history_rows};
 pub use self::kafka::{GivenUp, KafkaFeed, KafkaProgress, KafkaState};
@@ -154,6 +156,8 @@ pub struct Ingest {
     pub ready: Arc<AtomicBool>,
     /// what is wrong with a shared store, while it is
     pub trouble: Arc<Trouble>,
+    /// entities that have changed
+    pub changes: Arc<Changes>,
 }
 
 /// The threads behind an `Ingest`; they end when every handle is gone.
@@ -237,11 +241,13 @@ pub fn start(
     let ready = Arc::new(AtomicBool::new(shared.is_none()));
     let trouble = shared.as_ref().map(|(shared, _)| shared.trouble.clone()).unwrap_or_default();
     let left = (begun, keeping.force);
-    let of_log = LogEnd { commits, log_folder, flushes, idle, ready: ready.clone(), left };
+    let positions = memory.read().positions.clone();
+    let changes = Arc::new(Changes::new(&registry, applied_to, positions));
+    let of_log = LogEnd { commits, log_folder, flushes, idle, ready: ready.clone(), left, changes: changes.clone() };
     let of_views = (rebuild_mark, view_ids, frontier);
     let world = (registry, memory, clock, pending.clone());
     let applier = applies(shared, world, of_log, of_views, applied_to);
-    let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready, trouble };
+    let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready, trouble, changes };
     let threads = spawn((sequencer, submissions), (applier, applied), (flusher, to_flush), sealing, (builder, asked));
     (ingest, threads)
 }
@@ -255,6 +261,7 @@ struct LogEnd {
     ready: Arc<AtomicBool>,
     /// what views never saw, and whether they begin without what they need
     left: (Arc<Begun>, bool),
+    changes: Arc<Changes>,
 }
 
 /// What runs on the applier's thread.
@@ -264,7 +271,7 @@ type Applies = Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send>;
 fn applies(
     shared: Option<(SharedParts, Role)>,
     (registry, memory, clock, pending): (Arc<Registry>, Arc<Memory>, Arc<Clock>, Arc<Vec<Pending>>),
-    LogEnd { commits, log_folder, flushes, idle, ready, left: (begun, force) }: LogEnd,
+    LogEnd { commits, log_folder, flushes, idle, ready, left: (begun, force), changes }: LogEnd,
     (rebuild_mark, view_ids, frontier): (PathBuf, Vec<u32>, Arc<build::Frontier>),
     applied_to: LogPlace,
 ) -> Applies {
@@ -285,6 +292,7 @@ fn applies(
                 to_keep,
                 idle,
                 ready,
+                changes,
             };
             let driver = shared::FromLog::new(shared::Engine::new(shared), parts, applied_to);
             Box::new(move |to_apply| driver.run(to_apply))
@@ -301,6 +309,7 @@ fn applies(
                 view_ids,
                 log_folder,
                 frontier,
+                changes,
             };
             let applier = applier::Applier::new(parts, applied_to, flushes);
             Box::new(move |to_apply| applier.run(to_apply))
@@ -430,6 +439,7 @@ impl Ingest {
             held_back: Arc::default(),
             ready: Arc::default(),
             trouble: Arc::default(),
+            changes: Arc::new(Changes::new(registry, LogPlace::default(), Default::default())),
         }
     }
 }

@@ -48,6 +48,7 @@ pub fn without_views(registry: &Registry) -> Registry {
         views: Vec::new(),
         embeddings: Vec::new(),
         services: Vec::new(),
+        sinks: Vec::new(),
         hash: registry.hash,
         not_ready: Vec::new(),
     }

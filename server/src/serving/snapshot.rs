@@ -232,7 +232,8 @@ impl Job<'_> {
     }
 }
 
-fn decoded(view: &View, keys: &[Box<[u8]>]) -> Result<Vec<Column>, Damaged> {
+/// Encoded keys of a view's entities as columns.
+pub(super) fn decoded(view: &View, keys: &[Box<[u8]>]) -> Result<Vec<Column>, Damaged> {
     let mut columns: Vec<Vec<Value<'static>>> = view.keys.iter().map(|_| Vec::with_capacity(keys.len())).collect();
     for key in keys {
         let mut cursor = Cursor::new(key);

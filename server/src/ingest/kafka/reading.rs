@@ -91,6 +91,7 @@ impl Reading {
         self.lack(self.begins);
         (self.begins, self.from, self.chunk) = (start, start, None);
         (self.complete_to, self.is_at_end, self.pulses) = (i64::MIN, false, 0);
+        (self.ended, self.nothing_before) = (None, None);
         self.marks.clear();
     }
 

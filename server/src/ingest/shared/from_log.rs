@@ -19,12 +19,13 @@ use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
 use crate::ingest::applier::{ToApply, note};
 use crate::ingest::apply::fitted;
+use crate::ingest::changes::Changes;
 use crate::ingest::flusher::{Applied, ToKeep};
 use crate::ingest::sequencer::Durable;
 use crate::ingest::{Begun, Pending};
 use crate::limits::{SHARED_BARRIER, SHARED_ROUND_EVENTS, SHARED_SWEEP};
 use crate::log::{CommitLog, LogPlace, LogReader};
-use crate::online::{Memory, Progress, Updates};
+use crate::online::{Memory, Progress, RecordKey, Updates};
 
 /// What the log and this process give.
 pub(in crate::ingest) struct LogParts {
@@ -45,6 +46,8 @@ pub(in crate::ingest) struct LogParts {
     pub idle: Arc<AtomicBool>,
     /// set when the store has what the log had at the start
     pub ready: Arc<AtomicBool>,
+    /// told which entities have changed
+    pub changes: Arc<Changes>,
 }
 
 /// Feeds a shared store from the log.
@@ -56,6 +59,8 @@ pub(in crate::ingest) struct FromLog {
     /// why nothing more is applied
     halted: Option<Failure>,
     barrier_due: bool,
+    /// records that have changed since it was told
+    changed: Vec<RecordKey>,
 }
 
 /// Partitions that the store does not remember as it should, and what it says.
@@ -67,7 +72,7 @@ const IDLE: Duration = Duration::from_millis(200);
 impl FromLog {
     pub(in crate::ingest) fn new(engine: Engine, parts: LogParts, applied_to: LogPlace) -> FromLog {
         engine.trouble().feeds(true);
-        FromLog { engine, parts, applied_to, halted: None, barrier_due: true }
+        FromLog { engine, parts, applied_to, halted: None, barrier_due: true, changed: Vec::new() }
     }
 
     /// Runs until the sequencer is gone.
@@ -114,6 +119,7 @@ impl FromLog {
             self.engine.claim(id)?;
         }
         self.heal_from_log()?;
+        self.changed.clear();
         self.publish_all();
         self.parts.ready.store(true, Ordering::Release);
         Ok(())
@@ -145,7 +151,9 @@ impl FromLog {
                 "the shared store has gone back in time; feeding what it lacks from the event log"
             );
         }
+        // In this order: who sees the loss sees that the store is being fed.
         self.engine.trouble().feeds(true);
+        self.parts.changes.lose();
         self.engine.prepare()?;
         for id in disturbed.keys() {
             // What the store said may be older than whoever came since.
@@ -189,6 +197,7 @@ impl FromLog {
             if events >= SHARED_ROUND_EVENTS {
                 let done = self.engine.round(&std::mem::take(&mut arrived))?;
                 events = 0;
+                self.changed.extend(done.changed);
                 if !done.disturbed.is_empty() {
                     return Ok(done.disturbed);
                 }
@@ -202,6 +211,7 @@ impl FromLog {
             }
         }
         let done = self.engine.round(&arrived)?;
+        self.changed.extend(done.changed);
         Ok(done.disturbed)
     }
 
@@ -241,7 +251,8 @@ impl FromLog {
                 }
             }
         }
-        let done = self.engine.round(arrived)?;
+        let mut done = self.engine.round(arrived)?;
+        self.changed.append(&mut done.changed);
         self.applied_to = end;
         self.barrier_due = true;
         let is_whole = done.disturbed.is_empty();
@@ -254,6 +265,8 @@ impl FromLog {
         for of in arrived {
             self.parts.pending[of.source].applied(of.frame.events(), of.frame.accepted_at);
         }
+        let ends: Vec<_> = arrived.iter().map(|of| ((of.source as u32, of.frame.partition), of.end())).collect();
+        self.parts.changes.tell(end, &ends, std::mem::take(&mut self.changed));
         Ok(())
     }
 
@@ -296,10 +309,13 @@ impl FromLog {
     fn sweep(&mut self) -> Result<(), Failure> {
         let disturbed = self.engine.sweep()?;
         if disturbed.is_empty() {
+            self.parts.changes.look_is_good();
             return Ok(());
         }
         self.reclaim(&disturbed)?;
         self.heal_from_log()?;
+        // Followers go back to before the loss, and find these keys there.
+        self.changed.clear();
         self.publish_all();
         Ok(())
     }

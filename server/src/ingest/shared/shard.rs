@@ -44,6 +44,8 @@ pub(super) struct Advance<'r> {
 #[derive(Default)]
 pub(super) struct Advanced {
     pub views: BTreeMap<usize, ViewTotals>,
+    /// records, where anybody wants to know
+    pub changed: Vec<CacheKey>,
     pub disturbed: BTreeMap<PartitionId, Option<Progress>>,
 }
 
@@ -120,7 +122,7 @@ impl Advance<'_> {
         let mut advanced = Advanced::default();
         while !left.is_empty() {
             let end = self.segment_end(&left);
-            match self.segment(state, &left[..end], &left[end..], &mut advanced.views).await? {
+            match self.segment(state, &left[..end], &left[end..], &mut advanced).await? {
                 None => drop(left.drain(..end)),
                 Some((id, stored)) => {
                     advanced.disturbed.insert(id, stored);
@@ -156,7 +158,7 @@ impl Advance<'_> {
         state: &mut ShardState,
         entries: &[Entry],
         later: &[Entry],
-        views: &mut BTreeMap<usize, ViewTotals>,
+        advanced: &mut Advanced,
     ) -> Result<Option<(PartitionId, Option<Progress>)>, Failure> {
         let mut works = self.works(state, entries).await?;
         loop {
@@ -170,8 +172,12 @@ impl Advance<'_> {
                     for (id, step) in ids.iter().zip(commit.partitions) {
                         state.committed(*id, step.to);
                     }
+                    if !self.parts.registry.sinks.is_empty() {
+                        let changed = works.iter().filter(|work| work.body.is_some());
+                        advanced.changed.extend(changed.map(|work| work.key.clone()));
+                    }
                     self.remember(state, works, commit.batch);
-                    self.count(&deltas, views);
+                    self.count(&deltas, &mut advanced.views);
                     return Ok(None);
                 }
                 Outcome::Moved { step, stored } => {

@@ -125,7 +125,7 @@ pub(super) struct TopicIds {
 
 impl TopicIds {
     /// Takes in a line such as `Topic a changed id from X to Y`, which the library writes before it reads anything of Y.
-    fn hear(&mut self, line: &str) {
+    pub(super) fn hear(&mut self, line: &str) {
         let Some((topic, ids)) = line.split_once(" changed id from ") else { return };
         let (Some((_, topic)), Some((_, id))) = (topic.rsplit_once("Topic "), ids.split_once(" to ")) else { return };
         // Brokers that are older, beside new ones, have none.
@@ -152,6 +152,12 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn said(&self) -> Option<String> {
         self.said.lock().clone()
+    }
+
+    fn complain(&self, message: &str) {
+        if let Some(said) = complaint(message) {
+            *self.said.lock() = Some(said);
+        }
     }
 
     /// Ids of topics; whether one has changed is told once.
@@ -196,11 +202,7 @@ impl ClientContext for Context {
         }
         // The library repeats itself at each try to connect; whoever reads the source says it once.
         tracing::debug!(facility, "{message}");
-        if !message.contains(ALL_DOWN) {
-            // The name of the thread says nothing to whoever reads it.
-            let plain = message.rsplit_once("]: ").map_or(message, |(_, plain)| plain);
-            *self.said.lock() = Some(in_our_words(plain));
-        }
+        self.complain(message);
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -209,9 +211,7 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, "{reason}");
-        if !reason.contains(ALL_DOWN) {
-            *self.said.lock() = Some(in_our_words(reason));
-        }
+        self.complain(reason);
     }
 }
 
@@ -230,6 +230,13 @@ fn in_our_words(said: &str) -> String {
 
 /// Says nothing that the complaints before it did not say better.
 const ALL_DOWN: &str = "brokers are down";
+
+/// A complaint of the library as it is shown; None: it says nothing.
+pub(super) fn complaint(message: &str) -> Option<String> {
+    // The name of the thread says nothing to whoever reads it.
+    let plain = message.rsplit_once("]: ").map_or(message, |(_, plain)| plain);
+    (!message.contains(ALL_DOWN)).then(|| in_our_words(plain))
+}
 
 impl ConsumerContext for Context {
     /// A change of the group is a value like others: whoever reads takes partitions with its own positions, or lets go of them

@@ -67,14 +67,18 @@ fn plain(code: RDKafkaErrorCode) -> String {
             "the credentials are refused: check kafka.username, kafka.password and kafka.sasl_mechanism".to_string()
         }
         RDKafkaErrorCode::TopicAuthorizationFailed => {
-            "reading the topic is not allowed: give this user READ and DESCRIBE on it".to_string()
+            "the topic is not allowed: give this user DESCRIBE on it, and READ for a source or WRITE for a sink"
+                .to_string()
         }
         RDKafkaErrorCode::GroupAuthorizationFailed => {
             "using the consumer group is not allowed: give this user READ on kafka.group".to_string()
         }
-        RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
+        RDKafkaErrorCode::InvalidMessageSize => {
             "a batch of records is larger than receive.message.max.bytes: set it higher in kafka.properties".to_string()
         }
+        RDKafkaErrorCode::MessageSizeTooLarge => "a message is larger than message.max.bytes of kafka.properties or \
+                                                  max.message.bytes of the topic allows: set both higher"
+            .to_string(),
         RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
             "the position is outside of what the topic has".to_string()
         }

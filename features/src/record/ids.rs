@@ -253,7 +253,11 @@ impl<'a> Ids<'a> {
 
     /// Opens pages, also behind one that is not there.
     fn open(&mut self, indices: impl Iterator<Item = u64>) -> Result<(), Damaged> {
-        indices.fold(Ok(()), |whole, index| self.page(index).map(drop).and(whole))
+        let mut whole = Ok(());
+        for index in indices {
+            whole = self.page(index).map(drop).and(whole);
+        }
+        whole
     }
 
     /// Whether an event repeats one that counted: it arrived no later than the horizon after it, or before it.

@@ -4,7 +4,7 @@
 //! finds out at its next commit, and what is left of its work is thrown away. Where a partition goes on is what the store says.
 //! What the store forgets is read from the topic again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -31,8 +31,12 @@ pub struct Group {
     pub(super) lost: BTreeMap<PartitionId, (TopicPartition, Loss)>,
     /// partitions that came when something was away
     pub(super) waiting: Vec<TopicPartition>,
+    /// those of them that are just being claimed
+    pub(super) coming: Vec<TopicPartition>,
     /// partitions that somebody else has claimed, and where each was left, until the group says whose they are
     pub(super) doubted: Vec<(TopicPartition, u64)>,
+    /// sources of which the store lacks what it had, in partitions that nobody has for now
+    pub(super) lacked: BTreeSet<usize>,
     /// by source and topic: ids that the store has been told
     pub(super) told_ids: BTreeMap<(usize, String), String>,
     /// what the group has decided and nobody has done yet
@@ -77,7 +81,9 @@ impl Group {
             holding: Holding::default(),
             lost: BTreeMap::new(),
             waiting: Vec::new(),
+            coming: Vec::new(),
             doubted: Vec::new(),
+            lacked: BTreeSet::new(),
             told_ids: BTreeMap::new(),
             changes: VecDeque::new(),
             owes_answer: false,

@@ -107,7 +107,7 @@ impl Group {
 
     /// Partitions that the group has given to this process, and that it does not read yet.
     fn owed(&self) -> impl Iterator<Item = &TopicPartition> {
-        self.waiting.iter().chain(self.doubted.iter().map(|(of, _)| of))
+        self.waiting.iter().chain(&self.coming).chain(self.doubted.iter().map(|(of, _)| of))
     }
 
     /// Says how this process is, to all others. `trouble` is why nothing comes in.
@@ -133,6 +133,7 @@ impl Group {
             }
             let halted = self.progress(at).state().halted;
             let is_halted = halted.is_some();
+            is_lacking |= self.lacked.contains(&at);
             let lacking = || is_lacking.then(|| LACKING.to_string());
             let trouble = trouble.map(str::to_string).or(halted).or_else(lacking);
             if trouble.is_some() {

@@ -92,13 +92,14 @@ return answer
 "#;
 
 /// Chunks of a record. KEYS: record, chunks. ARGV: the stamp of the record that the caller has, up to how many chunks it wants all of
-/// them, then fields. Answers `changed` and the record where it is another one by now; `all` and each chunk behind its field; or
+/// them (0: it does not), then fields. Answers `changed` and the record where it is another one by now; `all` and each chunk behind its field; or
 /// `same` and the chunks of the fields.
 pub const CHUNKS: &str = r#"
 if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then
   return {'changed', redis.call('GET', KEYS[1]) or ''}
 end
-if redis.call('HLEN', KEYS[2]) <= tonumber(ARGV[2]) then
+local most = tonumber(ARGV[2])
+if most > 0 and redis.call('HLEN', KEYS[2]) <= most then
   local answer = redis.call('HGETALL', KEYS[2])
   table.insert(answer, 1, 'all')
   return answer

@@ -2,6 +2,7 @@
 
 mod exact;
 mod life;
+mod losses;
 mod messages;
 mod store;
 mod storms;

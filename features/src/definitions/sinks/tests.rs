@@ -156,7 +156,10 @@ fn there_is_a_limit() {
     };
     assert_eq!(checked(&sinks(64)).unwrap().sinks.len(), 64);
     let found = checked(&sinks(65)).unwrap_err();
-    assert_eq!(found.iter().map(|p| (p.code, p.message.as_str())).collect::<Vec<_>>(), [("E0017", "more than 64 sinks")]);
+    assert_eq!(
+        found.iter().map(|p| (p.code, p.message.as_str())).collect::<Vec<_>>(),
+        [("E0017", "more than 64 sinks")]
+    );
 }
 
 /// What is broken is told where it is declared, and not once more at the sink.

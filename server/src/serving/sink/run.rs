@@ -11,13 +11,13 @@ use tidemill_features::definitions::Sink as Definition;
 use tidemill_features::service::ReadPlan;
 use tokio::runtime::Handle;
 
-use super::keys::{LogKeys, StateKeys};
+use super::keys::{Gathered, LogKeys, StateKeys};
 use super::mark::{self, Mark};
 use super::progress::SinkProgress;
 use super::round::{Round, Sending, Stop};
 use super::unsettled::Unsettled;
 use crate::components::Server;
-use crate::ingest::Look;
+use crate::ingest::{ChangedKey, Look};
 use crate::limits::{KAFKA_PAUSE_MAX, SHARDS, SINK_NOTE_EVERY};
 use crate::settings::KafkaSettings;
 use crate::source::kafka::{Cleanup, Publisher, Trouble};
@@ -175,12 +175,16 @@ impl Sink {
         Ok(())
     }
 
-    fn end_round(&mut self, ahead: Vec<(i64, crate::ingest::ChangedKey)>) {
+    /// How often a shared store has to have been looked at until what was read by now is surely right.
+    fn looks_needed(&self) -> u64 {
+        self.server.ingest.changes.look(self.at).reached.looks + LOOKS
+    }
+
+    fn end_round(&mut self, ahead: Vec<(i64, ChangedKey)>) {
         let Some(Round { before, after, due, .. }) = self.round.take() else { return };
-        let looks = self.server.ingest.changes.look(self.at).reached.looks + LOOKS;
         match self.server.reader.shared {
             // What was read of a shared store may be of one that has just lost something.
-            Some(_) => self.unsettled.add(before, ahead, looks),
+            Some(_) => self.unsettled.add(before, ahead, self.looks_needed()),
             None if !ahead.is_empty() => self.unsettled.add(before, ahead, 0),
             None => {}
         }
@@ -284,14 +288,18 @@ impl Sink {
         let (due_keys, due) = self.unsettled.take_due(self.server.clock.now());
         let keys: Vec<_> = keys.into_iter().chain(due_keys).collect::<HashSet<_>>().into_iter().collect();
         if keys.is_empty() {
-            self.mark = after;
+            let before = std::mem::replace(&mut self.mark, after);
+            if before.fill.is_some() && self.server.reader.shared.is_some() {
+                // A store that has just lost everything lists nothing.
+                self.unsettled.add(before, Vec::new(), self.looks_needed());
+            }
             return Ok(None);
         }
         Ok(Some(Round { keys, before: self.mark.clone(), after, due }))
     }
 
     /// Keys of events in the log; with the last of them, what is new is told from now on.
-    fn gather_from_log(&mut self, look: &Look) -> Result<(HashSet<crate::ingest::ChangedKey>, Mark), Stop> {
+    fn gather_from_log(&mut self, look: &Look) -> Result<Gathered, Stop> {
         let definition = &self.server.registry.sinks[self.at];
         let Some((keys, after)) = self.log_keys.next(&self.server, definition, (&self.mark, &look.reached))? else {
             tracing::warn!(

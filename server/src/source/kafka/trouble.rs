@@ -73,12 +73,11 @@ fn plain(code: RDKafkaErrorCode) -> String {
         RDKafkaErrorCode::GroupAuthorizationFailed => {
             "using the consumer group is not allowed: give this user READ on kafka.group".to_string()
         }
-        RDKafkaErrorCode::InvalidMessageSize => {
-            "a batch of records is larger than receive.message.max.bytes: set it higher in kafka.properties".to_string()
+        RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
+            "a message is larger than is allowed: set receive.message.max.bytes higher in kafka.properties for a source, \
+             message.max.bytes there and max.message.bytes of the topic for a sink"
+                .to_string()
         }
-        RDKafkaErrorCode::MessageSizeTooLarge => "a message is larger than message.max.bytes of kafka.properties or \
-                                                  max.message.bytes of the topic allows: set both higher"
-            .to_string(),
         RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
             "the position is outside of what the topic has".to_string()
         }

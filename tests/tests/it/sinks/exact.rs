@@ -20,6 +20,8 @@ async fn each_message_is_a_read_of_its_moment() {
     let folder = project(&kafka.address(), &published.definitions());
     let server = Server::start(folder.path()).await;
     let client = server.client().await;
+    // A row of a joined table brings no message: the last one of a card would not have seen what comes later.
+    published.quiet(&client).await;
     for _ in 0..10 {
         published.events(kafka, events / 10);
         tokio::time::sleep(std::time::Duration::from_millis(30)).await;

@@ -37,6 +37,8 @@ async fn a_storm_loses_no_last_value() {
     let folder = project(&kafka.address(), &published.definitions());
     published.table_rows(&kafka, 60);
     let mut server = Server::start(folder.path()).await;
+    // A row of a joined table brings no message: the last one of a card would not have seen what comes later.
+    published.quiet(&server.client().await).await;
     for fault in faults {
         published.events(&kafka, each);
         let moment = Duration::from_millis(published.random.random_range(0..150));

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use tidemill_proto::v1::serving_server::{Serving, ServingServer};
-use tidemill_proto::v1::{ExplainRequest, ExplainResponse, GetRequest, GetResponse};
+use tidemill_proto::v1::{ExplainRequest, ExplainResponse, GetRequest, GetResponse, SearchRequest, SearchResponse};
 use tonic::{Request, Response, Status};
 
 /// The first request that names a service teaches the answer: its `as_of` says how many rows of ten columns.
@@ -30,6 +30,10 @@ impl Serving for Echo {
 
     async fn explain(&self, _: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         Err(Status::unimplemented("the floor explains nothing"))
+    }
+
+    async fn search(&self, _: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
+        Err(Status::unimplemented("the floor searches nothing"))
     }
 }
 

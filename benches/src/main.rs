@@ -5,7 +5,8 @@
 //! runs the table of aggregates alone, `… -- training` training sets beside DuckDB and Polars, `… -- backfill [EVENTS]` what it takes
 //! to derive state from the log, `… -- formats` how fast messages of topics are decoded, `… -- kafka [EVENTS]` events from a real
 //! broker (which `tests/services` brings), `… -- group [EVENTS]` one and two members of a group on one
-//! Redis, `… -- redis` reads and commits with Redis as the store.
+//! Redis, `… -- redis` reads and commits with Redis as the store, `… -- vectors [words|pieces] [ROWS]` nearest neighbours beside
+//! hnswlib, faiss and usearch (only so: it takes many minutes).
 
 mod apply;
 mod backfill;
@@ -17,6 +18,7 @@ mod processes;
 mod reads;
 mod redis;
 mod training;
+mod vectors;
 mod vocabulary;
 mod whole_path;
 
@@ -38,6 +40,9 @@ fn main() -> anyhow::Result<()> {
     }
     if only.as_deref() == Some("backfill") {
         return backfill::run();
+    }
+    if only.as_deref() == Some("vectors") {
+        return vectors::run(&std::env::args().skip(2).collect::<Vec<_>>());
     }
     if only.as_deref() == Some("formats") {
         return formats::run();

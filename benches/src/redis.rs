@@ -175,7 +175,13 @@ async fn commits(redis: &Process) -> Result<()> {
                 };
                 let records = (0..RECORDS).filter_map(|record| {
                     let key = key(record)?.into_boxed_slice();
-                    Some(RecordStep { key: (1, key), from: None, body: Some(body.clone()), chunks: Vec::new() })
+                    Some(RecordStep {
+                        key: (1, key),
+                        from: None,
+                        body: Some(body.clone()),
+                        chunks: Vec::new(),
+                        is_followed: false,
+                    })
                 });
                 let commit = ShardCommit { shard, batch, partitions, records: records.collect(), at_home: false };
                 ensure!(store.commit(&commit).await? == Outcome::Done, "a commit of the one owner is done");

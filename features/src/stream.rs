@@ -123,7 +123,7 @@ impl<'b> Prepared<'b> {
             // A delete counts whatever `where` says: it may have nothing but its key.
             let passes = matches || deletes;
             prepared.passes.push(passes);
-            if passes || source.is_table {
+            if passes || view.plan.table.is_some() {
                 inputs.clear();
                 inputs.extend(stream.inputs.iter().map(|input| input.evaluate(&frame).settled()));
                 let order = prepared.order(row);

@@ -9,6 +9,7 @@ use tidemill_features::definitions::{Connector, Registry, Source};
 
 use crate::catalog::project;
 use crate::clock::Clock;
+use crate::collections::{Collections, SharedFeed, Upkeep};
 use crate::failure::Failure;
 use crate::ingest::{
     Feed, Follower, Group, GroupSource, HistoryFeed, Ingest, IngestThreads, KafkaFeed, Member, OldestAnswer,
@@ -22,6 +23,7 @@ use crate::serving::SharedReads;
 use crate::serving::get::Reader;
 use crate::serving::past::Past;
 use crate::serving::sample::{Sampler, oldest};
+use crate::serving::search::quality::Quality;
 use crate::serving::sink::{self, SinkProgress};
 use crate::serving::trickle::Verification;
 use crate::settings::{KafkaSettings, Keeping, RedisSettings, Role, S3Settings, Settings};
@@ -43,6 +45,11 @@ pub struct Server {
     pub ingest: Ingest,
     /// where reads come out
     pub reader: Reader,
+    /// indexes of vectors, by embedding
+    pub collections: Arc<Collections>,
+    /// what walks over graphs have missed
+    pub quality: Quality,
+    _upkeep: Upkeep,
     /// by source: key columns of the entities that it feeds
     pub keys: Vec<Arc<Vec<Vec<usize>>>>,
     /// where the log is
@@ -181,16 +188,16 @@ impl Server {
             beside: data_dir.join("files"),
         };
         let archiving = options.archive.map(archiving);
-        let keeping = options.keeping;
+        let (keeping, role) = (options.keeping, options.role);
         let sizes = (options.segment_bytes, keeping.force);
         let stopping = Arc::new(AtomicBool::new(false));
-        let role = options.role;
-        let shared = options.redis.map(|redis| open_shared(&redis, (&registry, role), &stopping)).transpose()?;
         let answers = data_dir.join("answers");
         // Only who has the whole log can recompute answers.
         let verify_share = if role == Role::All { options.verify_share } else { 0.0 };
         let sampler = Sampler::start(&answers, verify_share);
-        let parts = (registry.clone(), clock.clone(), memory.clone());
+        let collections = Arc::new(Collections::open(&registry, &data_dir.join("neighbours"))?);
+        let parts = (registry.clone(), clock.clone(), memory.clone(), collections.clone());
+        let shared = options.redis.map(|redis| open_shared(&redis, role, &parts, &stopping)).transpose()?;
         let (past, ingest, threads) = match &shared {
             Some(_) if role == Role::Serve => {
                 let past = Past::new(registry.clone(), memory.clone(), Arc::default(), log_folder.clone());
@@ -201,6 +208,7 @@ impl Server {
                 let known = (bare.as_ref().unwrap_or(&registry), &*memory, &*clock);
                 let recovered = recover(data_dir, known, sizes, archiving.as_ref())?;
                 remove_temporary(&data_dir.join("tmp"));
+                collections.fill(&memory.read(), clock.now())?;
                 let past = Past::new(registry.clone(), memory.clone(), recovered.begun.clone(), log_folder.clone());
                 let past = if shared.is_some() { past.beside_shared(role == Role::All) } else { past };
                 if let Some(shared) = shared.as_ref().filter(|_| role == Role::All) {
@@ -213,10 +221,8 @@ impl Server {
             }
         };
         let mut reader = Reader::new((registry.clone(), memory.clone()), clock.clone(), past, &ingest, sampler);
-        reader.shared =
-            shared.as_ref().map(|shared| SharedReads { store: shared.store.clone(), runtime: shared.runtime.clone() });
+        reader.shared = shared.as_ref().map(shared_reads);
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
-        let closing = tokio::sync::watch::channel(false).0;
         let sinks = registry.sinks.iter().map(|_| SinkProgress::default()).collect();
         let server = Server {
             registry,
@@ -224,6 +230,9 @@ impl Server {
             clock,
             ingest,
             reader,
+            _upkeep: Upkeep::start(collections.clone(), data_dir.join("neighbours"), stopping.clone()),
+            collections,
+            quality: Quality::default(),
             keys,
             log_folder,
             objects,
@@ -231,7 +240,7 @@ impl Server {
             jobs: Arc::new(tokio::sync::Semaphore::new(JOBS_MAX)),
             verification: Default::default(),
             sinks,
-            closing,
+            closing: tokio::sync::watch::channel(false).0,
             stopped: Default::default(),
             shared,
             role,
@@ -262,7 +271,7 @@ impl Server {
         let followed = self.follow();
         match self.role {
             Role::All => {}
-            Role::Serve => return Ok(followed.into_iter().collect()),
+            Role::Serve => return Ok(followed),
             Role::Ingest => {
                 let member = self.group(new_feed, kafka)?;
                 let member = tokio::task::spawn_blocking(move || member.run());
@@ -296,20 +305,25 @@ impl Server {
         Ok(of_files.chain(histories).chain(topics).chain(followed).chain(sinks).collect())
     }
 
-    /// Follows what all processes do; where this one does everything, tells the others.
-    fn follow(&self) -> Option<tokio::task::JoinHandle<()>> {
-        let parts = self.shared.clone()?;
+    /// Follows a shared store: its vectors, and what all processes do; where this one does everything, tells the others.
+    fn follow(&self) -> Vec<tokio::task::JoinHandle<()>> {
+        let Some(parts) = self.shared.clone() else { return Vec::new() };
         let name = format!("{}#{:08x}", self.address, rand::random::<u32>());
+        let stopping = self.stopping.clone();
+        let vectors = parts.neighbours.clone().map(|neighbours| move || neighbours.run(&stopping));
+        let mut followed: Vec<_> = vectors.map(tokio::task::spawn_blocking).into_iter().collect();
         let (memory, ingest, clock) = (self.memory.clone(), self.ingest.clone(), self.clock.clone());
         let address = self.address.clone();
         if self.role == Role::All {
             let teller = Teller { parts, memory, ingest, clock, name, address };
-            return Some(tokio::task::spawn_blocking(move || teller.run()));
+            followed.push(tokio::task::spawn_blocking(move || teller.run()));
+            return followed;
         }
         let own = Member { role: "serve".into(), address, ..Member::default() };
         let own = (self.role == Role::Serve).then_some((name, own));
         let follower = Follower { parts, memory, ingest, clock, own };
-        Some(tokio::task::spawn_blocking(move || follower.run()))
+        followed.push(tokio::task::spawn_blocking(move || follower.run()));
+        followed
     }
 
     /// A member of the group that reads all topics.
@@ -339,6 +353,11 @@ impl Server {
     }
 }
 
+fn shared_reads(shared: &SharedParts) -> SharedReads {
+    let SharedParts { store, runtime, neighbours, .. } = shared.clone();
+    SharedReads { store, runtime, neighbours }
+}
+
 /// What jobs of a process that was killed have left; the state's lock says that no other process uses it.
 fn remove_temporary(folder: &Path) {
     match std::fs::remove_dir_all(folder) {
@@ -360,10 +379,14 @@ fn key_columns(registry: &Registry, source: usize) -> Vec<Vec<usize>> {
     keys
 }
 
+/// What the parts of a process share.
+type Shared = (Arc<Registry>, Arc<Clock>, Arc<Memory>, Arc<Collections>);
+
 /// Connects to a shared store, and makes sure that it holds the views of these definitions and of no others.
 fn open_shared(
     settings: &RedisSettings,
-    (registry, role): (&Arc<Registry>, Role),
+    role: Role,
+    (registry, clock, memory, collections): &Shared,
     stopping: &Arc<AtomicBool>,
 ) -> Result<SharedParts, Failure> {
     sink::check(registry, role)?;
@@ -413,7 +436,10 @@ fn open_shared(
     }
     let (registry, stopping, trouble) = (registry.clone(), stopping.clone(), Default::default());
     let prefix = settings.prefix.clone();
-    Ok(SharedParts { registry, store, runtime, stopping, prefix, definitions, trouble })
+    let neighbours =
+        SharedFeed::new(collections.clone(), (memory.clone(), clock.clone()), (store.clone(), runtime.clone()));
+    let neighbours = neighbours.map(Arc::new);
+    Ok(SharedParts { registry, store, runtime, stopping, prefix, definitions, trouble, neighbours })
 }
 
 /// A store that has events which this process could give out again was filled from another data directory.

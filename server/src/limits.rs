@@ -327,6 +327,52 @@ pub const MEMBER_SILENT: i64 = 10_000_000;
 /// Microseconds after which it is forgotten, even if nobody has taken over its partitions: they may be those of a topic that is
 /// gone. Until then what it read last counts, since nobody goes on with it.
 pub const MEMBER_FORGOTTEN: i64 = 86_400_000_000;
+/// Components of a vector: the longest that models give have some 4,000, and an int8 sum over more would need 64 bits.
+pub const VECTOR_DIMS_MAX: usize = 8_192;
+/// Size of a component: squares of it, summed over all components, stay within f32.
+pub const VECTOR_COMPONENT_MAX: f32 = 1e15;
+/// Bytes of a key in an index: an entity's key of 64 KiB, with what tells its columns apart.
+pub const VECTOR_KEY_BYTES_MAX: usize = 128 * 1024;
+/// Vectors of one sealed segment: a row's number and two marks share 32 bits.
+pub const VECTOR_ROWS_MAX: usize = 1 << 30;
+/// Neighbours that one search may ask for: some megabytes of keys.
+pub const SEARCH_K_MAX: usize = 10_000;
+/// Candidates that a search may keep: beyond it a scan is faster, and exact.
+pub const SEARCH_EF_MAX: usize = 20_000;
+/// Keys that a search may leave out.
+pub const SEARCH_EXCLUDED_MAX: usize = 10_000;
+/// Neighbours of a node, twice as many at the bottom: more cost memory and bring nothing.
+pub const GRAPH_M_MAX: usize = 128;
+/// Candidates while a graph is built.
+pub const GRAPH_EF_CONSTRUCTION_MAX: usize = 4_096;
+/// Vectors written lately that are scanned as they are, before they are sealed into a segment with a graph: scanning them takes
+/// about as long as a search of a graph.
+pub const FRESH_ROWS: usize = 8_192;
+/// Vectors of one chunk of the fresh segment: a write copies the last chunk, so that a search never waits for a write.
+pub const FRESH_CHUNK_ROWS: usize = 64;
+/// Sealed segments of an index whose sizes are within this factor are merged: each is searched, and each merge builds a graph.
+pub const SEGMENT_FACTOR: usize = 4;
+/// Share of dead vectors beyond which a segment is built anew: they cost memory and make a search look further.
+pub const DEAD_PERCENT: usize = 20;
+/// Rows that are put into an index together: a search of the same collection waits for them.
+pub const COLLECTION_WRITE_ROWS: usize = 1024;
+/// Microseconds after which an index that has not heard of its shared store is not searched: others may have written since, and
+/// what they have pushed is to be found within a second.
+pub const FOLLOW_LATE: i64 = 3_000_000;
+/// Shards of which is asked at once what has changed in them: their answers wait in memory.
+pub const FOLLOW_SHARDS_AT_ONCE: usize = 16;
+/// How often it is looked whether an index is to be sealed or built anew.
+pub const UPKEEP_EVERY: Duration = Duration::from_millis(100);
+/// Pause between two looks for a search that is answered once more, to count what it has missed.
+pub const RECALL_PAUSE: Duration = Duration::from_millis(200);
+/// How many times as long as that took is waited then: a fiftieth of a core.
+pub const RECALL_SHARE: u32 = 50;
+/// Queries of one search.
+pub const SEARCH_QUERIES_MAX: usize = 1_000;
+/// Neighbours of all queries of one search together: some megabytes of keys and attributes.
+pub const SEARCH_HITS_MAX: usize = 100_000;
+/// Entities whose vectors are read together where a search goes through records: an answer's memory at a time.
+pub const SEARCH_READ_ROWS: usize = 1_000;
 /// Fetches of single chunks of one record in one read; the next one fetches all of them, where there are few. Edges of windows need
 /// one for each level of a ladder; a read that looks at one event after the other needs all.
 pub const CHUNKS_APART: usize = 3;

@@ -61,6 +61,17 @@ fn refresh(server: &Server) {
         gauge!("tidemill_view_built", "view" => view.name.clone()).set(built);
         gauge!("tidemill_view_bytes", "view" => view.name.clone()).set(state.bytes(at) as f64);
     }
+    for (at, embedding) in server.registry.embeddings.iter().enumerate() {
+        let name = || embedding.name.clone();
+        let collection = server.collections.get(at);
+        let (stats, recall) = (collection.index().stats(), server.quality.recall(at));
+        gauge!("tidemill_embedding_vectors", "embedding" => name()).set(stats.live as f64);
+        gauge!("tidemill_embedding_bytes", "embedding" => name())
+            .set((stats.bytes + collection.attribute_bytes()) as f64);
+        counter!("tidemill_search_sampled_total", "embedding" => name()).absolute(recall.searches);
+        counter!("tidemill_search_sampled_neighbours_total", "embedding" => name()).absolute(recall.neighbours);
+        counter!("tidemill_search_sampled_found_total", "embedding" => name()).absolute(recall.found);
+    }
     counter!("tidemill_row_errors_total").absolute(state.row_errors);
     drop(state);
     for (source, pending) in server.registry.sources.iter().zip(server.ingest.pending.iter()) {

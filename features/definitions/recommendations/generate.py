@@ -1,6 +1,6 @@
 """Makes the interactions and items of a shop to try this project with: NDJSON on stdout.
 
-    for source in items interactions; do
+    for source in items item_vectors interactions; do
         python3 generate.py --source $source --events 20000 | tidemill push $source - --wait
     done
 
@@ -62,6 +62,16 @@ def catalogue(events, seed, until):
     return rows, vectors
 
 
+def item_vectors(events, seed, until):
+    """The vector of each item, as of its first row."""
+    rows, vectors = catalogue(events, seed, until)
+    first = {}
+    for row in rows:
+        first.setdefault(row["item_id"], row)
+    return [{"item_id": item, "vec": vectors[item], "category": row["category"], "price": row["price"],
+             "at": row["changed_at"]} for item, row in first.items()]
+
+
 def interactions(events, seed, until):
     rows, vectors = catalogue(events, seed, until)
     items = list({row["item_id"]: row for row in rows if "op" not in row}.values())
@@ -93,7 +103,7 @@ def time(text):
 
 def main():
     parser = argparse.ArgumentParser(description="Makes interactions and items: NDJSON on stdout.")
-    parser.add_argument("--source", choices=["interactions", "items"], default="interactions", help="whose events")
+    parser.add_argument("--source", choices=["interactions", "items", "item_vectors"], default="interactions", help="whose events")
     parser.add_argument("--events", type=int, default=20000, help="how many interactions; the items fit them (20000)")
     parser.add_argument("--seed", type=int, default=1, help="other seeds, other events (1)")
     parser.add_argument("--until", type=time, default=datetime.now(timezone.utc), help="RFC 3339; the last moment (now)")
@@ -101,7 +111,8 @@ def main():
     if options.events < 0:
         parser.error("--events is 0 or more")
     of = (options.events, options.seed, options.until)
-    for row in interactions(*of) if options.source == "interactions" else catalogue(*of)[0]:
+    rows = {"interactions": interactions, "items": lambda *of: catalogue(*of)[0], "item_vectors": item_vectors}
+    for row in rows[options.source](*of):
         print(json.dumps(row))
 
 

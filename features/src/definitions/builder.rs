@@ -41,6 +41,8 @@ pub(super) enum ViewName<'d> {
     Declared(&'d Definition<'d>),
     /// one that keeps the rows of a joined table
     Hidden(&'d str),
+    /// one that keeps the vectors of an embedding, with the rule that they keep
+    Vectors(&'d str, &'d str),
 }
 
 impl Builder {
@@ -116,6 +118,18 @@ impl Builder {
         Some(())
     }
 
+    /// A column of the newest row.
+    pub(super) fn add_newest(&mut self, name: String, column: Expression, aggregate: Aggregate, data_type: DataType) {
+        let text = format!("last({})", column.text);
+        let input = Some(shared(&mut self.inputs, column));
+        self.cells.push(CellPlan { aggregate, input, second: None, filter: None, joined: None });
+        let (cell, window) = (self.cells.len() - 1, Window::Lifetime);
+        let feature = FeaturePlan { name, text, cell, window, offset: 0, default: None, include_request: false };
+        self.features.push(feature);
+        self.request_fields.push(BTreeSet::new());
+        self.types.push(data_type);
+    }
+
     fn cell(
         &mut self,
         aggregate: Aggregate,
@@ -187,7 +201,7 @@ impl Builder {
 
     pub(super) fn finish(&mut self, name: ViewName<'_>, source: Option<&Arc<Source>>, keys: &[String]) -> Plan {
         let reach = self.features.iter().map(|f| f.window.reach().saturating_add(f.offset)).max().unwrap_or(0);
-        let is_table = source.is_some_and(|source| source.is_table);
+        let is_table = source.is_some_and(|source| source.is_table) || matches!(name, ViewName::Vectors(..));
         let is_hidden = matches!(name, ViewName::Hidden(_));
         // A filter on joined columns may let any event pass later, so none of them can be left out of a last_n either.
         let one_by_one = |feature: &FeaturePlan| {
@@ -259,6 +273,7 @@ impl Builder {
             .map(|s| (&s.name, &s.fields, s.event_time, s.event_id, s.arrival_time, s.max_future_skew, &s.delete_when));
         let declared = match name {
             ViewName::Hidden(name) => format!("{name:?}"),
+            ViewName::Vectors(name, rule) => format!("{name:?} {rule:?}"),
             ViewName::Declared(definition) => {
                 let table = |name: &str| -> Vec<(String, Option<String>)> {
                     definition.table(name).iter().map(|(k, v)| (k.name.clone(), v.text().map(str::to_string))).collect()

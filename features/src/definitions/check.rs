@@ -1,19 +1,19 @@
 //! The check: from files to a `Registry`, or to all problems at once.
 //!
 //! First the shape of every file (keys, kinds of values), then each kind of definition in the order in which they refer to one
-//! another: sources, entities, views with their features, derived features across views, services, sinks.
+//! another: sources, entities, views with their features, derived features across views, services, sinks, embeddings.
 
 use std::sync::Arc;
 
 use super::DefinitionFile;
 use super::derived::check_derived;
 use super::document::{Files, Item, Key, Place};
+use super::embeddings::check_embedding;
 use super::features::check_view;
 use super::grammar::{SECTIONS, check_table};
-use super::model::{Entity, Registry, Service, Source, resolve_reference};
+use super::model::{Embedding, Entity, Registry, Service, Source, View, resolve_reference};
 use super::sinks::{Known, check_sinks};
-use super::sources::{check_source, reference};
-use super::types::parse_type;
+use super::sources::check_source;
 use crate::hash::hash_bytes;
 use crate::problem::{Problem, nearest};
 
@@ -24,7 +24,7 @@ const DEFINITIONS_MAX: usize = 10_000;
 pub(super) struct Definition<'d> {
     pub name: &'d str,
     pub place: &'d Place,
-    entries: &'d [(Key, Item)],
+    pub entries: &'d [(Key, Item)],
 }
 
 impl<'d> Definition<'d> {
@@ -85,7 +85,7 @@ pub fn check(files: &[DefinitionFile]) -> Result<Registry, Vec<Problem>> {
     let [sources, entities, views, embeddings, services, sinks] = &sections;
     let mut not_ready = NotReady::new();
 
-    let sources: Vec<Arc<Source>> =
+    let mut sources: Vec<Arc<Source>> =
         sources.iter().map(|d| Arc::new(check_source(&context, d, &mut not_ready))).collect();
     let entities: Vec<Entity> = entities.iter().map(|d| check_entity(&context, d)).collect();
     let mut checked_views = Vec::new();
@@ -104,19 +104,26 @@ pub fn check(files: &[DefinitionFile]) -> Result<Registry, Vec<Problem>> {
         services.iter().filter_map(|d| check_service(&context, d, &outputs, &broken)).collect();
     let known = Known { sources: &sources, views: &checked_views, services: &services, service_names, broken: &broken };
     let sinks = check_sinks(&context, sinks, &known);
-    let embeddings: Vec<(String, String)> =
-        embeddings.iter().filter_map(|d| check_embedding(&context, d, &sources, &entities, &mut not_ready)).collect();
+    let embeddings: Vec<(Embedding, View)> =
+        embeddings.iter().filter_map(|d| check_embedding(&context, d, &sources, &entities)).collect();
 
     if context.any_problems() {
         return Err(context.into_problems());
     }
-    let views: Vec<_> = checked_views.into_iter().chain(hidden_views).map(Arc::new).collect();
+    let (mut embeddings, vector_views): (Vec<Embedding>, Vec<View>) = embeddings.into_iter().unzip();
+    let first = checked_views.len() + hidden_views.len();
+    for (at, embedding) in embeddings.iter_mut().enumerate() {
+        embedding.view = first + at;
+        let source = Arc::get_mut(&mut sources[embedding.source]).expect("views know their source by its place");
+        source.vectors.push(embedding.vector.clone());
+    }
+    let views: Vec<_> = checked_views.into_iter().chain(hidden_views).chain(vector_views).map(Arc::new).collect();
     let hash = project_hash(&views, &services);
     Ok(Registry { sources, entities, views, embeddings, services, sinks, hash, not_ready })
 }
 
 /// The hash of everything that decides an answer: files may be moved and reformatted freely.
-fn project_hash(views: &[Arc<super::View>], services: &[Service]) -> u64 {
+fn project_hash(views: &[Arc<View>], services: &[Service]) -> u64 {
     let mut text = String::new();
     for view in views {
         text.push_str(&format!("view {} {:x}\n", view.name, view.plan.hash));
@@ -265,29 +272,4 @@ fn check_service(
     }
     let owner = definition.text("owner").map(str::to_string);
     Some(Service { name: definition.name.to_string(), owner, features })
-}
-
-fn check_embedding(
-    files: &Files<'_>,
-    definition: &Definition<'_>,
-    sources: &[Arc<Source>],
-    entities: &[Entity],
-    not_ready: &mut NotReady,
-) -> Option<(String, String)> {
-    let entity = reference(files, definition, "entity", entities, |e| &e.name)?;
-    let source = reference(files, definition, "source", sources, |s| &s.name)?;
-    let vector = definition.get("vector")?;
-    if let Some(name) = vector.text()
-        && !sources[source].fields.iter().any(|(field, _)| field == name)
-    {
-        let near = nearest(name, sources[source].fields.iter().map(|(field, _)| field.as_str()));
-        files.report("E0007", &vector.place, format!("source `{}` has no column `{name}`", sources[source].name), near);
-    }
-    for (key, item) in definition.table("attributes") {
-        if item.text().is_some_and(|text| parse_type(text).is_none()) {
-            files.report("E0015", &item.place, format!("attribute `{}` is of no known type", key.name), None);
-        }
-    }
-    not_ready.push(format!("embedding `{}`: nearest neighbours cannot be searched yet", definition.name));
-    Some((definition.name.to_string(), entities[entity].name.clone()))
 }

@@ -128,8 +128,12 @@ const JOIN: &[Field] = &[
 const EMBEDDING: &[Field] = &[
     must("entity", Kind::Text, "what the vectors describe"),
     must("source", Kind::Text, "where they come from"),
-    must("vector", Kind::Text, "the column that holds them"),
-    must("dims", Kind::Int(1, 65_536), "length of a vector"),
+    must(
+        "vector",
+        Kind::Text,
+        "the column that holds them: vector<N>, list<float32>, string (a JSON array) or bytes (float32)",
+    ),
+    must("dims", Kind::Int(1, 8_192), "length of a vector"),
     may("metric", Kind::Choice(&["cosine", "dot", "l2"]), "how near is measured"),
     may("attributes", Kind::Map(&Kind::Text), "columns to filter on, and their types"),
     may("index", Kind::Table(INDEX), "how the graph is built"),
@@ -137,9 +141,9 @@ const EMBEDDING: &[Field] = &[
 ];
 
 const INDEX: &[Field] = &[
-    may("m", Kind::Int(2, 256), "neighbours of a node"),
-    may("ef_construction", Kind::Int(1, 10_000), "candidates while building"),
-    may("ef_search", Kind::Int(1, 10_000), "candidates while searching"),
+    may("m", Kind::Int(2, 128), "neighbours of a node"),
+    may("ef_construction", Kind::Int(2, 4_096), "candidates while building"),
+    may("ef_search", Kind::Int(1, 20_000), "candidates while searching"),
     may("exact_below", Kind::Int(0, 100_000_000), "smaller collections are scanned"),
 ];
 

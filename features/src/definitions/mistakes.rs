@@ -4,6 +4,8 @@
 
 use super::*;
 
+mod embeddings;
+
 const PROJECT: &str = r#"
 [source.s]
 connector = 'push'
@@ -387,8 +389,7 @@ fn of_derived_features() {
 }
 
 #[test]
-fn of_services_and_embeddings() {
-    let embedding = "[embedding.m]\nentity = 'e'\nsource = 's'\nvector = 'u'\n";
+fn of_services() {
     for (text, code, message, near) in [
         ("[service.a]\nfeatures = «[]\n", "E0017", "a service has 1 to 5000 features", None),
         ("[service.a]\nfeatures = ['v:b', «'v:b']\n", "E0013", "`v:b` gives a feature that is there already", None),
@@ -398,15 +399,7 @@ fn of_services_and_embeddings() {
         ("[service.a]\nfeatures = [«'v']\n", "E0007", "`v` is not a reference such as", Some("v:*")),
         ("[service.a]\nfeatures = [«'last_k']\n", "E0007", "`last_k` is not a reference", Some("v:last_k")),
         ("[service.a]\nfeatures = ['v:b']\nowner = «1\n", "E0003", "`owner` is a text, not 1", None),
-        ("Edims = «0\n", "E0003", "an integer from 1 to 65536, not 0", None),
-        ("Edims = 2\nmetric = «'l1'\n", "E0003", "one of cosine, dot, l2, not `l1`", Some("l2")),
-        ("Edims = 2\nindex = { «mm = 3 }\n", "E0002", "unknown key `mm` in `index`", Some("m")),
-        ("Edims = 2\nindex = { m = «1 }\n", "E0003", "an integer from 2 to 256, not 1", None),
-        ("Edims = 2\nattributes = { k = «'a' }\n", "E0015", "attribute `k` is of no known type", None),
     ] {
-        is_mistake(&text.replace('E', embedding), code, message, near);
+        is_mistake(text, code, message, near);
     }
-    is_right(&format!("{embedding}dims = 2\nattributes = {{ k = 'string' }}\nindex = {{ m = 2, exact_below = 0 }}\n"));
-    let wrong = "[embedding.m]\nentity = 'e'\nsource = 's'\ndims = 2\nvector = «'uu'\n";
-    is_mistake(wrong, "E0007", "source `s` has no column `uu`", Some("u"));
 }

@@ -11,6 +11,7 @@ mod check;
 mod columns;
 mod derived;
 mod document;
+mod embeddings;
 mod features;
 mod format;
 mod grammar;
@@ -30,8 +31,8 @@ pub use self::columns::condition;
 pub use self::document::DefinitionFile;
 pub use self::format::format_text;
 pub use self::model::{
-    Connector, Derived, Entity, HISTORY_PARTITIONS, HistoryFiles, Input, KafkaTopics, Metadata, OutputId, Payload,
-    PayloadFormat, Registry, Service, Source, Stream, View,
+    Connector, Derived, Embedding, Entity, GraphShape, HISTORY_PARTITIONS, HistoryFiles, Input, KafkaTopics, Metadata,
+    Metric, OutputId, Payload, PayloadFormat, Registry, Service, Source, Stream, VectorColumn, View,
 };
 pub use self::payloads::problem_of_source;
 pub use self::schema::json_schema;

@@ -16,10 +16,10 @@ pub struct Registry {
     pub sources: Vec<Arc<Source>>,
     /// by name, in file order
     pub entities: Vec<Entity>,
-    /// by name, in file order; then those that keep the rows of joined tables
+    /// by name, in file order; then those that keep the rows of joined tables, and vectors
     pub views: Vec<Arc<View>>,
-    /// names and entities
-    pub embeddings: Vec<(String, String)>,
+    /// by name, in file order
+    pub embeddings: Vec<Embedding>,
     /// by name, in file order
     pub services: Vec<Service>,
     /// by name, in file order
@@ -59,6 +59,8 @@ pub struct Source {
     pub delete_when: Option<Expression>,
     /// the same events at rest
     pub history: Option<HistoryFiles>,
+    /// columns that are vectors of embeddings: what they take is checked as events come in
+    pub vectors: Vec<VectorColumn>,
     /// how the messages of a topic are encoded
     pub payload: Option<Payload>,
 }
@@ -205,12 +207,79 @@ pub struct Entity {
     pub keys: Vec<String>,
 }
 
+/// A collection of vectors, the newest of each entity.
+#[derive(Debug)]
+pub struct Embedding {
+    /// as declared
+    pub name: String,
+    /// index of its entity
+    pub entity: usize,
+    /// index of its source
+    pub source: usize,
+    /// index of the view that keeps its vectors: its first feature is the vector, the next ones are the attributes
+    pub view: usize,
+    /// the vectors
+    pub vector: VectorColumn,
+    /// what may be filtered on, in file order
+    pub attributes: Vec<(String, DataType)>,
+    /// how its graph is built
+    pub index: GraphShape,
+}
+
+/// A column of a source that has the vectors of an embedding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VectorColumn {
+    /// name of the embedding
+    pub of: String,
+    /// index among the source's columns
+    pub column: usize,
+    /// length of a vector
+    pub dims: usize,
+    /// how near is measured
+    pub metric: Metric,
+}
+
+/// How near is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// the cosine of the angle
+    Cosine,
+    /// the dot product
+    Dot,
+    /// the Euclidean distance
+    L2,
+}
+
+impl Metric {
+    /// As in definitions.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Cosine => "cosine",
+            Metric::Dot => "dot",
+            Metric::L2 => "l2",
+        }
+    }
+}
+
+/// What a definition says of a graph; None: what is usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GraphShape {
+    /// neighbours of a node
+    pub m: Option<usize>,
+    /// candidates while building
+    pub ef_construction: Option<usize>,
+    /// candidates while searching
+    pub ef_search: Option<usize>,
+    /// smaller collections are scanned
+    pub exact_below: Option<usize>,
+}
+
 /// Features of one entity from one source.
 #[derive(Debug)]
 pub struct View {
     /// as declared
     pub name: String,
-    /// index of its entity; None for views that keep the rows of a joined table
+    /// index of its entity; None for views that keep the rows of a joined table, or vectors
     pub entity: Option<usize>,
     /// names and types of the entity's key columns
     pub keys: Vec<(String, DataType)>,
@@ -342,6 +411,11 @@ impl Registry {
     /// A view by name.
     pub fn view(&self, name: &str) -> Option<usize> {
         self.views.iter().position(|view| view.name == name)
+    }
+
+    /// An embedding by name.
+    pub fn embedding(&self, name: &str) -> Option<usize> {
+        self.embeddings.iter().position(|embedding| embedding.name == name)
     }
 
     /// A source by name.

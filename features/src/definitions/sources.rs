@@ -74,6 +74,7 @@ pub(super) fn check_source(files: &Files<'_>, definition: &Definition<'_>, not_r
         max_future_skew: definition.duration("max_future_skew").unwrap_or(300 * SECOND),
         max_lag: definition.duration("max_lag"),
         history: check_history(files, definition),
+        vectors: Vec::new(),
         payload: check_payload(files, definition),
     }
 }

@@ -16,7 +16,12 @@ fn the_example_of_the_interfaces_is_accepted() {
     assert_eq!(names[..4], ["txn_count_10m", "txn_count_1h", "txn_count_24h", "amount_sum_1h"]);
     assert_eq!(names.last(), Some(&"burst"));
     let reasons = registry.not_ready.join("\n");
-    assert!(reasons.contains("embedding") && !reasons.contains("Kafka"), "{reasons}");
+    assert!(reasons.is_empty(), "{reasons}");
+    let embedding = &registry.embeddings[registry.embedding("merchant_profile").unwrap()];
+    assert_eq!((embedding.vector.dims, embedding.vector.metric, embedding.index.m), (64, Metric::Cosine, Some(16)));
+    let kept = &registry.views[embedding.view];
+    assert!(kept.plan.table.is_some() && kept.plan.never_late && !kept.plan.keeps_all && !kept.is_declared());
+    assert_eq!(kept.plan.features.len(), 1 + embedding.attributes.len());
     let history = registry.sources[registry.source("transactions").unwrap()].history.as_ref().unwrap();
     assert_eq!((history.path.as_str(), history.until), ("lake/transactions/**/*.parquet", None));
 }

@@ -47,6 +47,15 @@ impl Expression {
         Expression { text: name.to_string(), data_type: typed.data_type, columns: vec![at], evaluate: typed.evaluate }
     }
 
+    /// A test of one column that is no SQL.
+    pub(crate) fn test<F>(text: &str, at: usize, passes: F) -> Self
+    where
+        F: for<'a> Fn(&Value<'a>) -> bool + Send + Sync + 'static,
+    {
+        let typed = Typed::new(DataType::Bool, move |frame| Value::Bool(passes(&frame.columns[at].value(frame.row))));
+        Expression { text: text.to_string(), data_type: typed.data_type, columns: vec![at], evaluate: typed.evaluate }
+    }
+
     /// The value for one row.
     #[inline]
     pub fn evaluate<'a>(&self, frame: &Frame<'a>) -> Value<'a> {

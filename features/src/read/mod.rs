@@ -3,13 +3,15 @@
 //! `EventSet` is what a read looks at: the nodes of a record, or rows gathered from the log for a past that the record no
 //! longer holds. `read_view` computes the features of one view of one entity. In reading order: `events` (what there is),
 //! `fold` (what of it a window holds), `joins` (what an event sees of tables), `history` (one read from the log), `timeline`
-//! (many reads from the log, each of what was visible then), `missing` (what a log that was cut no longer has).
+//! (many reads from the log, each of what was visible then), `missing` (what a log that was cut no longer has), `standing` (the
+//! newest row of a table's key).
 
 mod events;
 mod fold;
 mod history;
 mod joins;
 mod missing;
+mod standing;
 mod timeline;
 
 #[cfg(test)]
@@ -21,6 +23,7 @@ pub use self::events::EventSet;
 pub use self::history::History;
 pub use self::joins::{NoTables, TableRows, Tables, table_row};
 pub use self::missing::{Doubts, Missing};
+pub use self::standing::{Standing, standing};
 pub use self::timeline::{Timeline, TimelineBuilder};
 
 use self::fold::Known;

@@ -2,12 +2,13 @@
 //!
 //! Where the events come from, and which of them count, is the caller's: serving reads records, training reads the log.
 //! `plan` resolves names, `keys` are the rows asked for, `request` their own rows where features count them, `derive` computes
-//! derived features from finished ones. So both give the same bits.
+//! derived features from finished ones. So both give the same bits. `search` is the condition of a search for neighbours.
 
 mod derive;
 mod keys;
 mod plan;
 mod request;
+mod search;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ pub use self::derive::{Derivation, LookUp};
 pub use self::keys::{EncodedKeys, Keys, encode_keys};
 pub use self::plan::{DerivedRead, InputSlot, LookupRead, Origin, ReadPlan, ViewRead};
 pub use self::request::RequestRows;
+pub use self::search::Condition;
 
 /// Why a service, a feature or a key cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -113,7 +113,8 @@ impl ReadPlan {
         ReadPlan::of(registry, ids)
     }
 
-    fn of(registry: &Registry, ids: Vec<OutputId>) -> Result<ReadPlan, Refused> {
+    /// The plan of some features.
+    pub fn of(registry: &Registry, ids: Vec<OutputId>) -> Result<ReadPlan, Refused> {
         let mut builder = Builder { registry, plan: ReadPlan::empty(), slots: HashMap::new() };
         for id in &ids {
             let slot = builder.slot(*id)?;

@@ -149,6 +149,11 @@ impl Client {
         self.read(|| async { self.serving().explain(self.request(message.clone())).await }).await
     }
 
+    /// Nearest neighbours in a collection.
+    pub async fn search(&self, message: v1::SearchRequest) -> Answer<v1::SearchResponse> {
+        self.read(|| async { self.serving().search(self.request(message.clone())).await }).await
+    }
+
     /// Writes a training set, on the server's machine. Without a deadline: it ends with its result, and is stopped when the
     /// stream is dropped.
     pub async fn export(&self, message: v1::ExportRequest) -> Answer<tonic::Streaming<v1::JobProgress>> {

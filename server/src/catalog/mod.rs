@@ -5,7 +5,9 @@
 pub mod project;
 
 use serde_json::{Value as Json, json};
-use tidemill_features::definitions::{Connector, Input, OutputId, Published, Registry, Sink, Source, View};
+use tidemill_features::definitions::{
+    Connector, Input, OutputId, Published, Registry, Sink, Source, VectorColumn, View,
+};
 use tidemill_features::plan::Window;
 use tidemill_features::problem::nearest;
 use tidemill_features::time::{duration_text, rfc3339};
@@ -52,8 +54,10 @@ pub fn list(registry: &Registry, kind: &str) -> Result<Vec<Entry>, Failure> {
             format!("{features} features and {derived} derived of {entity} from {of}"),
         ));
     }
-    for (name, entity) in &registry.embeddings {
-        entries.push(entry("embedding", name, format!("vectors of {entity}")));
+    for embedding in &registry.embeddings {
+        let VectorColumn { dims, metric, .. } = &embedding.vector;
+        let (entity, metric) = (&registry.entities[embedding.entity].name, metric.name());
+        entries.push(entry("embedding", &embedding.name, format!("vectors of {entity}, {dims} numbers, {metric}")));
     }
     for service in &registry.services {
         let owner = service.owner.as_ref().map(|o| format!(", owner {o}")).unwrap_or_default();
@@ -119,6 +123,7 @@ pub fn show(registry: &Registry, kind: &str, name: &str) -> Result<(Entry, Json)
                 registry.views.iter().filter(|v| v.entity == Some(at)).map(|v| v.name.as_str()).collect();
             json!({ "keys": registry.entities[at].keys, "views": views })
         }),
+        "embedding" => registry.embedding(name).map(|at| embedding_json(registry, at)),
         _ => Some(json!({})),
     };
     let mut json = json.unwrap_or_default();
@@ -144,6 +149,23 @@ fn feature(registry: &Registry, reference: &str) -> Result<(Entry, Json), Failur
     let entry = Entry { kind: "feature", name: reference.to_string(), summary: summary.join(", ") };
     let json = json!({ "kind": "feature", "name": reference, "features": features, "keys": keys, "request": request });
     Ok((entry, json))
+}
+
+fn embedding_json(registry: &Registry, at: usize) -> Json {
+    let embedding = &registry.embeddings[at];
+    let source = &registry.sources[embedding.source];
+    let attributes: serde_json::Map<String, Json> =
+        embedding.attributes.iter().map(|(name, data_type)| (name.clone(), json!(data_type.to_string()))).collect();
+    let keys: serde_json::Map<String, Json> = registry.views[embedding.view]
+        .keys
+        .iter()
+        .map(|(name, data_type)| (name.clone(), json!(data_type.to_string())))
+        .collect();
+    json!({
+        "entity": registry.entities[embedding.entity].name, "source": source.name, "keys": keys,
+        "vector": source.fields[embedding.vector.column].0, "dims": embedding.vector.dims,
+        "metric": embedding.vector.metric.name(), "attributes": attributes,
+    })
 }
 
 fn source_json(registry: &Registry, at: usize) -> Json {

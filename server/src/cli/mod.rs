@@ -11,6 +11,7 @@ mod offline;
 mod output;
 mod progress;
 mod push;
+mod search;
 pub mod serve;
 mod source;
 mod templates;
@@ -82,6 +83,8 @@ enum Verb {
     Get(ask::GetArguments),
     /// Shows how a value came about
     Explain(ask::ExplainArguments),
+    /// Finds nearest neighbours of a vector, joined with features of the same moment
+    Search(search::SearchArguments),
     /// Writes a training set: features for the rows of a spine, each as of its own time, as Parquet
     Export(jobs::ExportArguments),
     /// Writes every entity's values at one time as Parquet
@@ -237,6 +240,7 @@ fn verb(arguments: Arguments, style: Style) -> Result<(), Ended> {
         Verb::Push(push) => runtime()?.block_on(push::run(&arguments.server, push, style)),
         Verb::Get(get) => runtime()?.block_on(ask::get(&arguments.server, get, style)),
         Verb::Explain(explain) => runtime()?.block_on(ask::explain(&arguments.server, explain, style)),
+        Verb::Search(search) => runtime()?.block_on(search::search(&arguments.server, search, style)),
         Verb::Export(export) => runtime()?.block_on(jobs::export(&arguments.server, export, style)),
         Verb::Snapshot(snapshot) => runtime()?.block_on(jobs::snapshot(&arguments.server, snapshot, style)),
         Verb::Backfill { view } => runtime()?.block_on(jobs::backfill(&arguments.server, &view, style)),

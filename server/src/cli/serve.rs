@@ -120,6 +120,10 @@ impl Running {
             tokio::task::spawn_blocking(move || Server::open_at(registry, &data_dir, Clock::default(), options)).await;
         let (server, threads) = opened.map_err(|e| Failure::internal("E5014", e.to_string()))??;
         let mut feeds = server.feed(project, &settings.data_dir, &settings.kafka)?;
+        if !server.registry.embeddings.is_empty() {
+            let server = server.clone();
+            feeds.push(tokio::task::spawn_blocking(move || serving::search::quality::run(&server)));
+        }
         if settings.verify_trickle > 0.0 && settings.role == Role::All {
             let (server, share) = (server.clone(), settings.verify_trickle);
             feeds.push(tokio::task::spawn_blocking(move || serving::trickle::run(&server, share)));

@@ -19,7 +19,7 @@ type Files = &'static [(&'static str, &'static str)];
 /// Templates by name.
 const TEMPLATES: [(&str, Files); 3] = [
     template!("fraud": "README.md", "generate.py", "tidemill.toml", "features/cards.toml", "features/merchants.toml", "features/scoring.toml", "features/sources.toml", "tests/cards.toml", "tests/merchants.toml", "tests/scoring.toml", "tests/tables.toml"),
-    template!("recommendations": "README.md", "generate.py", "tidemill.toml", "features/home.toml", "features/items.toml", "features/sources.toml", "features/users.toml", "tests/items.toml", "tests/users.toml"),
+    template!("recommendations": "README.md", "generate.py", "tidemill.toml", "features/home.toml", "features/items.toml", "features/sources.toml", "features/users.toml", "features/vectors.toml", "tests/items.toml", "tests/users.toml"),
     template!("empty": "events.ndjson", "generate.py", "tidemill.toml", "features/example.toml", "tests/clicks.toml"),
 ];
 

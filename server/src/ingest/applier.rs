@@ -18,6 +18,7 @@ use super::fold::{Growing, fold};
 use super::sequencer::Durable;
 use super::walk::Walk;
 use crate::clock::Clock;
+use crate::collections::Collections;
 use crate::failure::Failure;
 use crate::limits::FLUSH_EVERY;
 use crate::log::{CommitLog, LogPlace};
@@ -50,6 +51,8 @@ pub(super) enum ToApply {
 pub(super) struct Parts {
     pub registry: Arc<Registry>,
     pub memory: Arc<Memory>,
+    /// indexes of vectors, which follow the records
+    pub collections: Arc<Collections>,
     pub clock: Arc<Clock>,
     pub pending: Arc<Vec<Pending>>,
     /// when events became readable
@@ -169,7 +172,11 @@ impl Applier {
         }
         self.unflushed = true;
         self.parts.memory.publish(Updates { row_errors, ..Updates::default() });
-        let replaced = self.parts.memory.replace(whole);
+        let Parts { memory, collections, clock, rebuild_mark, .. } = &self.parts;
+        let replaced = match collections.refill(&whole, clock.now()) {
+            Ok(refill) => memory.replace_noted(whole, || refill.take()),
+            Err(failure) => stop_to_rebuild(rebuild_mark, "E1016", &failure.to_string()),
+        };
         rebuilt.into_iter().for_each(|view| self.parts.changes.rebuild(view));
         replaced
     }
@@ -206,9 +213,16 @@ impl Applier {
                 changed.extend(updates.records.iter().map(|(key, _)| key.clone()));
                 changed.extend(updates.chunks.iter().map(|((view, key, _), _)| (*view, key.clone())));
             }
-            let Parts { memory, clock, commits, registry, .. } = &mut self.parts;
+            let Parts { memory, clock, commits, registry, collections, rebuild_mark, .. } = &mut self.parts;
             let of = &registry.sources[source];
+            let feed = match collections.feed(&updates, memory, clock.now()) {
+                Ok(feed) => feed,
+                Err(failure) => stop_to_rebuild(rebuild_mark, "E1016", &failure.to_string()),
+            };
             memory.publish_noted(updates, || {
+                if let Err(failure) = feed.take() {
+                    tracing::error!(%failure, "vectors were not taken into their index; the next start builds it anew");
+                }
                 if of.is_live(partition.1) {
                     note(commits, clock, &of.name, partition.1, through);
                 }

@@ -52,6 +52,7 @@ pub use self::retention::{HeldBack, OldestAnswer};
 pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedParts, Teller, Trouble};
 
 use crate::clock::Clock;
+use crate::collections::Collections;
 use crate::failure::{Failure, Remedy};
 use crate::limits::{APPLY_QUEUE, BUILDS_WAITING, KEPT_PIECES, PUSH_QUEUE, PUSH_WAIT};
 use crate::log::{CommitLog, LogPlace, Sealer};
@@ -181,7 +182,7 @@ impl IngestThreads {
 /// Starts the threads on recovered state; with a shared store, what recovery found are positions in the log, and the state is
 /// there.
 pub fn start(
-    (registry, clock, memory): (Arc<Registry>, Arc<Clock>, Arc<Memory>),
+    (registry, clock, memory, collections): (Arc<Registry>, Arc<Clock>, Arc<Memory>, Arc<Collections>),
     recovered: Recovered,
     (keeping, oldest_answer): (Keeping, OldestAnswer),
     shared: Option<(SharedParts, Role)>,
@@ -245,7 +246,7 @@ pub fn start(
     let changes = Arc::new(Changes::new(&registry, applied_to, positions));
     let of_log = LogEnd { commits, log_folder, flushes, idle, ready: ready.clone(), left, changes: changes.clone() };
     let of_views = (rebuild_mark, view_ids, frontier);
-    let world = (registry, memory, clock, pending.clone());
+    let world = (registry, (memory, collections), clock, pending.clone());
     let applier = applies(shared, world, of_log, of_views, applied_to);
     let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready, trouble, changes };
     let threads = spawn((sequencer, submissions), (applier, applied), (flusher, to_flush), sealing, (builder, asked));
@@ -264,13 +265,16 @@ struct LogEnd {
     changes: Arc<Changes>,
 }
 
+/// What both of them need: definitions, the state with the indexes beside it, the clock, and what waits.
+type World = (Arc<Registry>, (Arc<Memory>, Arc<Collections>), Arc<Clock>, Arc<Vec<Pending>>);
+
 /// What runs on the applier's thread.
 type Applies = Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send>;
 
 /// Who applies events: to memory, or to a shared store.
 fn applies(
     shared: Option<(SharedParts, Role)>,
-    (registry, memory, clock, pending): (Arc<Registry>, Arc<Memory>, Arc<Clock>, Arc<Vec<Pending>>),
+    (registry, (memory, collections), clock, pending): World,
     LogEnd { commits, log_folder, flushes, idle, ready, left: (begun, force), changes }: LogEnd,
     (rebuild_mark, view_ids, frontier): (PathBuf, Vec<u32>, Arc<build::Frontier>),
     applied_to: LogPlace,
@@ -280,6 +284,7 @@ fn applies(
         Some((_, Role::Ingest)) => Box::new(move |letters| shared::take_letters(letters, &pending)),
         Some((shared, _)) => {
             let (folder, to_keep) = (log_folder, flushes);
+            let neighbours = shared.neighbours.clone();
             let parts = shared::LogParts {
                 registry,
                 memory,
@@ -291,6 +296,7 @@ fn applies(
                 force,
                 to_keep,
                 idle,
+                neighbours,
                 ready,
                 changes,
             };
@@ -301,6 +307,7 @@ fn applies(
             let parts = applier::Parts {
                 registry,
                 memory,
+                collections,
                 clock,
                 pending,
                 commits,

@@ -170,7 +170,13 @@ impl Memory {
     /// Puts whole views in, in one step: they hold every event before the positions. Gives back what they replace, so that it is
     /// dropped with the gate open.
     pub fn replace(&self, views: Vec<(usize, ViewState)>) -> Vec<Vec<Shard>> {
+        self.replace_noted(views, || {})
+    }
+
+    /// The same; `note` is called with the gate closed.
+    pub fn replace_noted(&self, views: Vec<(usize, ViewState)>, note: impl FnOnce()) -> Vec<Vec<Shard>> {
         let mut state = self.state.write();
+        note();
         let mut replaced = Vec::with_capacity(views.len());
         for (view, mut whole) in views {
             std::mem::swap(&mut state.shards[view], &mut whole.shards);

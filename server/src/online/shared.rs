@@ -218,6 +218,15 @@ pub struct RecordStep {
     pub body: Option<Box<[u8]>>,
     /// chunks that change with it; None: gone
     pub chunks: Vec<(NodeId, Option<std::sync::Arc<[u8]>>)>,
+    /// whether somebody wants to know that it has changed
+    pub is_followed: bool,
+}
+
+impl ShardCommit {
+    /// Whether it changes a record that is followed.
+    pub fn changes_followed(&self) -> bool {
+        self.records.iter().any(|record| record.is_followed && record.body.is_some())
+    }
 }
 
 /// What became of a commit.

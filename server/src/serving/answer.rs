@@ -18,7 +18,7 @@ use crate::ingest::{GivenUp, KafkaState, Unfinished, history_rows};
 use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
 use crate::online::{MemberShown, State};
 
-fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
+pub(super) fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
     match as_of {
         Some(time) if !is_time(&time) => {
             Err(Failure::field("E2015", "as_of", "the time lies outside the years 1 to 9999"))
@@ -279,6 +279,30 @@ fn view_state(unfinished: Option<&Unfinished>) -> String {
     }
 }
 
+/// The status of an embedding from that of the view that keeps its vectors.
+fn embedding_status(server: &Server, at: usize, kept: v1::ViewStatus) -> v1::EmbeddingStatus {
+    let collection = server.collections.get(at);
+    let (stats, recall) = (collection.index().stats(), server.quality.recall(at));
+    let bytes = stats.bytes + collection.attribute_bytes();
+    v1::EmbeddingStatus {
+        vectors: stats.live as u64,
+        dead: stats.dead as u64,
+        fresh: stats.fresh as u64,
+        applied: kept.applied,
+        filtered: kept.filtered,
+        keyless: kept.keyless,
+        late: kept.late,
+        duplicate: kept.duplicate,
+        codes: stats.codes.unwrap_or_default().to_string(),
+        bytes: bytes as u64,
+        bytes_per_vector: (bytes / stats.live.max(1)) as u64,
+        state: kept.state,
+        sampled: recall.searches,
+        sampled_neighbours: recall.neighbours,
+        sampled_found: recall.found,
+    }
+}
+
 fn member((name, shown): (&String, &MemberShown)) -> (String, v1::MemberStatus) {
     let partition = |(source, partitions): (&String, &Vec<u32>)| {
         let source = source.clone();
@@ -346,6 +370,10 @@ pub fn status(server: &Server) -> v1::StatusResponse {
         };
         (view.name.clone(), status)
     };
+    let embedding = |(at, embedding): (usize, &tidemill_features::definitions::Embedding)| {
+        let (_, kept) = view((embedding.view, &server.registry.views[embedding.view]));
+        (embedding.name.clone(), embedding_status(server, at, kept))
+    };
     let mut response = v1::StatusResponse {
         ready: server.ingest.ready.load(std::sync::atomic::Ordering::Acquire),
         sources: server.registry.sources.iter().enumerate().map(source).collect(),
@@ -361,6 +389,7 @@ pub fn status(server: &Server) -> v1::StatusResponse {
         version: env!("CARGO_PKG_VERSION").to_string(),
         row_errors: state.row_errors,
         log: None,
+        embeddings: server.registry.embeddings.iter().enumerate().map(embedding).collect(),
         members: state.members.iter().map(member).collect(),
         sinks: sink_statuses(server, &state),
         verify: Some(server.verification.lock().to_wire()),

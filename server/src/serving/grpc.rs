@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::offline::StopOnDrop;
 use super::status::to_grpc;
-use super::{answer, api};
+use super::{answer, api, search};
 use crate::components::Server;
 use crate::failure::Failure;
 use crate::limits::STREAM_IN_FLIGHT;
@@ -57,6 +57,13 @@ impl Serving for Api {
         let server = self.server.clone();
         let request = request.into_inner();
         counted("Explain", api::blocking(move || answer::explain(&server, &request))).await
+    }
+
+    async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
+        let (server, request) = (self.server.clone(), request.into_inner());
+        let stop = Arc::new(AtomicBool::new(false));
+        let _guard = StopOnDrop(stop.clone());
+        counted("Search", api::blocking(move || search::search(&server, &request, &stop))).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! The HTTP twins: the same requests in JSON, on the same port.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -18,7 +19,7 @@ use tidemill_proto::v1::{self, push_request::Rows};
 use super::get::Answers;
 use super::json_columns::column_of;
 use super::status::to_http;
-use super::{answer, api, row_json};
+use super::{answer, api, row_json, search as searching};
 use crate::components::Server;
 use crate::failure::Failure;
 use crate::json;
@@ -30,6 +31,7 @@ pub fn routes(server: Arc<Server>) -> Router {
         .route("/v1/get", post(get_features))
         .route("/v1/events/{source}", post(push))
         .route("/v1/explain", post(explain))
+        .route("/v1/search", post(search))
         .route("/v1/catalog", get(list))
         .route("/v1/catalog/{kind}/{name}", get(show))
         .route("/v1/check", post(check))
@@ -56,7 +58,7 @@ fn answered(result: Result<Json, Failure>) -> Response {
     }
 }
 
-fn parsed<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Failure> {
+pub(super) fn parsed<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Failure> {
     serde_json::from_slice(body)
         .map_err(|e| Failure::invalid("E2016", format!("the body is not what was expected: {e}")))
 }
@@ -76,7 +78,7 @@ struct GetBody {
     as_of: Option<String>,
 }
 
-fn time_of(text: Option<&str>) -> Result<Option<i64>, Failure> {
+pub(super) fn time_of(text: Option<&str>) -> Result<Option<i64>, Failure> {
     let parse = |text: &str| {
         parse_rfc3339(text).ok_or_else(|| {
             Failure::field("E2015", "as_of", format!("`{text}` is not an RFC 3339 time with its offset"))
@@ -110,7 +112,7 @@ fn json_keys(plan: &ReadPlan, keys: &Map<String, Json>, request: &Map<String, Js
 }
 
 /// int64 beyond 2^53 as text, since many JSON readers would round it.
-fn safe(json: Json) -> Json {
+pub(super) fn safe(json: Json) -> Json {
     match json {
         Json::Number(n) if n.as_i64().is_some_and(|v| v.unsigned_abs() > 1 << 53) => Json::String(n.to_string()),
         Json::Array(list) => Json::Array(list.into_iter().map(safe).collect()),
@@ -201,6 +203,14 @@ fn explanation_json(server: &Server, found: &super::explain::Explanation) -> Jso
         "excluded": found.excluded.iter().map(|e| event(e, true)).collect::<Vec<_>>(),
         "bit_identical": found.bit_identical, "arithmetic": found.arithmetic,
     })
+}
+
+async fn search(State(server): State<Arc<Server>>, body: Bytes) -> Response {
+    let result = api::blocking(move || {
+        let request = searching::json::request(&body)?;
+        searching::json::answer(&searching::search(&server, &request, &AtomicBool::new(false))?)
+    });
+    answered(result.await)
 }
 
 #[derive(Deserialize)]
@@ -294,6 +304,16 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
         }
         sources.insert(name.clone(), json);
     }
+    let embedding = |(name, of): (&String, &v1::EmbeddingStatus)| {
+        (
+            name.clone(),
+            json!({ "vectors": of.vectors, "dead": of.dead, "fresh": of.fresh, "applied": of.applied,
+            "filtered": of.filtered, "keyless": of.keyless, "late": of.late, "duplicate": of.duplicate, "codes": of.codes,
+            "bytes": of.bytes, "bytes_per_vector": of.bytes_per_vector, "state": of.state, "sampled": of.sampled,
+            "sampled_neighbours": of.sampled_neighbours, "sampled_found": of.sampled_found }),
+        )
+    };
+    let embeddings: Map<String, Json> = status.embeddings.iter().map(embedding).collect();
     let mut views = Map::new();
     for (name, view) in &status.views {
         views.insert(
@@ -331,7 +351,7 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
                 "warning": told(&sink.warning) })
     };
     let sinks: Map<String, Json> = status.sinks.iter().map(|(name, of)| (name.clone(), sink(of))).collect();
-    json!({ "ready": status.ready, "members": members, "sources": sources, "views": views, "sinks": sinks,
-            "definition_hash": status.definition_hash, "version": status.version, "row_errors": status.row_errors,
-            "log": log, "verify": verify })
+    json!({ "ready": status.ready, "members": members, "sources": sources, "views": views, "embeddings": embeddings,
+            "sinks": sinks, "definition_hash": status.definition_hash, "version": status.version,
+            "row_errors": status.row_errors, "log": log, "verify": verify })
 }

@@ -254,6 +254,16 @@ impl<'r> Moment<'r> {
     }
 
     fn look_up<R: Records>(&self, state: &R, plan: &ReadPlan, keys: &Keys) -> Result<Vec<Answer>, Failure> {
+        Ok(self.columns(state, plan, keys)?.into_iter().flatten().collect())
+    }
+
+    /// The columns of a plan, from the state and, where it does not reach, from the log.
+    pub(super) fn columns<R: Records>(
+        &self,
+        state: &R,
+        plan: &ReadPlan,
+        keys: &Keys,
+    ) -> Result<Vec<Vec<Answer>>, Failure> {
         let encoded = encode_keys(plan, keys)?;
         let mut slots: Vec<Vec<Answer>> = (0..plan.slots).map(|_| Vec::with_capacity(keys.rows)).collect();
         let beyond = self.read_records(state, plan, keys, &encoded, &mut slots)?;
@@ -262,7 +272,7 @@ impl<'r> Moment<'r> {
             self.read_log(plan, keys, &encoded, beyond, &mut slots)?;
         }
         self.derive_all(Some(state), plan, keys, &mut slots)?;
-        Ok(pick(&plan.outputs, slots).into_iter().flatten().collect())
+        Ok(pick(&plan.outputs, slots))
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 
 use super::get::{Answers, At, Positions, Reader, encoded_keys, pick};
 use super::moment::{Moment, Times};
+use crate::collections::SharedFeed;
 use crate::failure::{Failure, Remedy};
 use crate::limits::{SHARED_EXACT_TRIES, SHARED_FETCH_BYTES, SHARED_FETCHES};
 use crate::online::{Fetched, Records, RedisStore, SourcePartition, StoreError};
@@ -25,6 +26,8 @@ pub struct SharedReads {
     pub store: RedisStore,
     /// on which its connections run
     pub runtime: Handle,
+    /// indexes of the vectors that lie there
+    pub neighbours: Option<Arc<SharedFeed>>,
 }
 
 /// Next offsets by partition.

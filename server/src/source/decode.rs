@@ -97,7 +97,9 @@ impl Decoder {
             DataType::Vector(dims) => Some((at, dims)),
             _ => None,
         };
-        let vectors = source.fields.iter().enumerate().filter_map(dims).collect();
+        // In an embedding a row without a vector says that there is none.
+        let is_embedding = |at: &usize| source.vectors.iter().any(|vector| vector.column == *at);
+        let vectors = source.fields.iter().enumerate().filter_map(dims).filter(|(at, _)| !is_embedding(at)).collect();
         let at_rest = matches!(source.connector, Connector::File { .. });
         let fence = source.history.as_ref().and_then(|history| history.until).map_or(Fence::None, Fence::From);
         let (rows_max, letters_bytes) = (u64::MAX, 0);
@@ -221,6 +223,10 @@ impl Decoder {
     /// The same as `check`, for a row whose vectors have to be there.
     fn check_whole(&self, values: &[Value<'_>]) -> Result<Option<Times>, Bad> {
         let times = self.check(values)?;
+        for rule in &self.source.vectors {
+            let read = rule.read(&values[rule.column]);
+            read.map_err(|reason| wrong_value(&self.source.fields[rule.column].0, &reason))?;
+        }
         for (at, dims) in &self.vectors {
             whole_vector(&values[*at], *dims).map_err(|reason| wrong_value(&self.source.fields[*at].0, &reason))?;
         }

@@ -24,6 +24,7 @@ mod replay;
 mod replay_cut;
 mod retention;
 mod sealing;
+mod search;
 mod services;
 mod services_up;
 mod serving;

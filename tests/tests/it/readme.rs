@@ -40,6 +40,45 @@ async fn the_quick_start_works_as_written() {
     }
 }
 
+/// The lines for a shell; what comes out depends on no clock but in how many views a week has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_search_works_as_written() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let programs = binary().parent().unwrap().to_path_buf();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let mut server: Option<Server> = None;
+    let mut said = String::new();
+    for line in block(&readme, "<!-- neighbours -->") {
+        if let Some(project) = line.strip_prefix("tidemill serve ") {
+            let project = project.split('#').next().unwrap_or("").trim();
+            server = Some(Server::start(&folder.path().join(project)).await);
+            continue;
+        }
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).current_dir(folder.path()).env("PATH", &path);
+        if let Some(server) = &server {
+            command.env("TIDEMILL_SERVER", &server.address);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        said = String::from_utf8_lossy(&output.stdout).into_owned();
+    }
+    let shown = readme.split("<!-- neighbours -->").nth(1).unwrap().split("```").nth(3).unwrap();
+    for item in ["i8 ", "i14 ", "i23 "] {
+        let hit = |text: &str| -> Vec<String> {
+            let line = text.lines().find(|line| line.trim_start().starts_with(item));
+            line.unwrap_or_else(|| panic!("no {item}in {text}"))
+                .split_whitespace()
+                .take(4)
+                .map(str::to_string)
+                .collect()
+        };
+        assert_eq!(hit(&said), hit(shown));
+    }
+}
+
 #[test]
 fn documents_name_files_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

@@ -9,7 +9,7 @@ use tidemill_tests::server::{Server, binary};
 /// Templates with the sources that their generators make events for.
 const TEMPLATES: [(&str, &[&str]); 3] = [
     ("fraud", &["cards", "merchants", "payments"]),
-    ("recommendations", &["items", "interactions"]),
+    ("recommendations", &["items", "item_vectors", "interactions"]),
     ("empty", &["clicks"]),
 ];
 

@@ -16,6 +16,7 @@ use super::owner::Disturbance;
 use super::round::{Arrived, Done};
 use super::{Engine, PartitionId};
 use crate::clock::Clock;
+use crate::collections::SharedFeed;
 use crate::failure::{Failure, Remedy};
 use crate::ingest::applier::{ToApply, note};
 use crate::ingest::apply::fitted;
@@ -23,7 +24,7 @@ use crate::ingest::changes::Changes;
 use crate::ingest::flusher::{Applied, ToKeep};
 use crate::ingest::sequencer::Durable;
 use crate::ingest::{Begun, Pending};
-use crate::limits::{SHARED_BARRIER, SHARED_ROUND_EVENTS, SHARED_SWEEP};
+use crate::limits::{SHARDS, SHARED_BARRIER, SHARED_ROUND_EVENTS, SHARED_SWEEP};
 use crate::log::{CommitLog, LogPlace, LogReader};
 use crate::online::{Memory, Progress, RecordKey, Updates};
 
@@ -44,6 +45,8 @@ pub(in crate::ingest) struct LogParts {
     pub to_keep: SyncSender<ToKeep>,
     /// whether the flusher has nothing to do
     pub idle: Arc<AtomicBool>,
+    /// indexes of vectors, which follow the store
+    pub neighbours: Option<Arc<SharedFeed>>,
     /// set when the store has what the log had at the start
     pub ready: Arc<AtomicBool>,
     /// told which entities have changed
@@ -256,12 +259,16 @@ impl FromLog {
         self.applied_to = end;
         self.barrier_due = true;
         let is_whole = done.disturbed.is_empty();
+        let mut followed = done.followed.clone();
         let disturbed = self.publish(arrived, done);
         if !is_whole {
             self.reclaim(&disturbed)?;
             self.heal_from_log()?;
             self.publish_all();
+            followed = (0..SHARDS).collect();
         }
+        // Who is told that events are readable finds their vectors, too.
+        self.parts.neighbours.iter().for_each(|neighbours| neighbours.follow(&followed));
         for of in arrived {
             self.parts.pending[of.source].applied(of.frame.events(), of.frame.accepted_at);
         }

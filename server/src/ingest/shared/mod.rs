@@ -46,6 +46,7 @@ use self::owners::Owners;
 use self::shard::ShardState;
 pub use self::teller::Teller;
 pub use self::trouble::Trouble;
+use crate::collections::SharedFeed;
 use crate::failure::{Failure, Remedy};
 use crate::limits::SHARDS;
 use crate::online::{RedisStore, StoreError, pause};
@@ -82,6 +83,8 @@ pub struct Parts {
     pub definitions: String,
     /// what is wrong with the store, while it is
     pub trouble: Arc<Trouble>,
+    /// indexes of vectors, which follow the store
+    pub neighbours: Option<Arc<SharedFeed>>,
 }
 
 impl Engine {

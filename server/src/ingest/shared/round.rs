@@ -51,6 +51,8 @@ pub(crate) struct Done {
     pub changed: Vec<RecordKey>,
     /// partitions of which the store did not say what it should have said, and what it said
     pub disturbed: BTreeMap<PartitionId, Option<Progress>>,
+    /// shards in which records have changed that are followed
+    pub followed: Vec<usize>,
 }
 
 /// A batch as its views see it.
@@ -91,12 +93,13 @@ impl Engine {
             let busy = self.shards.iter_mut().enumerate().zip(&entries).filter(|(_, entries)| !entries.is_empty());
             let advances = busy.map(|((shard, state), entries)| {
                 let advance = Advance { parts: &parts, shard, batches: &batches, ends: &ends };
-                advance.run(state, entries)
+                async move { advance.run(state, entries).await.map(|advanced| (shard, advanced)) }
             });
             let mut advances = futures::stream::iter(advances).buffer_unordered(SHARED_COMMITS_IN_FLIGHT);
             while let Some(advanced) = advances.next().await {
-                let Advanced { views, changed, disturbed } = advanced?;
+                let (shard, Advanced { views, changed, disturbed, changes_followed }) = advanced?;
                 done.changed.extend(changed);
+                done.followed.extend(changes_followed.then_some(shard));
                 views.into_iter().for_each(|(view, totals)| add(done.views.entry(view).or_default(), &totals));
                 done.disturbed.extend(disturbed);
             }

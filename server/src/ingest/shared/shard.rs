@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
+use tidemill_features::definitions::Embedding;
 use tidemill_features::record::{Applied, Fate, NodeId, apply};
 
 use super::cache::{Cache, CacheKey, Known, KnownChunks};
@@ -47,6 +48,8 @@ pub(super) struct Advanced {
     /// records, where anybody wants to know
     pub changed: Vec<CacheKey>,
     pub disturbed: BTreeMap<PartitionId, Option<Progress>>,
+    /// whether records have changed that are followed
+    pub changes_followed: bool,
 }
 
 /// A record that is worked on.
@@ -169,6 +172,7 @@ impl Advance<'_> {
             let (commit, ids) = self.commit(state, &works, &deltas, (entries, later));
             match self.parts.persist(|| self.parts.store.commit(&commit)).await? {
                 Outcome::Done => {
+                    advanced.changes_followed |= commit.changes_followed();
                     for (id, step) in ids.iter().zip(commit.partitions) {
                         state.committed(*id, step.to);
                     }
@@ -311,6 +315,7 @@ impl Advance<'_> {
             from: work.known.stamp(),
             body: work.body.clone(),
             chunks: work.chunks.clone(),
+            is_followed: Embedding::of_view(&self.parts.registry.views[work.key.0 as usize].name).is_some(),
         };
         let partitions = ids.iter().map(step).collect();
         let records = works.iter().map(record).collect();

@@ -45,6 +45,16 @@ impl KeyNames {
         format!("{}:positions", self.tag(shard)).into_bytes()
     }
 
+    /// A sorted set: records of a shard that are followed, by the numbers of their last changes.
+    pub fn changes(&self, shard: usize) -> Vec<u8> {
+        format!("{}:changes", self.tag(shard)).into_bytes()
+    }
+
+    /// A hash: names of the last of these commits, by number.
+    pub fn marks(&self, shard: usize) -> Vec<u8> {
+        format!("{}:marks", self.tag(shard)).into_bytes()
+    }
+
     /// A record.
     pub fn record(&self, view: u64, key: &[u8]) -> Vec<u8> {
         let mut name = format!("{}:r:{view:016x}:", self.tag(shard_of(key))).into_bytes();

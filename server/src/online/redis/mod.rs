@@ -4,6 +4,7 @@
 //! lies in one slot, so its commit is one script; reads of many entities are MGETs, which the client splits by slot and sends
 //! to all nodes at once. Every call may be repeated: a commit that was sent twice happens once.
 
+mod changes;
 mod claims;
 mod cluster;
 mod connection;
@@ -19,6 +20,7 @@ use futures::StreamExt;
 use redis::Script;
 use tidemill_features::record::{Envelope, NodeId};
 
+pub use self::changes::{Change, Changes};
 use self::claims::field;
 pub use self::claims::{Claimed, ProgressOf};
 use self::connection::Connection;
@@ -38,6 +40,7 @@ pub struct RedisStore {
     claim: Arc<Script>,
     chunks: Arc<Script>,
     topics: Arc<Script>,
+    changes: Arc<Script>,
 }
 
 /// Chunks of a record, or the record that it has become.
@@ -63,6 +66,7 @@ impl RedisStore {
             claim: Arc::new(Script::new(scripts::CLAIM)),
             chunks: Arc::new(Script::new(scripts::CHUNKS)),
             topics: Arc::new(Script::new(scripts::TOPIC)),
+            changes: Arc::new(Script::new(scripts::CHANGES)),
         })
     }
 
@@ -92,10 +96,15 @@ impl RedisStore {
             let seal = |body: &[u8]| Envelope { definition: *view, sequence: 0, body }.seal();
             let stored = record.body.as_ref().map_or_else(Vec::new, |body| [&commit.batch[..], &seal(body)].concat());
             let stamp = record.from.map_or_else(Vec::new, |stamp| stamp.to_vec());
-            arguments.extend([stamp, stored, number(record.chunks.len())]);
+            let is_followed = record.is_followed && record.body.is_some();
+            let followed = if is_followed { changes::member(&record.key) } else { Vec::new() };
+            arguments.extend([stamp, stored, followed, number(record.chunks.len())]);
             for (id, chunk) in &record.chunks {
                 arguments.extend([chunk_field(*id), chunk.as_ref().map_or_else(Vec::new, |chunk| seal(chunk))]);
             }
+        }
+        if commit.changes_followed() {
+            keys.extend([self.names.changes(commit.shard), self.names.marks(commit.shard)]);
         }
         let answer: Vec<redis::Value> = self.connection.run(&self.commit, scripts::COMMIT, &keys, &arguments).await?;
         outcome(&answer).map_err(|error| of_key(error, &keys[0]))

@@ -1,9 +1,10 @@
 //! The scripts that run in Redis. Each looks at everything before its first write, since an error in a script takes nothing
 //! back; none reads a clock or a random number.
 
-/// A commit. KEYS: progress and positions of the shard, then record and chunks of each record. ARGV: batch, number of
-/// partitions, of records, whether positions are kept; for each partition its field, token, expected state, new value, its name and its next
-/// offset; for each record the expected stamp (empty: none), the new value (empty: it stays), the number of chunks, and for each its field and
+/// A commit. KEYS: progress and positions of the shard, then record and chunks of each record, then, if some record is followed,
+/// changes and marks of the shard. ARGV: batch, number of partitions, of records, whether positions are kept; for each partition its
+/// field, token, expected state, new value, its name and its next offset; for each record the expected stamp (empty: none), the new
+/// value (empty: it stays), its name among the changes (empty: nobody follows it), the number of chunks, and for each its field and
 /// value (empty: gone).
 ///
 /// Answers: `done`; `moved`, place, stored value; `conflict`, then place and stored value of each record that has changed.
@@ -31,17 +32,24 @@ for i = 1, records do
     table.insert(conflict, i - 1)
     table.insert(conflict, redis.call('GET', KEYS[1 + 2 * i]) or '')
   end
-  local chunks = tonumber(ARGV[at + 2])
+  local chunks = tonumber(ARGV[at + 3])
   if chunks > 0 then redis.call('HLEN', KEYS[2 + 2 * i]) end
-  at = at + 3 + 2 * chunks
+  at = at + 4 + 2 * chunks
 end
 if #conflict > 1 then return conflict end
 redis.call('HLEN', KEYS[2])
+local changes, marks, number = KEYS[3 + 2 * records], KEYS[4 + 2 * records], nil
+if changes then
+  redis.call('HLEN', marks)
+  local newest = redis.call('ZRANGE', changes, 0, 0, 'REV', 'WITHSCORES')
+  number = tonumber(newest[2] or 0) + 1
+end
 at = 5 + 6 * partitions
 for i = 1, records do
   if ARGV[at + 1] ~= '' then redis.call('SET', KEYS[1 + 2 * i], ARGV[at + 1]) end
-  local chunks = tonumber(ARGV[at + 2])
-  at = at + 3
+  if ARGV[at + 2] ~= '' then redis.call('ZADD', changes, string.format('%.0f', number), ARGV[at + 2]) end
+  local chunks = tonumber(ARGV[at + 3])
+  at = at + 4
   for _ = 1, chunks do
     if ARGV[at + 1] == '' then
       redis.call('HDEL', KEYS[2 + 2 * i], ARGV[at])
@@ -50,6 +58,10 @@ for i = 1, records do
     end
     at = at + 2
   end
+end
+if number then
+  redis.call('HSET', marks, string.format('%.0f', number), batch)
+  redis.call('HDEL', marks, string.format('%.0f', number - 1024))
 end
 at = 5
 for _ = 1, partitions do
@@ -111,6 +123,23 @@ end
 return answer
 "#;
 
+/// What has changed in a shard. KEYS: changes and marks of the shard. ARGV: number and name of the commit up to which the caller knows
+/// (empty: none). Answers `same` if the shard still knows that commit, else `all`; number and name of the last commit (empty: none);
+/// then the names of the records that have changed since, or of all.
+pub const CHANGES: &str = r#"
+local known, since = false, '-inf'
+if ARGV[1] ~= '' and redis.call('HGET', KEYS[2], ARGV[1]) == ARGV[2] then
+  known, since = true, '(' .. ARGV[1]
+end
+local newest = redis.call('ZRANGE', KEYS[1], 0, 0, 'REV', 'WITHSCORES')
+local number = newest[2] and string.format('%.0f', tonumber(newest[2])) or ''
+local answer = {known and 'same' or 'all', number, redis.call('HGET', KEYS[2], number) or ''}
+for _, member in ipairs(redis.call('ZRANGE', KEYS[1], since, '+inf', 'BYSCORE')) do
+  table.insert(answer, member)
+end
+return answer
+"#;
+
 /// The number of a topic. KEYS: numbers of the topics of a source. ARGV: the topic, the number that is to be replaced (empty: none),
 /// the id that brokers give the topic (empty: not known), and all topics of the source. Numbers are given out in the order of the
 /// definition, and never again. Answers the number, and the id of the topic that got it.
@@ -151,5 +180,8 @@ redis.call('HSET', KEYS[1], 'a', 'b')
 redis.call('HGET', KEYS[1], 'a')
 redis.call('HLEN', KEYS[1])
 redis.call('HDEL', KEYS[1], 'a')
+redis.call('ZADD', KEYS[1], 1, 'a')
+redis.call('ZRANGE', KEYS[1], 0, 0)
+redis.call('UNLINK', KEYS[1])
 return redis.call('EXISTS', KEYS[1])
 "#;

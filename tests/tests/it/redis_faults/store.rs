@@ -66,7 +66,13 @@ impl<'s> Owner<'s> {
 }
 
 fn record(shard: usize, number: usize, from: Option<Token>, body: &str) -> RecordStep {
-    RecordStep { key: key(shard, number), from, body: Some(body.as_bytes().into()), chunks: Vec::new() }
+    RecordStep {
+        key: key(shard, number),
+        from,
+        body: Some(body.as_bytes().into()),
+        chunks: Vec::new(),
+        is_followed: false,
+    }
 }
 
 const CHUNK: NodeId = NodeId { level: 3, slot: 77 };

@@ -1,0 +1,54 @@
+//! Mistakes in embeddings.
+
+use super::{is_mistake, is_right};
+
+#[test]
+fn of_embeddings() {
+    let embedding = "[embedding.m]\nentity = 'e'\nsource = 's'\nvector = 'u'\n";
+    for (text, code, message, near) in [
+        ("Edims = «0\n", "E0003", "an integer from 1 to 8192, not 0", None),
+        ("Edims = 2\nmetric = «'l1'\n", "E0003", "one of cosine, dot, l2, not `l1`", Some("l2")),
+        ("Edims = 2\nindex = { «mm = 3 }\n", "E0002", "unknown key `mm` in `index`", Some("m")),
+        ("Edims = 2\nindex = { m = «1 }\n", "E0003", "an integer from 2 to 128, not 1", None),
+        ("Edims = 2\nindex = { m = 16, ef_construction = «8 }\n", "E0003", "at least `m`, which is 16", None),
+        ("Edims = 2\nattributes = { k = «'a' }\n", "E0015", "attribute `k` is of no known type", None),
+        (
+            "Edims = 2\nattributes = { k = «'int64' }\n",
+            "E0015",
+            "attribute `k` is string in source `s`, not int64",
+            None,
+        ),
+        ("Edims = 2\nattributes = { l = «'list<int64>' }\n", "E0015", "attributes are single values", None),
+        ("Edims = 2\nattributes = { «kk = 'string' }\n", "E0007", "source `s` has no column `kk`", Some("k")),
+        ("Edims = «3\n", "E0012", "`dims` is 3, but column `u` is vector<2>", None),
+        (
+            "[entity.f]\nkey = 'x'\n[embedding.m]\n«entity = 'f'\nsource = 's'\nvector = 'u'\ndims = 2\n",
+            "E0012",
+            "key `x` cannot be",
+            None,
+        ),
+        (
+            "[entity.f]\nkey = 'kk'\n[embedding.m]\nentity = 'f'\n«source = 's'\nvector = 'u'\ndims = 2\n",
+            "E0012",
+            "has no column `kk`",
+            Some("k"),
+        ),
+        (
+            "[embedding.m]\nentity = «'ee'\nsource = 's'\nvector = 'u'\ndims = 2\n",
+            "E0007",
+            "unknown entity `ee`",
+            Some("e"),
+        ),
+        (
+            "[embedding.m]\nentity = 'e'\nsource = 's'\nvector = «'l'\ndims = 2\n",
+            "E0015",
+            "but `l` is list<int64>",
+            None,
+        ),
+    ] {
+        is_mistake(&text.replace('E', embedding), code, message, near);
+    }
+    is_right(&format!("{embedding}dims = 2\nattributes = {{ k = 'string' }}\nindex = {{ m = 2, exact_below = 0 }}\n"));
+    let wrong = "[embedding.m]\nentity = 'e'\nsource = 's'\ndims = 2\nvector = «'uu'\n";
+    is_mistake(wrong, "E0007", "source `s` has no column `uu`", Some("u"));
+}

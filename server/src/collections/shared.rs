@@ -1,0 +1,253 @@
+//! Collections beside a shared store: they follow the records that lie there, whichever process writes them.
+//!
+//! The store says of each shard which vectors have changed since a commit, and whether that commit is still part of its past
+//! (`online/redis/changes.rs`). If it is not (a failover, an older copy, FLUSHALL), the shard is read anew, and what it no longer
+//! has leaves the index. One pass over all shards comes after the other; the process that commits everything itself also follows
+//! each of its commits before it tells anybody of it.
+//!
+//! An index is searched only while it is known to have everything that all shards had at its positions. While it is filled, and
+//! while the store is away, searches read the records themselves.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+use tidemill_features::definitions::Registry;
+use tidemill_features::read::Standing;
+use tokio::runtime::Handle;
+
+use super::Collections;
+use super::collection::{Opened, damaged, stands};
+use super::ordered::encoded;
+use crate::clock::Clock;
+use crate::failure::{Failure, Remedy};
+use crate::limits::{COLLECTION_WRITE_ROWS, FOLLOW_EVERY, FOLLOW_LATE, FOLLOW_SHARDS_AT_ONCE, SHARDS, SHARED_FETCHES};
+use crate::online::{Change, Changes, Fetched, Memory, Records, RedisStore, SharedKey, StoreError};
+use crate::place::shard_of;
+
+/// See above.
+pub struct SharedFeed {
+    collections: Arc<Collections>,
+    memory: Arc<Memory>,
+    clock: Arc<Clock>,
+    store: RedisStore,
+    runtime: Handle,
+    /// by shard: the last commit whose changes are in. Whoever changes indexes holds it
+    seen: Mutex<Vec<Option<Change>>>,
+    /// next offsets by source and partition: everything before is in
+    positions: Mutex<BTreeMap<(u32, u32), u64>>,
+    /// whether a commit has to be followed at once: it may come too late for the pass over all shards that is under way
+    hears: AtomicBool,
+    /// whether the indexes have everything before the positions
+    is_whole: AtomicBool,
+    /// when the last pass ended, microseconds
+    passed_at: AtomicI64,
+}
+
+/// Pause between two looks at whether the process stops.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// Rows of keys, each read once.
+type Rows = Vec<(Box<[u8]>, Standing)>;
+
+fn away(error: StoreError) -> Failure {
+    Failure::new(Remedy::Unavailable, "E2060", format!("the shared store cannot be read: {error}"))
+}
+
+impl SharedFeed {
+    /// Nothing is followed yet; None where there is nothing to follow.
+    pub fn new(
+        collections: Arc<Collections>,
+        (memory, clock): (Arc<Memory>, Arc<Clock>),
+        (store, runtime): (RedisStore, Handle),
+    ) -> Option<Self> {
+        let seen = Mutex::new(vec![None; SHARDS]);
+        let (positions, hears, is_whole, passed_at) = Default::default();
+        let feed =
+            SharedFeed { collections, memory, clock, store, runtime, seen, positions, hears, is_whole, passed_at };
+        (!feed.collections.is_empty()).then_some(feed)
+    }
+
+    /// One pass after the other, until the process stops.
+    pub fn run(&self, stopping: &AtomicBool) {
+        while !stopping.load(Ordering::Relaxed) {
+            let was_whole = self.is_whole();
+            match self.pass(stopping) {
+                Ok(()) if !was_whole && self.is_whole() => tracing::info!("vectors of the shared store are searched"),
+                Ok(()) => {}
+                Err(failure) => tracing::debug!(%failure, "vectors were not followed"),
+            }
+            let mut left = if self.is_whole() { FOLLOW_EVERY } else { GLANCE };
+            while !left.is_zero() && !stopping.load(Ordering::Relaxed) {
+                std::thread::sleep(left.min(GLANCE));
+                left = left.saturating_sub(GLANCE);
+            }
+        }
+    }
+
+    /// Looks at all shards. Stops in the midst of it when the process does.
+    fn pass(&self, stopping: &AtomicBool) -> Result<(), Failure> {
+        let mut seen = self.seen.lock();
+        // What is published as committed was committed before.
+        let positions = self.memory.read().positions.clone();
+        let heard = self.hears.load(Ordering::Acquire);
+        let shards: Vec<usize> = (0..SHARDS).collect();
+        if !self.runtime.block_on(self.take_changes(&mut seen, &shards, stopping))? {
+            return Ok(());
+        }
+        *self.positions.lock() = positions;
+        self.passed_at.store(self.clock.now(), Ordering::Release);
+        self.hears.store(true, Ordering::Release);
+        // What was committed during the first pass, and not followed at once, is in after the second one only.
+        self.is_whole.store(heard, Ordering::Release);
+        Ok(())
+    }
+
+    /// Follows commits in some shards, which have been published.
+    pub fn follow(&self, shards: &[usize]) {
+        if shards.is_empty() || !self.hears.load(Ordering::Acquire) {
+            return;
+        }
+        let mut seen = self.seen.lock();
+        let positions = self.memory.read().positions.clone();
+        match self.runtime.block_on(self.take_changes(&mut seen, shards, &AtomicBool::new(false))) {
+            Ok(_) => *self.positions.lock() = positions,
+            Err(failure) => {
+                // Until the next pass, searches read the records.
+                self.is_whole.store(false, Ordering::Release);
+                tracing::debug!(%failure, "vectors were not followed");
+            }
+        }
+    }
+
+    /// Whether the indexes are searched, and not the records.
+    pub fn is_whole(&self) -> bool {
+        let since = self.clock.now().saturating_sub(self.passed_at.load(Ordering::Acquire));
+        self.is_whole.load(Ordering::Acquire) && since <= FOLLOW_LATE
+    }
+
+    /// A collection as it is now, and positions of which it has everything; None: read the records.
+    #[allow(clippy::type_complexity)]
+    pub fn open(&self, at: usize) -> Result<Option<(Opened, BTreeMap<(u32, u32), u64>)>, Failure> {
+        loop {
+            if !self.is_whole() {
+                return Ok(None);
+            }
+            let positions = self.positions.lock().clone();
+            if let Some(opened) = self.collections.list[at].opened(&self.clock) {
+                return Ok(Some((opened, positions)));
+            }
+            self.take_due(at)?;
+        }
+    }
+
+    /// Takes in rows that stand since the last time.
+    fn take_due(&self, at: usize) -> Result<(), Failure> {
+        let _seen = self.seen.lock();
+        let (collection, registry) = (&self.collections.list[at], self.registry()?);
+        let time = self.clock.now();
+        let due = collection.write().due(time);
+        for keys in due.chunks(COLLECTION_WRITE_ROWS) {
+            let rows = self.runtime.block_on(self.stand(registry, collection.view(), keys, time))?;
+            collection.write().take(registry, collection.view(), rows)?;
+        }
+        collection.write().forget_due(time);
+        Ok(())
+    }
+
+    fn registry(&self) -> Result<&Registry, Failure> {
+        self.collections.registry.as_deref().ok_or_else(damaged)
+    }
+
+    /// Takes in what has changed in some shards. False: the process stops.
+    async fn take_changes(
+        &self,
+        seen: &mut [Option<Change>],
+        shards: &[usize],
+        stopping: &AtomicBool,
+    ) -> Result<bool, Failure> {
+        let registry = self.registry()?;
+        let is_first = !self.hears.load(Ordering::Acquire);
+        let was_filled =
+            is_first && self.collections.list.iter().any(|collection| collection.index().view().live() > 0);
+        let asked: Vec<(usize, Option<Change>)> = shards.iter().map(|shard| (*shard, seen[*shard])).collect();
+        let asks = asked
+            .into_iter()
+            .map(|(shard, since)| async move { (shard, since, self.store.changes(shard, since).await) });
+        let mut found = futures::stream::iter(asks).buffered(FOLLOW_SHARDS_AT_ONCE);
+        let mut doubtful: HashMap<usize, (Option<Change>, HashSet<SharedKey>)> = HashMap::new();
+        while let Some((shard, since, changes)) = found.next().await {
+            if stopping.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            let Changes { are_all, newest, keys } = changes.map_err(away)?;
+            // Indexes out of files may have what is no longer there, too.
+            if are_all && (since.is_some() || was_filled) {
+                self.is_whole.store(false, Ordering::Release);
+                if since.is_some() {
+                    tracing::warn!(shard, "the shared store has gone back in time; its vectors are read anew");
+                }
+                doubtful.insert(shard, (newest, keys.iter().cloned().collect()));
+            }
+            for collection in &self.collections.list {
+                let hash = registry.views[collection.view()].plan.hash;
+                let own: Vec<Box<[u8]>> =
+                    keys.iter().filter(|(view, _)| *view == hash).map(|(_, key)| key.clone()).collect();
+                for keys in own.chunks(COLLECTION_WRITE_ROWS) {
+                    let rows = self.stand(registry, collection.view(), keys, self.clock.now()).await?;
+                    collection.write().take(registry, collection.view(), rows)?;
+                }
+            }
+            // What a shard in doubt no longer has is found below; until then it stays in doubt.
+            if !doubtful.contains_key(&shard) {
+                seen[shard] = newest;
+            }
+        }
+        if !doubtful.is_empty() {
+            self.drop_others(registry, &doubtful)?;
+            doubtful.into_iter().for_each(|(shard, (newest, _))| seen[shard] = newest);
+        }
+        Ok(true)
+    }
+
+    /// Drops what shards no longer have.
+    fn drop_others(
+        &self,
+        registry: &Registry,
+        listed: &HashMap<usize, (Option<Change>, HashSet<SharedKey>)>,
+    ) -> Result<(), Failure> {
+        for collection in &self.collections.list {
+            let view = &registry.views[collection.view()];
+            let mut gone: Rows = Vec::new();
+            for (_, key) in collection.index().view().keys() {
+                let key: Box<[u8]> = encoded(&view.keys, key).map_err(|_| damaged())?.into();
+                let listed = listed.get(&shard_of(&key)).map(|(_, keys)| keys);
+                if listed.is_some_and(|keys| !keys.contains(&(view.plan.hash, key.clone()))) {
+                    gone.push((key, Standing::default()));
+                }
+            }
+            collection.write().take(registry, collection.view(), gone)?;
+        }
+        Ok(())
+    }
+
+    /// What stands for some keys.
+    async fn stand(&self, registry: &Registry, view: usize, keys: &[Box<[u8]>], time: i64) -> Result<Rows, Failure> {
+        let mut fetched = Fetched::new(registry);
+        keys.iter().for_each(|key| fetched.want(view, key));
+        for _ in 0..SHARED_FETCHES {
+            fetched.fetch(&self.store).await.map_err(away)?;
+            // Each is tried, also behind one of which something is missing: all that is missing is fetched together.
+            let standing = |key: &Box<[u8]>| stands(registry, view, &fetched, key, time);
+            let rows: Vec<Result<Standing, Failure>> = keys.iter().map(standing).collect();
+            if !fetched.is_lacking() {
+                return keys.iter().zip(rows).map(|(key, row)| Ok((key.clone(), row?))).collect();
+            }
+        }
+        let message = "the records of vectors change faster than they can be read; they are read again";
+        Err(Failure::new(Remedy::Unavailable, "E2061", message))
+    }
+}

@@ -1,0 +1,156 @@
+//! The short forms of vectors that a graph is walked on; what is found is scored by the vectors themselves.
+//!
+//! int8: each vector less the mean of all, in 255 steps of its own greatest component. From the dot product of two such rows and
+//! two numbers beside each row follow both the dot product and the distance of the vectors. The query is not cut to 8 bits.
+//! f16: everything scaled by one power of two, so that the greatest component fits. f32: the vectors themselves.
+
+mod int8;
+
+use half::f16;
+
+use super::lanes::{self, Cells};
+use super::metric::Metric;
+use super::rows::Rows;
+use int8::Int8;
+
+/// Which form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeKind {
+    /// a byte a component
+    Int8,
+    /// two
+    F16,
+    /// four, which are there anyway
+    F32,
+}
+
+/// The rows in that form.
+#[derive(Debug)]
+pub enum Codes {
+    /// see `Int8`
+    Int8(Int8),
+    /// rows, and what they were multiplied by
+    F16(Rows<u16>, f32),
+    /// the vectors themselves
+    F32,
+}
+
+/// A query in the form that the rows are compared with.
+#[derive(Debug, Default)]
+pub struct CodedQuery {
+    int8: Vec<i16>,
+    factor: f32,
+    offset: f32,
+    floats: Vec<f32>,
+}
+
+impl Codes {
+    /// Codes of all rows.
+    pub fn new(kind: CodeKind, metric: Metric, vectors: &Rows<f32>) -> Self {
+        match kind {
+            CodeKind::Int8 => Codes::Int8(Int8::new(metric, vectors)),
+            CodeKind::F16 => {
+                let greatest = vectors.all().iter().fold(0.0f32, |most, x| most.max(x.abs()));
+                let scale = half_scale(greatest);
+                let mut rows = Rows::zeros(vectors.cells().stride, vectors.count());
+                for number in 0..vectors.count() {
+                    for (code, x) in rows.row_mut(number).iter_mut().zip(vectors.row(number)) {
+                        *code = f16::from_f32(x * scale).to_bits();
+                    }
+                }
+                Codes::F16(rows, scale)
+            }
+            CodeKind::F32 => Codes::F32,
+        }
+    }
+
+    /// Codes of these rows and of more behind them, by the mean and the scale of before; None where those do not fit any more.
+    pub fn extended(&self, metric: Metric, vectors: &Rows<f32>) -> Option<Self> {
+        match self {
+            Codes::Int8(int8) => Some(Codes::Int8(int8.extended(vectors))),
+            Codes::F16(_, scale) => match Codes::new(CodeKind::F16, metric, vectors) {
+                Codes::F16(rows, new) if new == *scale => Some(Codes::F16(rows, new)),
+                _ => None,
+            },
+            Codes::F32 => Some(Codes::F32),
+        }
+    }
+
+    /// Which form they have.
+    pub fn kind(&self) -> CodeKind {
+        match self {
+            Codes::Int8(_) => CodeKind::Int8,
+            Codes::F16(..) => CodeKind::F16,
+            Codes::F32 => CodeKind::F32,
+        }
+    }
+
+    /// Bytes of memory, besides the vectors.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Codes::Int8(int8) => int8.bytes(),
+            Codes::F16(rows, _) => rows.bytes(),
+            Codes::F32 => 0,
+        }
+    }
+
+    /// Prepares a kept vector that is looked for.
+    pub fn query(&self, vector: &[f32], query: &mut CodedQuery) {
+        match self {
+            Codes::Int8(int8) => int8.query(vector, query),
+            Codes::F16(_, scale) => {
+                query.floats.clear();
+                query.floats.extend(vector.iter().map(|x| x * scale));
+            }
+            Codes::F32 => {
+                query.floats.clear();
+                query.floats.extend_from_slice(vector);
+            }
+        }
+    }
+
+    /// Prepares a row that its neighbours are looked for.
+    pub fn row_query(&self, vectors: &Rows<f32>, row: u32, query: &mut CodedQuery) {
+        match self {
+            Codes::Int8(int8) => int8.row_query(row, query),
+            Codes::F16(rows, _) => {
+                query.floats.clear();
+                query.floats.extend(rows.row(row as usize).iter().map(|bits| f16::from_bits(*bits).to_f32()));
+            }
+            Codes::F32 => self.query(vectors.row(row as usize), query),
+        }
+    }
+
+    /// How far the rows are from the query: less is nearer, equal rows are equally far. Not a score.
+    pub fn distances(&self, metric: Metric, vectors: Cells<f32>, query: &CodedQuery, ids: &[u32], out: &mut Vec<f32>) {
+        let arch = lanes::widest();
+        out.clear();
+        out.resize(ids.len(), 0.0);
+        match (self, metric) {
+            (Codes::Int8(int8), _) => {
+                lanes::int8_distances(arch, &query.int8, (query.factor, query.offset), int8.cells(), ids, out);
+                return;
+            }
+            (Codes::F16(rows, _), Metric::L2) => {
+                return lanes::half_squared_distances(arch, &query.floats, rows.cells(), ids, out);
+            }
+            (Codes::F32, Metric::L2) => return lanes::squared_distances(arch, &query.floats, vectors, ids, out),
+            (Codes::F16(rows, _), _) => lanes::half_dots(arch, &query.floats, rows.cells(), ids, out),
+            (Codes::F32, _) => lanes::dots(arch, &query.floats, vectors, ids, out),
+        }
+        out.iter_mut().for_each(|x| *x = -*x);
+    }
+}
+
+/// The power of two that brings the greatest component below 2^15, the last power within f16.
+fn half_scale(greatest: f32) -> f32 {
+    let exponent = |x: f32| i32::from((x.to_bits() >> 23) as u8) - 127;
+    match greatest == 0.0 {
+        true => 1.0,
+        // The exponent of a scale is kept where squares of scaled numbers stay within f32 as well.
+        false => f32::from_bits(((14 - exponent(greatest)).clamp(-60, 60) + 127) as u32 * (1 << 23)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

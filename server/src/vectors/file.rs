@@ -1,0 +1,314 @@
+//! An index at rest: a cache of what can be derived again, so anything that is not as it was written is refused.
+//!
+//! Sections, each `tag, length, content, checksum`: the head (what it is an index of), then rows, keys, dead marks, levels and
+//! lists of the sealed segment, then rows and keys of the fresh vectors. All numbers are little-endian. A section is taken in
+//! only if its length is what the head makes of it, and looked at only after its checksum is right. Codes are not in it: they
+//! are computed from the vectors. Deleted vectors are in it until the index is built anew.
+
+use std::io::{self, Read, Write};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::codes::{CodeKind, Codes};
+use super::graph::{EMPTY, Graph, Shape};
+use super::index::Index;
+use super::metric::Metric;
+use super::options::IndexOptions;
+use super::rows::{Keys, Rows};
+use super::segment::{Body, Segment};
+use super::view::View;
+use crate::failure::Failure;
+use crate::limits::{VECTOR_KEY_BYTES_MAX, VECTOR_ROWS_MAX};
+
+/// The format; another number is another format.
+const MAGIC: [u8; 8] = *b"TMVX\x01\0\0\0";
+const HEAD_BYTES: usize = 8 + 8 * 9;
+
+/// What a file must be the index of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// components of a vector
+    pub dims: usize,
+    /// the metric
+    pub metric: Metric,
+    /// the options
+    pub options: IndexOptions,
+    /// the state of the store that it was made of, by the store's own number
+    pub sequence: u64,
+}
+
+/// What lies in the file.
+#[derive(Clone, Copy)]
+struct Head {
+    expected: Expected,
+    rows: usize,
+    graph: Option<CodeKind>,
+    fresh: usize,
+}
+
+impl Index {
+    /// Writes the index as of now. `sequence` says which state of the store that is.
+    pub fn save(&self, sequence: u64, out: &mut dyn Write) -> io::Result<()> {
+        let view = self.view();
+        let expected = Expected { dims: view.dims, metric: view.metric, options: view.options, sequence };
+        let fresh: Vec<(&Segment, usize)> = view.fresh.iter().flat_map(|chunk| alive(&view, chunk)).collect();
+        let sealed = view.sealed.as_deref();
+        let body = sealed.and_then(|sealed| sealed.body.as_ref());
+        let rows = sealed.map_or(0, Segment::count);
+        let head = Head { expected, rows, graph: body.map(|body| body.codes.kind()), fresh: fresh.len() };
+        section(out, 0, HEAD_BYTES, [head.bytes()].iter())?;
+        let all: Vec<(&Segment, usize)> =
+            sealed.iter().flat_map(|sealed| (0..rows).map(|row| (*sealed, row))).collect();
+        write_rows(out, 1, view.dims, &all)?;
+        let dead = all.iter().map(|(sealed, row)| [u8::from(!sealed.lives(*row as u32, view.seen))]);
+        section(out, 4, rows, dead)?;
+        if let Some(body) = body {
+            write_graph(out, &body.graph)?;
+        }
+        write_rows(out, 7, view.dims, &fresh)
+    }
+
+    /// Reads an index of `length` bytes. Refuses everything but an unharmed index of what is expected.
+    pub fn load(expected: Expected, length: u64, from: &mut dyn Read) -> Result<Self, Failure> {
+        let mut reader = Reader { from, left: length };
+        let head = Head::parse(&reader.section(0, HEAD_BYTES)?)?;
+        if head.expected != expected {
+            let message = "the index file is of another state of its collection; rebuild the index from the store";
+            return Err(Failure::internal("E4011", message));
+        }
+        let index = Index::new(expected.dims, expected.metric, expected.options)?;
+        let (vectors, keys) = reader.rows(1, head.rows, expected)?;
+        let dead = reader.section(4, head.rows)?;
+        let graph = head.graph.map(|_| reader.graph(head.rows, expected.options.m)).transpose()?;
+        let (fresh, fresh_keys) = reader.rows(7, head.fresh, expected)?;
+        if reader.left > 0 {
+            return Err(damaged("bytes after its end"));
+        }
+        if head.rows > 0 {
+            index.take_in(expected.metric, vectors, keys, &dead, graph.zip(head.graph))?;
+        }
+        index.upsert_kept((0..head.fresh).map(|row| (fresh_keys.get(row), fresh.row(row))));
+        Ok(index)
+    }
+
+    fn take_in(
+        &self,
+        metric: Metric,
+        vectors: Rows<f32>,
+        keys: Keys,
+        dead: &[u8],
+        graph: Option<(Graph, CodeKind)>,
+    ) -> Result<(), Failure> {
+        // Slots are given out anew, to the living. The dead keep a number that no key has.
+        let mut next = 0;
+        let slots = dead.iter().map(|dead| {
+            let slot = if *dead == 0 { next } else { u32::MAX };
+            next += u32::from(*dead == 0);
+            slot
+        });
+        let slots = slots.collect();
+        let mut writer = self.writer.lock();
+        let mut segment = Segment::plain(writer.segment_id(), vectors, keys, slots);
+        segment.note_slots(|row| dead[row] == 0);
+        for row in (0..dead.len()).filter(|row| dead[*row] != 0) {
+            segment.bury(row, 0);
+        }
+        if let Some((graph, kind)) = graph {
+            let codes = Codes::new(kind, metric, &segment.vectors);
+            segment.body = Some(Body { codes, graph });
+        }
+        if !writer.adopt(segment) {
+            return Err(damaged("a key that is there twice"));
+        }
+        self.publish(&writer);
+        Ok(())
+    }
+}
+
+fn alive<'a>(view: &View, chunk: &'a Segment) -> Vec<(&'a Segment, usize)> {
+    (0..chunk.count()).filter(|row| chunk.lives(*row as u32, view.seen)).map(|row| (chunk, row)).collect()
+}
+
+fn damaged(what: &str) -> Failure {
+    Failure::internal("E4010", format!("the index file is damaged ({what}); rebuild the index from the store"))
+}
+
+impl Head {
+    fn bytes(&self) -> Vec<u8> {
+        let Expected { dims, metric, options, sequence } = self.expected;
+        let graph = match self.graph {
+            None => 0,
+            Some(CodeKind::Int8) => 1,
+            Some(CodeKind::F16) => 2,
+            Some(CodeKind::F32) => 3,
+        };
+        let kinds = u64::from(metric.number()) | graph << 8;
+        let IndexOptions { m, ef_construction, ef_search, exact_below } = options;
+        let sizes = [dims, m, ef_construction, ef_search, exact_below, self.rows, self.fresh].map(|size| size as u64);
+        let numbers = sizes.into_iter().chain([kinds, sequence]);
+        MAGIC.into_iter().chain(numbers.flat_map(u64::to_le_bytes)).collect()
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, Failure> {
+        if bytes[..8] != MAGIC {
+            return Err(damaged("another format"));
+        }
+        let numbers: Vec<u64> =
+            bytes[8..].as_chunks::<8>().0.iter().map(|number| u64::from_le_bytes(*number)).collect();
+        let size = |at: usize| usize::try_from(numbers[at]).map_err(|_| damaged("a size"));
+        let metrics = [Metric::Cosine, Metric::Dot, Metric::L2];
+        let metric = metrics.into_iter().find(|metric| u64::from(metric.number()) == numbers[7] & 0xff);
+        let options =
+            IndexOptions { m: size(1)?, ef_construction: size(2)?, ef_search: size(3)?, exact_below: size(4)? };
+        let metric = metric.ok_or_else(|| damaged("its metric"))?;
+        let graph = match numbers[7] >> 8 {
+            0 => None,
+            1 => Some(CodeKind::Int8),
+            2 => Some(CodeKind::F16),
+            3 => Some(CodeKind::F32),
+            _ => return Err(damaged("its codes")),
+        };
+        let (rows, fresh) = (size(5)?, size(6)?);
+        if rows > VECTOR_ROWS_MAX || fresh > VECTOR_ROWS_MAX {
+            return Err(damaged("a size"));
+        }
+        let expected = Expected { dims: size(0)?, metric, options, sequence: numbers[8] };
+        Ok(Head { expected, rows, graph, fresh })
+    }
+}
+
+fn begun(tag: u64, length: u64) -> Xxh3 {
+    let mut hash = Xxh3::new();
+    hash.update(&tag.to_le_bytes());
+    hash.update(&length.to_le_bytes());
+    hash
+}
+
+fn checksum(tag: u64, content: &[u8]) -> u64 {
+    let mut hash = begun(tag, content.len() as u64);
+    hash.update(content);
+    hash.digest()
+}
+
+/// A section of so many bytes, part by part: an index is not in memory twice.
+fn section(
+    out: &mut dyn Write,
+    tag: u64,
+    length: usize,
+    parts: impl Iterator<Item = impl AsRef<[u8]>>,
+) -> io::Result<()> {
+    out.write_all(&tag.to_le_bytes())?;
+    out.write_all(&(length as u64).to_le_bytes())?;
+    let mut hash = begun(tag, length as u64);
+    for part in parts {
+        hash.update(part.as_ref());
+        out.write_all(part.as_ref())?;
+    }
+    out.write_all(&hash.digest().to_le_bytes())
+}
+
+/// Vectors, the ends of keys, and keys: three sections.
+fn write_rows(out: &mut dyn Write, tag: u64, dims: usize, rows: &[(&Segment, usize)]) -> io::Result<()> {
+    let floats = rows.iter().flat_map(|(segment, row)| segment.vectors.row(*row).iter().map(|x| x.to_le_bytes()));
+    section(out, tag, rows.len() * dims * size_of::<f32>(), floats)?;
+    let mut end = 0u64;
+    let ends: Vec<u64> = rows
+        .iter()
+        .map(|(segment, row)| {
+            end += segment.keys.get(*row).len() as u64;
+            end
+        })
+        .collect();
+    section(out, tag + 1, ends.len() * size_of::<u64>(), ends.iter().map(|end| end.to_le_bytes()))?;
+    section(out, tag + 2, end as usize, rows.iter().map(|(segment, row)| segment.keys.get(*row)))
+}
+
+/// The level of each node, and all lists node by node.
+fn write_graph(out: &mut dyn Write, graph: &Graph) -> io::Result<()> {
+    let shape = graph.shape();
+    let nodes = 0..shape.count() as u32;
+    section(out, 5, shape.count(), nodes.clone().map(|node| [shape.level(node) as u8]))?;
+    let lists = nodes.flat_map(|node| (0..=shape.level(node)).flat_map(move |level| graph.list(level, node)));
+    let length = (shape.count() * 2 + shape.upper_lists()) * shape.m * size_of::<u32>();
+    section(out, 6, length, lists.map(|id| id.to_le_bytes()))
+}
+
+struct Reader<'a> {
+    from: &'a mut dyn Read,
+    left: u64,
+}
+
+impl Reader<'_> {
+    fn number(&mut self) -> Result<u64, Failure> {
+        let mut bytes = [0; 8];
+        self.left = self.left.checked_sub(8).ok_or_else(|| damaged("it ends too early"))?;
+        self.from.read_exact(&mut bytes).map_err(|error| damaged(&error.to_string()))?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// The content of a section, whose length follows from what is known.
+    fn section(&mut self, tag: u64, length: usize) -> Result<Vec<u8>, Failure> {
+        let (found, claimed) = (self.number()?, self.number()?);
+        if found != tag || claimed != length as u64 {
+            return Err(damaged("a section that is not where it belongs"));
+        }
+        self.content(tag, claimed)
+    }
+
+    fn content(&mut self, tag: u64, length: u64) -> Result<Vec<u8>, Failure> {
+        self.left = self.left.checked_sub(length).ok_or_else(|| damaged("it ends too early"))?;
+        let mut content = Vec::new();
+        let read = Read::take(&mut *self.from, length).read_to_end(&mut content);
+        read.map_err(|error| damaged(&error.to_string()))?;
+        if content.len() as u64 != length {
+            return Err(damaged("it ends too early"));
+        }
+        match self.number()? == checksum(tag, &content) {
+            true => Ok(content),
+            false => Err(damaged("a checksum")),
+        }
+    }
+
+    fn rows(&mut self, tag: u64, count: usize, expected: Expected) -> Result<(Rows<f32>, Keys), Failure> {
+        let floats = self.section(tag, count * expected.dims * size_of::<f32>())?;
+        let mut vectors = Rows::zeros(expected.dims, count);
+        let numbers = floats.as_chunks::<4>().0;
+        for (row, numbers) in numbers.chunks(expected.dims).enumerate() {
+            let vector = vectors.row_mut(row);
+            vector.iter_mut().zip(numbers).for_each(|(x, bytes)| *x = f32::from_le_bytes(*bytes));
+            expected.metric.check(expected.dims, vector).map_err(|_| damaged("a vector that no collection takes"))?;
+        }
+        let ends = self.section(tag + 1, count * size_of::<u64>())?;
+        let ends = ends.as_chunks::<8>().0.iter().map(|end| u64::from_le_bytes(*end) as usize).collect::<Vec<_>>();
+        let bytes = self.section(tag + 2, ends.last().copied().unwrap_or(0))?;
+        let mut keys = Keys::default();
+        let mut start = 0;
+        for end in ends {
+            let key = bytes.get(start..end).filter(|key| key.len() <= VECTOR_KEY_BYTES_MAX);
+            keys.push(key.ok_or_else(|| damaged("a key"))?);
+            start = end;
+        }
+        Ok((vectors, keys))
+    }
+
+    fn graph(&mut self, rows: usize, m: usize) -> Result<Graph, Failure> {
+        let levels = self.section(5, rows)?;
+        if levels.iter().any(|level| *level > 15) {
+            return Err(damaged("a level"));
+        }
+        let shape = Shape::new(m, levels.iter().map(|level| usize::from(*level)));
+        let length = (shape.count() * 2 + shape.upper_lists()) * m;
+        let lists = self.section(6, length * size_of::<u32>())?;
+        let lists: Vec<u32> = lists.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect();
+        if lists.iter().any(|id| *id != EMPTY && *id as usize >= rows) {
+            return Err(damaged("a neighbour that does not exist"));
+        }
+        let starts = Shape::new(m, levels.iter().map(|level| usize::from(*level)));
+        Ok(Graph::new(shape, |level, node, list| {
+            let before = 2 * node as usize + starts.upper[node as usize] as usize;
+            let start = if level == 0 { before } else { before + 1 + level } * m;
+            let length = starts.length(level);
+            list.extend(lists[start..start + length].iter().filter(|id| **id != EMPTY));
+        }))
+    }
+}

@@ -1,0 +1,160 @@
+//! A graph of neighbours laid out flat, and the walk over it.
+//!
+//! Each row has a list of neighbours of fixed length at the bottom, one after the other in memory; few rows have lists on higher
+//! levels, which lead quickly to the right region. A walk marks what it saw by a stamp in an array that is never cleared, gathers
+//! the new neighbours of a row, and computes all their distances at once.
+
+mod build;
+mod links;
+pub mod visited;
+
+use super::codes::{CodedQuery, Codes};
+use super::metric::Metric;
+use super::pool::{Pool, ordered};
+use super::rows::Rows;
+use crate::limits::GRAPH_M_MAX;
+pub use build::{build, extend};
+pub use links::{EMPTY, Graph, Shape};
+use visited::Visited;
+
+/// What distances are computed from.
+#[derive(Clone, Copy)]
+pub struct Space<'a> {
+    /// the metric
+    pub metric: Metric,
+    /// the rows as they are walked on
+    pub codes: &'a Codes,
+    /// the vectors
+    pub vectors: &'a Rows<f32>,
+}
+
+impl Space<'_> {
+    pub(super) fn distances(&self, query: &CodedQuery, ids: &[u32], out: &mut Vec<f32>) {
+        self.codes.distances(self.metric, self.vectors.cells(), query, ids, out);
+    }
+}
+
+/// Memory that walks use again and again.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// rows that this walk saw
+    pub visited: Visited,
+    /// candidates
+    pub pool: Pool,
+    /// the query
+    pub query: CodedQuery,
+    ids: Vec<u32>,
+    distances: Vec<f32>,
+}
+
+/// How a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walked {
+    /// distances that it computed
+    pub distances: usize,
+    /// it gave up: the budget of distances was used up
+    pub abandoned: bool,
+}
+
+/// Lists of neighbours, finished or in the making.
+trait Links {
+    /// The neighbours of a node on a level.
+    fn each(&self, level: usize, node: u32, visit: impl FnMut(u32));
+}
+
+impl Graph {
+    /// Fills the scratch's pool with up to `ef` rows that pass, near the scratch's query.
+    pub fn search(
+        &self,
+        space: Space,
+        scratch: &mut Scratch,
+        ef: usize,
+        budget: usize,
+        passes: impl Fn(u32) -> bool,
+    ) -> Walked {
+        scratch.pool.reset(ef);
+        let Some((entry, top)) = self.entry() else { return Walked { distances: 0, abandoned: false } };
+        let mut computed = 0;
+        let start =
+            (1..=top).rev().fold(entry, |from, level| descend(self, space, scratch, level, from, &mut computed));
+        let mut walked = walk(self, space, scratch, 0, &[start], budget.saturating_sub(computed), passes);
+        walked.distances += computed;
+        walked
+    }
+}
+
+/// Goes from node to node to the nearest one of a level.
+fn descend(
+    links: &impl Links,
+    space: Space,
+    scratch: &mut Scratch,
+    level: usize,
+    from: u32,
+    computed: &mut usize,
+) -> u32 {
+    let Scratch { query, ids, distances, .. } = scratch;
+    space.distances(query, &[from], distances);
+    let (mut nearest, mut least) = (from, distances[0]);
+    loop {
+        ids.clear();
+        links.each(level, nearest, |id| ids.push(id));
+        if ids.is_empty() {
+            return nearest;
+        }
+        space.distances(query, ids, distances);
+        *computed += ids.len();
+        let before = nearest;
+        for (id, distance) in ids.iter().zip(distances.iter()) {
+            if *distance < least {
+                (nearest, least) = (*id, *distance);
+            }
+        }
+        if nearest == before {
+            return nearest;
+        }
+    }
+}
+
+/// Looks around the nearest candidate until all of them have been looked around, or the budget is used up.
+fn walk(
+    links: &impl Links,
+    space: Space,
+    scratch: &mut Scratch,
+    level: usize,
+    starts: &[u32],
+    budget: usize,
+    passes: impl Fn(u32) -> bool,
+) -> Walked {
+    let Scratch { visited, pool, query, ids, distances } = scratch;
+    visited.begin(space.vectors.count());
+    // Room for a whole list: a neighbour is written down in any case, and the next one takes its place if it was seen before. A
+    // branch would be guessed wrong nearly half of the time.
+    ids.resize(starts.len().max(2 * GRAPH_M_MAX) + 1, 0);
+    let mut count = 0;
+    let mut note = |ids: &mut [u32], count: &mut usize, id: u32| {
+        ids[*count] = id;
+        *count += usize::from(visited.first(id));
+    };
+    starts.iter().for_each(|start| note(ids, &mut count, *start));
+    let mut computed = 0;
+    loop {
+        space.distances(query, &ids[..count], distances);
+        computed += count;
+        let mut bound = pool.bound();
+        for (id, distance) in ids[..count].iter().zip(distances.iter()) {
+            let distance = ordered(*distance);
+            if distance < bound {
+                pool.insert(distance, *id, passes(*id));
+                bound = pool.bound();
+            }
+        }
+        if computed > budget {
+            return Walked { distances: computed, abandoned: true };
+        }
+        count = 0;
+        while count == 0 {
+            let Some(node) = pool.next() else { return Walked { distances: computed, abandoned: false } };
+            links.each(level, node, |id| note(ids, &mut count, id));
+        }
+    }
+}

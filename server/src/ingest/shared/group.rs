@@ -156,6 +156,7 @@ impl Group {
                 barred = Instant::now();
             }
             if told.elapsed() >= KAFKA_NOTE_EVERY {
+                self.pass_markers();
                 self.tell_lag_tools();
                 told = Instant::now();
             }

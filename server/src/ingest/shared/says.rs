@@ -81,6 +81,24 @@ impl Group {
         is_kept.then_some(()).ok_or_else(changed)
     }
 
+    /// Goes on behind markers of transactions at the ends of partitions. They are never read, and when retention removes them, what
+    /// comes next must not look as if it had gone.
+    pub(super) fn pass_markers(&mut self) {
+        let held = self.holding.all().filter(|held| held.reading.chunk.is_none());
+        let held =
+            held.filter_map(|held| Some((held.source, held.id, held.reading.begins, held.reading.nothing_before?)));
+        let to_pass: Vec<_> = held.filter(|(.., begins, end)| end > begins).collect();
+        for (at, id, begins, end) in to_pass {
+            if let Err(failure) = self.pass_over(at, id, (begins, end)) {
+                tracing::debug!(%failure, "markers of transactions are passed over later");
+                return;
+            }
+            for held in self.holding.all_mut().filter(|held| held.id == id && held.reading.begins == begins) {
+                (held.reading.begins, held.reading.from) = (end, held.reading.from.max(end));
+            }
+        }
+    }
+
     pub(super) fn progress(&self, at: usize) -> &crate::ingest::kafka::KafkaProgress {
         let feed = &self.sources[at].feed;
         &feed.ingest.pending[feed.source].kafka

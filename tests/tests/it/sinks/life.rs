@@ -152,18 +152,19 @@ async fn changes_within_a_time_are_one_message() {
     sent(&client).await;
     // Once something is sent that has just changed, the sink rests for an hour.
     let (mut pushed, mut before) = (0, Json::Null);
-    while before["lag"].as_u64().unwrap_or(0) < 5 {
+    while before["lag"].as_u64().unwrap_or(0) < 50 {
         assert!(pushed < 2_000, "it does not rest: {before}");
         push(&client, keys(1), (1.0, now() - 1)).await;
         pushed += 1;
         before = status(&client).await["sinks"]["a"].clone();
     }
-    let messages = all(kafka, &topic).len();
-    assert!(messages as i64 <= pushed - 5, "{messages} messages of {pushed} events");
     server.kill();
     let server = Server::start(folder.path()).await;
     sent(&server.client().await).await;
-    assert_eq!((counts(kafka, &topic), all(kafka, &topic).len()), (vec![("k00000".to_string(), pushed)], messages + 1));
+    assert_eq!(counts(kafka, &topic), [("k00000".to_string(), pushed)]);
+    // Of those that waited, some may have been on their way just then.
+    let messages = all(kafka, &topic).len() as i64;
+    assert!(messages <= pushed - 50 + 5, "{messages} messages of {pushed} events");
 }
 
 /// An event that is dated ahead counts from its time on, and then a message says so; a kill in between forgets nothing.

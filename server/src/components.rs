@@ -208,7 +208,7 @@ impl Server {
                 let known = (bare.as_ref().unwrap_or(&registry), &*memory, &*clock);
                 let recovered = recover(data_dir, known, sizes, archiving.as_ref())?;
                 remove_temporary(&data_dir.join("tmp"));
-                collections.fill(&memory.read(), clock.now())?;
+                shared.is_none().then(|| collections.fill(&memory.read(), clock.now())).transpose()?;
                 let past = Past::new(registry.clone(), memory.clone(), recovered.begun.clone(), log_folder.clone());
                 let past = if shared.is_some() { past.beside_shared(role == Role::All) } else { past };
                 if let Some(shared) = shared.as_ref().filter(|_| role == Role::All) {

@@ -15,8 +15,6 @@ use crate::row;
 pub async fn run(arguments: &[String]) -> Result<()> {
     let events: u64 = arguments.first().map_or(Ok(600_000), |n| n.parse())?;
     let broker = Broker::start(true)?;
-    broker.create("shared").await?;
-    broker.fill("shared", events)?;
     let one = members(&broker, 1, events).await?;
     let two = members(&broker, 2, events).await?;
     let total = |cpu: &[f64]| cpu.iter().sum::<f64>();
@@ -34,9 +32,12 @@ pub async fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// CPU seconds of so many members until a store has all events.
+/// CPU seconds of so many members until a store has all events. Members are there and have their partitions before the topic has
+/// anything, so that each gets its part from the beginning.
 async fn members(broker: &Broker, count: usize, events: u64) -> Result<Vec<f64>> {
-    let folder = project(&definitions("shared"))?;
+    let topic = format!("members{count}");
+    broker.create(&topic).await?;
+    let folder = project(&definitions(&topic))?;
     let redis = broker.redis.as_ref().context("it was asked for")?;
     let settings = format!(
         "store = 'redis'\n[redis]\naddress = '{redis}'\nprefix = 'members{count}'\n[kafka]\nbrokers = '{}'\n",
@@ -44,13 +45,22 @@ async fn members(broker: &Broker, count: usize, events: u64) -> Result<Vec<f64>>
     );
     std::fs::write(folder.path().join("tidemill.toml"), settings)?;
     let data = |n: usize| folder.path().join(format!("data{n}")).display().to_string();
-    // All are there before any has work, so that each gets its part from the beginning.
     let mut members: Vec<Process> = Vec::new();
     for n in 0..count {
         members.push(tidemill_with(folder.path(), &["--role", "ingest", "--data-dir", &data(n)]).await?.0);
     }
     let (_reader, client) = tidemill_with(folder.path(), &["--role", "serve", "--data-dir", &data(count)]).await?;
     let until = Instant::now() + Duration::from_secs(300);
+    loop {
+        let members = client.status().await?.members;
+        if members.values().filter(|member| !member.partitions.is_empty()).count() == count {
+            break;
+        }
+        anyhow::ensure!(Instant::now() < until, "not all members have partitions: {members:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let before: Vec<f64> = members.iter().map(Process::cpu).collect::<Result<_>>()?;
+    tokio::task::block_in_place(|| broker.fill(&topic, events))?;
     loop {
         let status = client.status().await?;
         if status.sources["s"].consumed >= events {
@@ -59,5 +69,5 @@ async fn members(broker: &Broker, count: usize, events: u64) -> Result<Vec<f64>>
         anyhow::ensure!(Instant::now() < until, "only {} events within five minutes", status.sources["s"].consumed);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    members.iter().map(Process::cpu).collect()
+    members.iter().zip(before).map(|(member, before)| Ok(member.cpu()? - before)).collect()
 }

@@ -13,7 +13,7 @@ use crate::collections::{Collections, SharedFeed, Upkeep};
 use crate::failure::Failure;
 use crate::ingest::{
     Feed, Follower, Group, GroupSource, HistoryFeed, Ingest, IngestThreads, KafkaFeed, Member, OldestAnswer,
-    SharedParts, feed, recover, start, without_views,
+    SharedParts, Teller, feed, recover, start, without_views,
 };
 use crate::limits::{JOBS_MAX, SEGMENT_BYTES, SHARDS};
 use crate::log::Archiving;
@@ -24,6 +24,7 @@ use crate::serving::get::Reader;
 use crate::serving::past::Past;
 use crate::serving::sample::{Sampler, oldest};
 use crate::serving::search::quality::Quality;
+use crate::serving::sink::{self, SinkProgress};
 use crate::serving::trickle::Verification;
 use crate::settings::{KafkaSettings, Keeping, RedisSettings, Role, S3Settings, Settings};
 use crate::source::kafka;
@@ -61,6 +62,8 @@ pub struct Server {
     pub jobs: Arc<tokio::sync::Semaphore>,
     /// how far the verification in the background is
     pub verification: parking_lot::Mutex<Verification>,
+    /// by sink: how it is doing
+    pub sinks: Vec<SinkProgress>,
     closing: tokio::sync::watch::Sender<bool>,
     /// by source: why it reads no more
     pub stopped: parking_lot::Mutex<std::collections::HashMap<usize, String>>,
@@ -88,12 +91,14 @@ pub fn load_project(folder: &Path) -> Result<Registry, Failure> {
 /// Checks that the settings have what the sources of a project need.
 pub fn check_kafka(registry: &Registry, settings: &KafkaSettings) -> Result<(), Failure> {
     let mut of_kafka = registry.sources.iter().filter(|source| matches!(source.connector, Connector::Kafka(_)));
-    let Some(source) = of_kafka.next() else { return Ok(()) };
+    let what = match (of_kafka.next(), registry.sinks.first()) {
+        (Some(source), _) => format!("source `{}` reads from Kafka", source.name),
+        (None, Some(sink)) => format!("sink `{}` writes to Kafka", sink.name),
+        (None, None) => return Ok(()),
+    };
     if !settings.is_set() {
-        let message = format!(
-            "source `{}` reads from Kafka, but no brokers are named: set kafka.brokers in tidemill.toml, such as \"127.0.0.1:9092\"",
-            source.name
-        );
+        let message =
+            format!("{what}, but no brokers are named: set kafka.brokers in tidemill.toml, such as \"127.0.0.1:9092\"");
         return Err(Failure::invalid("E5040", message));
     }
     let mut of_registry = registry.sources.iter().filter(|source| MessageReader::needs_registry(source));
@@ -218,6 +223,7 @@ impl Server {
         let mut reader = Reader::new((registry.clone(), memory.clone()), clock.clone(), past, &ingest, sampler);
         reader.shared = shared.as_ref().map(shared_reads);
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
+        let sinks = registry.sinks.iter().map(|_| SinkProgress::default()).collect();
         let server = Server {
             registry,
             memory,
@@ -233,6 +239,7 @@ impl Server {
             stopping,
             jobs: Arc::new(tokio::sync::Semaphore::new(JOBS_MAX)),
             verification: Default::default(),
+            sinks,
             closing: tokio::sync::watch::channel(false).0,
             stopped: Default::default(),
             shared,
@@ -294,23 +301,26 @@ impl Server {
             .filter_map(|source| KafkaFeed::new(new_feed(source), kafka.clone(), runtime.clone()))
             .map(|topics| tokio::task::spawn_blocking(move || topics.run()));
         let histories = histories.map(|history| tokio::spawn(history.run()));
-        Ok(of_files.chain(histories).chain(topics).chain(followed).collect())
+        let sinks = sink::start(self, data_dir, kafka)?;
+        Ok(of_files.chain(histories).chain(topics).chain(followed).chain(sinks).collect())
     }
 
-    /// Follows a shared store: its vectors, and what all processes do, where this one does not do everything.
+    /// Follows a shared store: its vectors, and what all processes do; where this one does everything, tells the others.
     fn follow(&self) -> Vec<tokio::task::JoinHandle<()>> {
         let Some(parts) = self.shared.clone() else { return Vec::new() };
+        let name = format!("{}#{:08x}", self.address, rand::random::<u32>());
         let stopping = self.stopping.clone();
         let vectors = parts.neighbours.clone().map(|neighbours| move || neighbours.run(&stopping));
         let mut followed: Vec<_> = vectors.map(tokio::task::spawn_blocking).into_iter().collect();
+        let (memory, ingest, clock) = (self.memory.clone(), self.ingest.clone(), self.clock.clone());
+        let address = self.address.clone();
         if self.role == Role::All {
+            let teller = Teller { parts, memory, ingest, clock, name, address };
+            followed.push(tokio::task::spawn_blocking(move || teller.run()));
             return followed;
         }
-        let own = (self.role == Role::Serve).then(|| {
-            let name = format!("{}#{:08x}", self.address, rand::random::<u32>());
-            (name, Member { role: "serve".into(), address: self.address.clone(), ..Member::default() })
-        });
-        let (memory, ingest, clock) = (self.memory.clone(), self.ingest.clone(), self.clock.clone());
+        let own = Member { role: "serve".into(), address, ..Member::default() };
+        let own = (self.role == Role::Serve).then_some((name, own));
         let follower = Follower { parts, memory, ingest, clock, own };
         followed.push(tokio::task::spawn_blocking(move || follower.run()));
         followed
@@ -379,6 +389,7 @@ fn open_shared(
     (registry, clock, memory, collections): &Shared,
     stopping: &Arc<AtomicBool>,
 ) -> Result<SharedParts, Failure> {
+    sink::check(registry, role)?;
     let fed_otherwise =
         |source: &&Arc<Source>| !matches!(source.connector, Connector::Kafka(_)) || source.history.is_some();
     if let Some(source) = registry.sources.iter().find(fed_otherwise).filter(|_| role == Role::Ingest) {
@@ -391,7 +402,11 @@ fn open_shared(
     let runtime = tokio::runtime::Handle::try_current()
         .map_err(|e| Failure::internal("E5014", format!("a shared store needs a runtime: {e}")))?;
     let store = runtime.block_on(RedisStore::open(settings)).map_err(unusable)?;
-    runtime.block_on(store.try_writes()).map_err(unusable)?;
+    // Who only reads needs no more than that: readers come when a store is full, and may read from a replica.
+    let is_reader = role == Role::Serve;
+    if !is_reader {
+        runtime.block_on(store.try_writes()).map_err(unusable)?;
+    }
     let ours: BTreeMap<String, String> = registry
         .views
         .iter()
@@ -400,7 +415,11 @@ fn open_shared(
         .collect();
     let said = serde_json::json!({ "format": SHARED_FORMAT, "shards": SHARDS, "views": ours });
     let definitions = said.to_string();
-    let agreed = runtime.block_on(store.agree(&definitions)).map_err(unusable)?;
+    let said_before = if is_reader { runtime.block_on(store.agreed()).map_err(unusable)? } else { None };
+    let agreed = match said_before {
+        Some(agreed) => agreed,
+        None => runtime.block_on(store.agree(&definitions)).map_err(unusable)?,
+    };
     let theirs: serde_json::Value = serde_json::from_str(&agreed).unwrap_or_default();
     if theirs != said {
         let of = |name: &String| theirs["views"][name].as_str() != ours.get(name).map(String::as_str);
@@ -425,11 +444,10 @@ fn open_shared(
 
 /// A store that has events which this process could give out again was filled from another data directory.
 fn check_positions(shared: &SharedParts, memory: &Memory) -> Result<(), Failure> {
-    let stored = shared.runtime.block_on(shared.store.look_at_all()).map_err(unusable)?;
+    let stored = shared.runtime.block_on(shared.store.furthest()).map_err(unusable)?;
     let state = memory.read();
-    for (partition, claimed) in stored {
+    for (partition, next) in stored {
         let Some(source) = shared.registry.source(&partition.source) else { continue };
-        let next = claimed.home.map_or(0, |home| home.next);
         let known = state.positions.get(&(source as u32, partition.partition)).copied().unwrap_or(0);
         // What Kafka has can be read again; what was pushed lies in the log alone.
         if next > known && !matches!(shared.registry.sources[source].connector, Connector::Kafka(_)) {

@@ -50,6 +50,24 @@ pub const KAFKA_NOTE_EVERY: Duration = Duration::from_secs(2);
 pub const KAFKA_FINGERPRINTS: usize = 6;
 /// Longest pause between two tries to reach brokers.
 pub const KAFKA_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Bytes of keys of changed entities that wait for a sink, and of those that wait for their time, each: some hundred thousand keys.
+/// Of more it is only known where they are in the log, and the sink goes on from there.
+pub const SINK_KEYS_BYTES: usize = 16 << 20;
+/// Bytes that a key takes besides its own, about: its length, its place in a table.
+pub const SINK_KEY_OVERHEAD: usize = 48;
+/// Entities whose values a sink reads at once: the writer waits for some hundred microseconds.
+pub const SINK_READ_KEYS: usize = 256;
+/// Entities of one round of a sink that sends all of them, about: a crash repeats one round.
+pub const SINK_FILL_KEYS: usize = 4_096;
+/// Bytes of messages of one sink that are under way, in KiB: what brokers that are away make the client library hold.
+pub const SINK_QUEUE_KBYTES: usize = 32 * 1024;
+/// How often it is written down how far a sink is: after a crash about so much is sent again.
+pub const SINK_NOTE_EVERY: Duration = Duration::from_secs(1);
+/// Microseconds by which an event may be dated ahead for a sink to wait for its time; `max_future_skew` is mostly minutes. With
+/// arrivals that are declared it may be dated years ahead.
+pub const SINK_AHEAD_MAX: i64 = 3_600_000_000;
+/// How long nothing may be acknowledged until a sink says that it waits.
+pub const SINK_SILENT: Duration = Duration::from_secs(2);
 /// Durable batches that wait to be applied.
 pub const APPLY_QUEUE: usize = 64;
 /// Pushes of one stream that are under way at once.
@@ -231,10 +249,15 @@ pub const LAYOUTS_MAX: usize = 1_000;
 pub const UNKNOWN_SCHEMA_MICROS: i64 = 10_000_000;
 /// How long a connection to a schema registry may take to come about.
 pub const REGISTRY_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long one request to a schema registry may take: a schema is small, and its partition waits.
+/// How long one request to a schema registry may take: a schema is small, and its source waits.
 pub const REGISTRY_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often each address of a schema registry is asked before whoever waits is told that it is away, and asks again.
 pub const REGISTRY_TRIES: usize = 4;
+/// Unknown numbers at one time beyond which a registry's first word is believed: each of them would hold its source up for all the
+/// tries.
+pub const UNKNOWN_SCHEMAS_PATIENCE: usize = 20;
+/// Schemas that are kept as they were registered: messages of several kinds come from one.
+pub const SCHEMAS_KEPT: usize = 8;
 /// Longest pause between two tries.
 pub const REGISTRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Schemas that one schema refers to, directly or not: each is a request.
@@ -243,15 +266,28 @@ pub const REGISTRY_REFERENCES_MAX: usize = 200;
 pub const REPLAY_KEY_BYTES: usize = 512 << 20;
 /// How long a connection to Redis may take: a second is far beyond what a network in one place takes.
 pub const REDIS_CONNECT: Duration = Duration::from_secs(2);
+/// How long a new connection to a cluster may take that replaces one which does not answer, with the question for its nodes: the
+/// next time-out begins another.
+pub const REDIS_REPLACE: Duration = Duration::from_secs(10);
 /// Pause before something is tried again that Redis did not do; it doubles each time.
 pub const REDIS_RETRY_MIN: Duration = Duration::from_millis(20);
 /// And becomes no longer than this: what waits for Redis shall go on soon after it is back.
 pub const REDIS_RETRY_MAX: Duration = Duration::from_secs(1);
 /// Names that Redis looks at in one step of a scan: it answers nobody else meanwhile.
 pub const REDIS_SCAN_COUNT: usize = 1000;
-/// Keys of one MGET, for the same reason.
-pub const REDIS_MGET_KEYS: usize = 512;
-/// Keys that one script forgets, for the same reason.
+/// Keys of one MGET, for the same reason; and of so many records of some 25 kB a network carries the answer in time.
+pub const REDIS_MGET_KEYS: usize = 64;
+/// MGETs of one request that are under way at once: the time-out of an answer must be enough for all of them.
+pub const REDIS_MGETS: usize = 8;
+/// Bytes of records and chunks that one read fetches from a shared store: several reads must fit into memory.
+pub const SHARED_FETCH_BYTES: u64 = 256 << 20;
+/// Pieces of progress that are asked for in one command: some 60 kB of answer.
+pub const REDIS_FIELDS: usize = 512;
+/// Such commands that are under way at once.
+pub const REDIS_LOOKS: usize = 64;
+/// Shards that are asked for everything at once: with thousands of partitions each answers with megabytes.
+pub const REDIS_LOOKS_AT_ALL: usize = 8;
+/// Keys that one script forgets, for the same reason as of an MGET.
 pub const REDIS_FORGET_KEYS: usize = 512;
 /// Records of one commit in Redis. Each may have chunks beside it, so this is 64 keys, which take some 0.5 ms.
 pub const SHARED_COMMIT_RECORDS: usize = 32;
@@ -263,6 +299,8 @@ pub const SHARED_ROUND_EVENTS: usize = 8 * 1024;
 pub const SHARED_CACHE_BYTES: usize = 512 << 20;
 /// How often it is looked whether a shared store has gone back in time: reads may be that much older than they say.
 pub const SHARED_SWEEP: Duration = Duration::from_secs(1);
+/// Partitions whose progress in all shards one sweep looks at: some 2 MB of answers. Of more, a sweep looks at the next of them.
+pub const SWEEP_PARTITIONS: usize = 64;
 /// How often shards without events are told how far their partitions are: a start replays about that much.
 pub const SHARED_BARRIER: Duration = Duration::from_secs(2);
 /// Bytes that something in this cache takes besides its own, about: keys, lengths, places in tables.
@@ -279,8 +317,16 @@ pub const SHARED_EXACT_TRIES: usize = 3;
 /// How often a process that does not own everything looks at what all have done: reads of many shards and `status` say at most
 /// what was there then.
 pub const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+/// Partitions whose progress in all shards it looks at twice a second. Where there are more, it looks at their homes as often, and at
+/// everything less often by as much, so that following costs the same.
+pub const FOLLOW_PARTITIONS: usize = 16;
+/// But no less often than this: sums over all shards in `status` are that old.
+pub const FOLLOW_ALL_EVERY: Duration = Duration::from_secs(60);
 /// Microseconds after which a process that has said nothing counts as gone.
 pub const MEMBER_SILENT: i64 = 10_000_000;
+/// Microseconds after which it is forgotten, even if nobody has taken over its partitions: they may be those of a topic that is
+/// gone. Until then what it read last counts, since nobody goes on with it.
+pub const MEMBER_FORGOTTEN: i64 = 86_400_000_000;
 /// Components of a vector: the longest that models give have some 4,000, and an int8 sum over more would need 64 bits.
 pub const VECTOR_DIMS_MAX: usize = 8_192;
 /// Size of a component: squares of it, summed over all components, stay within f32.
@@ -327,6 +373,11 @@ pub const SEARCH_QUERIES_MAX: usize = 1_000;
 pub const SEARCH_HITS_MAX: usize = 100_000;
 /// Entities whose vectors are read together where a search goes through records: an answer's memory at a time.
 pub const SEARCH_READ_ROWS: usize = 1_000;
-/// Fetches of single chunks of one record in one read; the next one fetches all of them. An edge of a window needs one or two for
-/// each level of a ladder; a read that looks at every event needs all.
+/// Fetches of single chunks of one record in one read; the next one fetches all of them, where there are few. Edges of windows need
+/// one for each level of a ladder; a read that looks at one event after the other needs all.
 pub const CHUNKS_APART: usize = 3;
+/// The same of a record of more chunks than `CHUNKS_AT_ONCE`: a ladder has at most 16 levels, and all of a hot key's chunks are
+/// tens of megabytes.
+pub const LONG_CHUNKS_APART: usize = 17;
+/// Chunks of one record that are fetched together although they were not asked for: about a megabyte.
+pub const CHUNKS_AT_ONCE: usize = 256;

@@ -96,12 +96,29 @@ fn refresh(server: &Server) {
     }
 }
 
+/// The same of sinks.
+fn refresh_sinks(server: &Server) {
+    let state = server.memory.read();
+    for (at, (sink, progress)) in server.registry.sinks.iter().zip(&server.sinks).enumerate() {
+        let (name, now) = (|| sink.name.clone(), progress.state());
+        if !now.runs {
+            continue;
+        }
+        gauge!("tidemill_sink_lag_events", "sink" => name()).set(now.lag(&server.registry, at, &state) as f64);
+        gauge!("tidemill_sink_waiting", "sink" => name()).set(f64::from(u8::from(now.waiting.is_some())));
+        counter!("tidemill_sink_messages_total", "sink" => name()).absolute(now.messages);
+        counter!("tidemill_sink_tombstones_total", "sink" => name()).absolute(now.tombstones);
+        counter!("tidemill_sink_errors_total", "sink" => name()).absolute(now.errors);
+    }
+}
+
 /// Serves `/metrics` until the process ends.
 pub async fn serve(address: SocketAddr, handle: PrometheusHandle, server: Arc<Server>) -> std::io::Result<()> {
     let page = move || {
         let (handle, server) = (handle.clone(), server.clone());
         async move {
             refresh(&server);
+            refresh_sinks(&server);
             handle.render()
         }
     };

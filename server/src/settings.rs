@@ -307,7 +307,8 @@ fn is_secret(key: &str) -> bool {
 /// A value that cannot be, without showing it where it is a secret.
 fn wrong_value(values: &BTreeMap<&'static str, (String, Origin)>, key: &str, expected: &str) -> Failure {
     let (value, origin) = values.get(key).cloned().unwrap_or((String::new(), Origin::Default));
-    let shown = if is_secret(key) { String::new() } else { format!(" = \"{value}\"") };
+    // Before an `@` there may be a password: somebody has put a URL where an address belongs.
+    let shown = if is_secret(key) || value.contains('@') { String::new() } else { format!(" = \"{value}\"") };
     Failure::invalid("E5002", format!("`{key}`{shown} (from {origin}): expected {expected}"))
 }
 
@@ -362,6 +363,14 @@ mod tests {
         for (wrong, key) in [("registry = 'a:1'", "registry"), ("registry = 'http://u:p@a'", "registry")] {
             let error = load_text(&format!("[kafka]\n{wrong}\n")).unwrap_err();
             assert!(error.code == "E5002" && error.message.contains(key), "{error}");
+        }
+        // A URL is refused before its password is shown as an address.
+        for url in
+            ["redis://user:canary@host:6379", "user:canary@host:6379", "redis://user:canary@host", "rediss://host:6379"]
+        {
+            let error = load_text(&format!("store = 'redis'\n[redis]\naddress = '{url}'\n")).unwrap_err();
+            assert!(error.code == "E5002" && error.message.contains("redis.address"), "{error}");
+            assert!(!error.message.contains("canary"), "{error}");
         }
         let half = load_text(&text("region")).unwrap_err();
         assert!(half.code == "E5002" && half.message.contains("s3.secret_access_key"), "{half}");

@@ -1,7 +1,7 @@
 //! The check: from files to a `Registry`, or to all problems at once.
 //!
 //! First the shape of every file (keys, kinds of values), then each kind of definition in the order in which they refer to one
-//! another: sources, entities, views with their features, derived features across views, services, embeddings.
+//! another: sources, entities, views with their features, derived features across views, services, sinks, embeddings.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use super::embeddings::check_embedding;
 use super::features::check_view;
 use super::grammar::{SECTIONS, check_table};
 use super::model::{Embedding, Entity, Registry, Service, Source, View, resolve_reference};
+use super::sinks::{Known, check_sinks};
 use super::sources::check_source;
 use crate::hash::hash_bytes;
 use crate::problem::{Problem, nearest};
@@ -81,7 +82,7 @@ pub fn check(files: &[DefinitionFile]) -> Result<Registry, Vec<Problem>> {
     let trees: Vec<Vec<(Key, Item)>> = (0..files.len()).map(|file| context.parse(file)).collect();
     let sections = SECTIONS.map(|(section, _)| definitions(&context, &trees, section));
     check_shapes(&context, &trees);
-    let [sources, entities, views, embeddings, services] = &sections;
+    let [sources, entities, views, embeddings, services, sinks] = &sections;
     let mut not_ready = NotReady::new();
 
     let mut sources: Vec<Arc<Source>> =
@@ -98,8 +99,11 @@ pub fn check(files: &[DefinitionFile]) -> Result<Registry, Vec<Problem>> {
     check_derived(&context, views, &mut checked_views, &mut broken);
     let outputs: Vec<(&str, Vec<&str>)> =
         checked_views.iter().map(|v| (v.name.as_str(), v.outputs().map(|(name, _)| name).collect())).collect();
+    let service_names = services.iter().map(|d| d.name).collect();
     let services: Vec<Service> =
         services.iter().filter_map(|d| check_service(&context, d, &outputs, &broken)).collect();
+    let known = Known { sources: &sources, views: &checked_views, services: &services, service_names, broken: &broken };
+    let sinks = check_sinks(&context, sinks, &known);
     let embeddings: Vec<(Embedding, View)> =
         embeddings.iter().filter_map(|d| check_embedding(&context, d, &sources, &entities)).collect();
 
@@ -115,7 +119,7 @@ pub fn check(files: &[DefinitionFile]) -> Result<Registry, Vec<Problem>> {
     }
     let views: Vec<_> = checked_views.into_iter().chain(hidden_views).chain(vector_views).map(Arc::new).collect();
     let hash = project_hash(&views, &services);
-    Ok(Registry { sources, entities, views, embeddings, services, hash, not_ready })
+    Ok(Registry { sources, entities, views, embeddings, services, sinks, hash, not_ready })
 }
 
 /// The hash of everything that decides an answer: files may be moved and reformatted freely.

@@ -45,8 +45,14 @@ const fn must(name: &'static str, kind: Kind, says: &'static str) -> Field {
 }
 
 /// The kinds of definitions: `[source.NAME]` and so on.
-pub(super) const SECTIONS: [(&str, &[Field]); 5] =
-    [("source", SOURCE), ("entity", ENTITY), ("view", VIEW), ("embedding", EMBEDDING), ("service", SERVICE)];
+pub(super) const SECTIONS: [(&str, &[Field]); 6] = [
+    ("source", SOURCE),
+    ("entity", ENTITY),
+    ("view", VIEW),
+    ("embedding", EMBEDDING),
+    ("service", SERVICE),
+    ("sink", SINK),
+];
 
 const METADATA_SAYS: &str =
     "columns that a Kafka record says of itself: key, topic, partition, offset, timestamp, tombstone or header.NAME";
@@ -144,6 +150,15 @@ const INDEX: &[Field] = &[
 const SERVICE: &[Field] = &[
     must("features", Kind::Texts, "what one model reads, in this order"),
     may("owner", Kind::Text, "whom to ask"),
+    may("description", Kind::Text, "for people"),
+];
+
+const SINK: &[Field] = &[
+    must("connector", Kind::Choice(&["kafka"]), "where values go as they change"),
+    must("topic", Kind::Text, "a Kafka topic, which should be compacted"),
+    may("service", Kind::Text, "the service whose values are published"),
+    may("view", Kind::Text, "the view whose values are published, where it is no service"),
+    may("every", Kind::Duration, "changes of an entity within this are one message; 100ms"),
     may("description", Kind::Text, "for people"),
 ];
 

@@ -92,7 +92,7 @@ fn check_topics(files: &Files<'_>, definition: &Definition<'_>) -> Vec<String> {
 }
 
 /// A name that a broker would take.
-fn topic(files: &Files<'_>, item: &Item) -> Option<String> {
+pub(super) fn topic(files: &Files<'_>, item: &Item) -> Option<String> {
     let name = item.text()?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     let is_topic = !name.is_empty() && name.len() <= TOPIC_NAME_MAX && name.bytes().all(plain);

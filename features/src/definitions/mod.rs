@@ -2,7 +2,8 @@
 //!
 //! `check` turns files into a `Registry` or into all problems at once, each with its place. In reading order: `model` (what
 //! comes out), `document` and `grammar` (what goes in), `check` (the steps), then one file for each kind of definition; of a
-//! view `columns` are what its expressions see, `vocabulary` and `arguments` its aggregates, `builder` makes its plan.
+//! view `columns` are what its expressions see, `vocabulary` and `arguments` its aggregates, `builder` makes its plan. `sinks`
+//! publish what the others declare.
 
 mod arguments;
 mod builder;
@@ -19,6 +20,7 @@ mod kafka;
 mod model;
 mod payloads;
 mod schema;
+mod sinks;
 mod sources;
 mod types;
 mod vocabulary;
@@ -34,6 +36,7 @@ pub use self::model::{
 };
 pub use self::payloads::problem_of_source;
 pub use self::schema::json_schema;
+pub use self::sinks::{Published, Sink};
 pub use self::types::{FieldType, TimeUnit, parse_type};
 pub use self::vocabulary::{AGGREGATES, AggregateName};
 

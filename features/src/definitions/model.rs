@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::sinks::Sink;
 use super::types::FieldType;
 use crate::expression::Expression;
 use crate::plan::Plan;
@@ -21,6 +22,8 @@ pub struct Registry {
     pub embeddings: Vec<Embedding>,
     /// by name, in file order
     pub services: Vec<Service>,
+    /// by name, in file order
+    pub sinks: Vec<Sink>,
     /// hash of everything that decides a value
     pub hash: u64,
     /// what this version accepts but cannot run yet, in plain sentences

@@ -181,7 +181,7 @@ fn a_file_full_of_mistakes_is_done_at_once() {
 #[test]
 fn the_schema_names_every_section() {
     let schema = json_schema();
-    for section in ["source", "entity", "view", "embedding", "service"] {
+    for section in ["source", "entity", "view", "embedding", "service", "sink"] {
         assert!(schema["properties"][section].is_object());
     }
 }

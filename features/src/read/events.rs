@@ -77,6 +77,8 @@ impl<'a> EventSet<'a> {
                 }
             }
             Shape::Spans { spans, nodes } => {
+                // A chunk that is not here does not end it: whoever fetches what is missing shall hear of all of it at once.
+                let mut whole = Ok(());
                 for span in spans {
                     let id = span.branch.id;
                     if id.last() < from || id.start() >= range.to {
@@ -86,9 +88,11 @@ impl<'a> EventSet<'a> {
                         cell.merge(&span.cells(plan)?[cell_index]);
                         self.merged.set(self.merged.get() + 1);
                     } else {
-                        span.below(plan, *nodes)?.fold(plan, range, cell_index, cell)?;
+                        let below = span.below(plan, *nodes);
+                        whole = whole.and(below.and_then(|below| below.fold(plan, range, cell_index, cell)));
                     }
                 }
+                return whole;
             }
         }
         Ok(())
@@ -106,7 +110,16 @@ impl<'a> EventSet<'a> {
             }
             Shape::Spans { spans, nodes } => {
                 let touched = |span: &&Span<'_>| span.branch.id.last() >= from && span.branch.id.start() < range.to;
-                spans.iter().filter(touched).try_for_each(|span| span.below(plan, *nodes)?.ascend(plan, range, visit))
+                let mut whole = Ok(());
+                for span in spans.iter().filter(touched) {
+                    let below = span.below(plan, *nodes).map_err(ReadError::from);
+                    whole = whole.and(below.and_then(|below| below.ascend(plan, range, visit)));
+                    // As in `fold`, but what the visitor says ends it.
+                    if matches!(whole, Err(ReadError::BeyondRecord)) {
+                        break;
+                    }
+                }
+                whole
             }
         }
     }

@@ -60,6 +60,7 @@ pub fn apply(
 ) -> Result<Applied, Damaged> {
     let outline = record.map(Outline::parse).transpose()?;
     let mut judge = Judge::of_record(plan, outline.as_ref(), stored)?;
+    judge.ids.look_for(events)?;
     let before = judge.newest;
     let mut fates = Vec::with_capacity(events.len());
     let mut rows = Vec::new();

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 
+use super::apply::Incoming;
 use super::node::{NodeId, Nodes};
 use super::tree::Chunks;
 use crate::codec::{Cursor, Damaged, put_bytes, put_delta, put_value, put_varint};
@@ -239,6 +240,26 @@ impl<'a> Ids<'a> {
         self.pages.get_mut(&index).ok_or(Damaged)
     }
 
+    /// Opens the pages of all events before any is judged: whoever fetches what is missing hears of all of them at once.
+    pub(super) fn look_for(&mut self, events: &[Incoming<'_>]) -> Result<(), Damaged> {
+        let Some(dedup) = self.dedup.filter(|_| self.bits > 0) else { return Ok(()) };
+        let named = events.iter().map(|event| &event.order).filter(|order| !order.id.is_null());
+        let mut indices: Vec<u64> =
+            named.map(|order| self.page_of(&Name::of(dedup, order.partition, &order.id).key)).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        self.open(indices.into_iter())
+    }
+
+    /// Opens pages, also behind one that is not there.
+    fn open(&mut self, indices: impl Iterator<Item = u64>) -> Result<(), Damaged> {
+        let mut whole = Ok(());
+        for index in indices {
+            whole = self.page(index).map(drop).and(whole);
+        }
+        whole
+    }
+
     /// Whether an event repeats one that counted: it arrived no later than the horizon after it, or before it.
     pub(super) fn is_duplicate(&mut self, partition: u32, id: &Value<'_>, arrival: i64) -> Result<bool, Damaged> {
         let Some(dedup) = self.dedup.filter(|_| !id.is_null()) else { return Ok(false) };
@@ -290,8 +311,8 @@ impl<'a> Ids<'a> {
 
     /// Twice as many pages.
     fn split(&mut self, dedup: &Dedup, chunks: &mut Chunks<'_>) -> Result<(), Damaged> {
+        self.open(0..1u64 << self.bits)?;
         for index in 0..1u64 << self.bits {
-            self.page(index)?;
             if self.bits > 0 {
                 chunks.remove(NodeId { level: PAGE_LEVEL + self.bits, slot: index });
             }

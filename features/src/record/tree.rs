@@ -34,6 +34,15 @@ impl<'s> Chunks<'s> {
         Ok(node)
     }
 
+    /// Looks for several before any of them is read, so that whoever fetches what is missing hears of all of them at once.
+    fn look_for(&self, ids: impl Iterator<Item = NodeId>) -> Result<(), Damaged> {
+        let mut whole = Ok(());
+        for id in ids.filter(|id| !self.changed.contains_key(id)) {
+            whole = self.stored.get(id).map(drop).ok_or(Damaged).and(whole);
+        }
+        whole
+    }
+
     pub(super) fn remove(&mut self, id: NodeId) {
         self.changed.insert(id, None);
     }
@@ -107,7 +116,10 @@ fn distribute(
     new: &[Row<'_>],
     chunks: &mut Chunks<'_>,
 ) -> Result<Vec<u8>, Damaged> {
-    for part in new.chunk_by(|a, b| NodeId::of(a.time, level) == NodeId::of(b.time, level)) {
+    let parts = || new.chunk_by(|a, b| NodeId::of(a.time, level) == NodeId::of(b.time, level));
+    let is_there = |id: &NodeId| branches.binary_search_by_key(id, |branch| branch.id).is_ok();
+    chunks.look_for(parts().map(|part| NodeId::of(part[0].time, level)).filter(is_there))?;
+    for part in parts() {
         let id = NodeId::of(part[0].time, level);
         match branches.binary_search_by_key(&id, |branch| branch.id) {
             Ok(at) => {

@@ -5,7 +5,9 @@
 pub mod project;
 
 use serde_json::{Value as Json, json};
-use tidemill_features::definitions::{Connector, Input, OutputId, Registry, Source, VectorColumn, View};
+use tidemill_features::definitions::{
+    Connector, Input, OutputId, Published, Registry, Sink, Source, VectorColumn, View,
+};
 use tidemill_features::plan::Window;
 use tidemill_features::problem::nearest;
 use tidemill_features::time::{duration_text, rfc3339};
@@ -15,7 +17,7 @@ use crate::failure::Failure;
 use tidemill_features::service::ReadPlan;
 
 /// Kinds of definitions, in the order in which they are listed.
-pub const KINDS: [&str; 5] = ["source", "entity", "view", "embedding", "service"];
+pub const KINDS: [&str; 6] = ["source", "entity", "view", "embedding", "service", "sink"];
 
 /// A definition in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +63,29 @@ pub fn list(registry: &Registry, kind: &str) -> Result<Vec<Entry>, Failure> {
         let owner = service.owner.as_ref().map(|o| format!(", owner {o}")).unwrap_or_default();
         entries.push(entry("service", &service.name, format!("{} features{owner}", service.features.len())));
     }
+    for sink in &registry.sinks {
+        let (kind, name) = published(sink);
+        entries.push(entry("sink", &sink.name, format!("{kind} {name} to topic {}", sink.topic)));
+    }
     entries.retain(|e| kind.is_empty() || e.kind == kind);
     Ok(entries)
+}
+
+/// What a sink publishes: kind and name.
+fn published(sink: &Sink) -> (&'static str, &str) {
+    match &sink.of {
+        Published::Service(name) => ("service", name),
+        Published::View(name) => ("view", name),
+    }
+}
+
+fn sink_json(registry: &Registry, sink: &Sink) -> Json {
+    let (kind, name) = published(sink);
+    let features: Vec<String> = sink.features.iter().map(|id| registry.reference(*id)).collect();
+    let read: Vec<&str> = sink.views.iter().map(|view| registry.views[*view].name.as_str()).collect();
+    let keys: Vec<&str> = registry.views[sink.views[0]].keys.iter().map(|(key, _)| key.as_str()).collect();
+    json!({ "publishes": { "kind": kind, "name": name }, "connector": "kafka", "topic": sink.topic,
+            "every": duration_text(sink.every), "keys": keys, "features": features, "changed_by": read })
 }
 
 fn connector(source: &Source) -> &'static str {
@@ -90,8 +113,11 @@ pub fn show(registry: &Registry, kind: &str, name: &str) -> Result<(Entry, Json)
         "service" => registry.services.iter().find(|s| s.name == name).map(|service| {
             let features: Vec<String> = service.features.iter().map(|id| registry.reference(*id)).collect();
             let (keys, request) = ReadPlan::of_service(registry, name).map(|plan| needs(&plan)).unwrap_or_default();
-            json!({ "owner": service.owner, "features": features, "keys": keys, "request": request })
+            let is_of = |sink: &&Sink| published(sink) == ("service", name);
+            let sinks: Vec<&str> = registry.sinks.iter().filter(is_of).map(|sink| sink.name.as_str()).collect();
+            json!({ "owner": service.owner, "features": features, "keys": keys, "request": request, "sinks": sinks })
         }),
+        "sink" => registry.sinks.iter().find(|sink| sink.name == name).map(|sink| sink_json(registry, sink)),
         "entity" => registry.entities.iter().position(|e| e.name == name).map(|at| {
             let views: Vec<&str> =
                 registry.views.iter().filter(|v| v.entity == Some(at)).map(|v| v.name.as_str()).collect();

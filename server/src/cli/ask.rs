@@ -308,6 +308,7 @@ pub(super) async fn status(server: &str, style: Style) -> Result<(), Ended> {
     };
     let headers = ["view", "entities", "applied", "filtered", "keyless", "late", "duplicate", "bytes", "state"];
     println!("{}", table(&headers, views.into_iter().map(view).collect()));
+    print_sinks(&answer);
     if let Some(log) = &answer.log {
         print_log(log);
     }
@@ -330,6 +331,24 @@ fn print_state(name: &str, source: &v1::SourceStatus) {
         let to = lost.to.map_or("?".to_string(), |to| to.to_string());
         let v1::GivenUp { topic, partition, from, reason, .. } = lost;
         println!("source {name} lacks offsets {from} up to (not) {to} of {topic}/{partition}: {reason}");
+    }
+}
+
+fn print_sinks(answer: &v1::StatusResponse) {
+    let mut sinks: Vec<_> = answer.sinks.iter().collect();
+    if sinks.is_empty() {
+        return;
+    }
+    sinks.sort_by_key(|(name, _)| name.as_str());
+    let row = |(name, sink): &(&String, &v1::SinkStatus)| {
+        let counts = [sink.lag, sink.messages, sink.tombstones].map(|count| count.to_string());
+        let texts = [time(sink.sent_at).unwrap_or("-".into()), sink.state.clone()];
+        [vec![name.to_string(), sink.topic.clone()], counts.to_vec(), texts.to_vec()].concat()
+    };
+    let headers = ["sink", "topic", "lag", "messages", "tombstones", "last sent", "state"];
+    println!("{}", table(&headers, sinks.iter().map(row).collect()));
+    for (name, sink) in sinks.iter().filter(|(_, sink)| !sink.warning.is_empty()) {
+        println!("sink {name}: {}", sink.warning);
     }
 }
 

@@ -100,7 +100,7 @@ enum Verb {
     Status,
     /// Lists definitions
     Ls {
-        /// source, entity, view, embedding or service
+        /// source, entity, view, embedding, service or sink
         #[arg(default_value = "")]
         kind: String,
     },

@@ -25,7 +25,7 @@ use super::ordered::encoded;
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
 use crate::limits::{COLLECTION_WRITE_ROWS, FOLLOW_EVERY, FOLLOW_LATE, FOLLOW_SHARDS_AT_ONCE, SHARDS, SHARED_FETCHES};
-use crate::online::{Change, Changes, Fetched, Memory, RedisStore, SharedKey, StoreError};
+use crate::online::{Change, Changes, Fetched, Memory, Records, RedisStore, SharedKey, StoreError};
 use crate::place::shard_of;
 
 /// See above.
@@ -240,10 +240,11 @@ impl SharedFeed {
         keys.iter().for_each(|key| fetched.want(view, key));
         for _ in 0..SHARED_FETCHES {
             fetched.fetch(&self.store).await.map_err(away)?;
-            let rows = keys.iter().map(|key| Ok((key.clone(), stands(registry, view, &fetched, key, time)?)));
-            let rows = rows.collect::<Result<Rows, Failure>>();
+            // Each is tried, also behind one of which something is missing: all that is missing is fetched together.
+            let standing = |key: &Box<[u8]>| stands(registry, view, &fetched, key, time);
+            let rows: Vec<Result<Standing, Failure>> = keys.iter().map(standing).collect();
             if !fetched.is_lacking() {
-                return rows;
+                return keys.iter().zip(rows).map(|(key, row)| Ok((key.clone(), row?))).collect();
             }
         }
         let message = "the records of vectors change faster than they can be read; they are read again";

@@ -12,6 +12,7 @@ use tidemill_features::definitions::Registry;
 use super::Pending;
 use super::apply::apply_batch;
 use super::build::{Frontier, Handover};
+use super::changes::Changes;
 use super::flusher::{Applied, ToKeep, stop_to_rebuild};
 use super::fold::{Growing, fold};
 use super::sequencer::Durable;
@@ -66,6 +67,8 @@ pub(super) struct Parts {
     pub log_folder: PathBuf,
     /// where builders look
     pub frontier: Arc<Frontier>,
+    /// told which entities have changed
+    pub changes: Arc<Changes>,
 }
 
 /// Notes that events can be read from now on. Where the disk refuses, the next note covers them, with a later time.
@@ -145,7 +148,7 @@ impl Applier {
     }
 
     fn switch(&mut self, growing: Vec<Growing>, row_errors: u64) -> Vec<Vec<Shard>> {
-        let mut whole = Vec::with_capacity(growing.len());
+        let (mut whole, mut rebuilt) = (Vec::with_capacity(growing.len()), Vec::new());
         for mut view in growing {
             let old = std::mem::replace(&mut self.parts.view_ids[view.view], view.id);
             if view.is_rebuild {
@@ -153,6 +156,7 @@ impl Applier {
                 self.changed_records.retain(|(id, _), _| *id != old);
                 self.changed_chunks.retain(|(id, _, _), _| *id != old);
                 self.switched.push(view.hash);
+                rebuilt.push(view.view);
             }
             let (records, chunks) = view.take_changes();
             self.changed_records.extend(records);
@@ -169,10 +173,12 @@ impl Applier {
         self.unflushed = true;
         self.parts.memory.publish(Updates { row_errors, ..Updates::default() });
         let Parts { memory, collections, clock, rebuild_mark, .. } = &self.parts;
-        match collections.refill(&whole, clock.now()) {
+        let replaced = match collections.refill(&whole, clock.now()) {
             Ok(refill) => memory.replace_noted(whole, || refill.take()),
             Err(failure) => stop_to_rebuild(rebuild_mark, "E1016", &failure.to_string()),
-        }
+        };
+        rebuilt.into_iter().for_each(|view| self.parts.changes.rebuild(view));
+        replaced
     }
 
     fn apply(&mut self, job: Durable) {
@@ -182,6 +188,7 @@ impl Applier {
         let mut position = frame.first_offset;
         let last = frame.first_offset + frame.consumed;
         let count = frame.batches.len().max(1);
+        let mut changed: Vec<RecordKey> = Vec::new();
         for i in 0..count {
             let mut updates = match frame.batches.get(i) {
                 Some(batch) => match apply_batch(&self.parts.registry, &self.parts.memory, source, &views, batch) {
@@ -202,6 +209,10 @@ impl Applier {
             updates.sources.push((source as u32, SourceLedger { consumed, accepted, dead_lettered, newest_event }));
             updates.positions.push((partition, through));
             self.remember(&updates);
+            if self.parts.changes.is_followed() {
+                changed.extend(updates.records.iter().map(|(key, _)| key.clone()));
+                changed.extend(updates.chunks.iter().map(|((view, key, _), _)| (*view, key.clone())));
+            }
             let Parts { memory, clock, commits, registry, collections, rebuild_mark, .. } = &mut self.parts;
             let of = &registry.sources[source];
             let feed = match collections.feed(&updates, memory, clock.now()) {
@@ -220,6 +231,7 @@ impl Applier {
         self.applied_to = end;
         self.unflushed = true;
         self.parts.frontier.advance(end, frame.events());
+        self.parts.changes.tell(end, &[(partition, last)], changed);
         self.parts.pending[source].applied(frame.events(), frame.accepted_at);
         if let Some((reply, receipt)) = reply {
             let _ = reply.send(Ok(receipt));

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tidemill_features::aggregates::EventOrder;
-use tidemill_features::definitions::{Registry, View};
+use tidemill_features::definitions::{Registry, Source, View};
 use tidemill_features::plan::FeaturePlan;
 use tidemill_features::read::{Doubts, Missing};
 use tidemill_features::stream::EventBatch;
@@ -18,7 +20,7 @@ use tidemill_features::time::rfc3339;
 use tidemill_features::value::Value;
 
 use crate::failure::Failure;
-use crate::log::Cut;
+use crate::log::{Cut, SourceCut};
 use crate::online::Meta;
 
 /// Name of the file in the data directory.
@@ -27,10 +29,11 @@ const FILE: &str = "views.begun";
 const FORMAT: u32 = 1;
 
 /// By hash of a view's plan.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Begun {
     path: PathBuf,
-    views: BTreeMap<u64, Gone>,
+    /// a shared store may come to be filled anew while reads go on
+    views: RwLock<BTreeMap<u64, Gone>>,
 }
 
 /// What a view never saw.
@@ -58,7 +61,7 @@ impl Begun {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Begun { path, views: BTreeMap::new() });
+                return Ok(Begun { path, views: RwLock::default() });
             }
             Err(error) => return Err(Failure::internal("E1027", format!("{}: {error}", path.display()))),
         };
@@ -69,7 +72,7 @@ impl Begun {
             );
             Failure::internal("E1027", message)
         })?;
-        Ok(Begun { path, views })
+        Ok(Begun { path, views: RwLock::new(views) })
     }
 
     /// Notes the views that have to be built from a log that was cut. An error where live values would need what is gone, unless
@@ -88,24 +91,13 @@ impl Begun {
             let source = &registry.sources[stream.source].name;
             let Some(gone) = cut.of(source).filter(|_| applied_to < cut.to()) else {
                 if applied_to == Default::default() {
-                    self.views.remove(&view.plan.hash);
+                    self.views.get_mut().remove(&view.plan.hash);
                 }
                 continue;
             };
-            let (mut ranges, arrival) = (gone.ranges(), gone.arrival.unwrap_or(i64::MAX));
-            if let Some(dedup) = &view.plan.dedup {
-                // What arrived so soon after may be a duplicate of what is gone, however it is dated.
-                let skew = registry.sources[stream.source].max_future_skew;
-                ranges.push((i64::MIN, arrival.saturating_add(dedup.horizon).saturating_add(skew)));
-            }
-            let gone = Gone { ranges, arrival };
-            let missing = gone.missing();
-            if let Some(feature) = view.plan.features.iter().find(|feature| may_miss(view, feature, now, &missing)) {
-                needy.push(format!("`{}:{}`", view.name, feature.name));
-            } else if view.plan.table.is_some() {
-                needy.push(format!("the rows of `{source}`"));
-            }
-            self.views.insert(view.plan.hash, gone);
+            let gone = Gone::of(view, &registry.sources[stream.source], gone);
+            needy.extend(needs(view, source, now, &gone));
+            self.views.get_mut().insert(view.plan.hash, gone);
         }
         if !needy.is_empty() && !force {
             let message = format!(
@@ -125,10 +117,32 @@ impl Begun {
         self.store()
     }
 
+    /// Notes the views of a source that begin without what is gone of it, because a shared store has lost them. Gives the names of
+    /// those whose live values would need it; then nothing is noted, unless that is wanted.
+    pub(super) fn begin_without(
+        &self,
+        registry: &Registry,
+        source: usize,
+        gone: &SourceCut,
+        (now, force): (i64, bool),
+    ) -> Result<Vec<String>, Failure> {
+        let of = &registry.sources[source];
+        let is_fed = |view: &&Arc<View>| view.stream.as_ref().is_some_and(|stream| stream.source == source);
+        let fed: Vec<(&View, Gone)> =
+            registry.views.iter().filter(is_fed).map(|view| (&**view, Gone::of(view, of, gone))).collect();
+        let needy: Vec<String> = fed.iter().filter_map(|(view, gone)| needs(view, &of.name, now, gone)).collect();
+        if needy.is_empty() || force {
+            self.views.write().extend(fed.into_iter().map(|(view, gone)| (view.plan.hash, gone)));
+            self.store()?;
+        }
+        Ok(needy)
+    }
+
     /// Looks for events, in the order of the log, that may be duplicates of what views never saw.
     pub(super) fn doubts<'r>(&self, registry: &'r Registry) -> Doubtful<'r> {
-        let of_view = |view: &'r std::sync::Arc<View>| {
-            let gone = self.views.get(&view.plan.hash)?;
+        let known = self.views.read();
+        let of_view = |view: &'r Arc<View>| {
+            let gone = known.get(&view.plan.hash)?;
             let source = view.stream.as_ref()?.source;
             let doubts = Doubts::new(&view.plan, gone.arrival)?;
             Some(DoubtfulView { hash: view.plan.hash, source, doubts, times: None })
@@ -140,7 +154,7 @@ impl Begun {
     pub(super) fn add(&mut self, doubtful: &Doubtful<'_>) -> Result<(), Failure> {
         let mut changed = false;
         for DoubtfulView { hash, times, .. } in &doubtful.views {
-            if let Some((gone, times)) = self.views.get_mut(hash).zip(*times)
+            if let Some((gone, times)) = self.views.get_mut().get_mut(hash).zip(*times)
                 && !gone.ranges.contains(&times)
             {
                 changed = true;
@@ -153,16 +167,17 @@ impl Begun {
 
     /// What the state of a view never saw; None: it saw everything.
     pub fn of(&self, view: &View) -> Option<Missing> {
-        self.views.get(&view.plan.hash).map(Gone::missing)
+        self.views.read().get(&view.plan.hash).map(Gone::missing)
     }
 
     fn store(&self) -> Result<(), Failure> {
-        if self.views.is_empty() && !self.path.exists() {
+        let views = self.views.read();
+        if views.is_empty() && !self.path.exists() {
             return Ok(());
         }
         let temporary = self.path.with_extension("tmp");
         let write = || -> std::io::Result<()> {
-            let mut text = serde_json::to_string(&self.views)?;
+            let mut text = serde_json::to_string(&*views)?;
             text.push('\n');
             let end = End { format: FORMAT, checksum: crc32fast::hash(text.as_bytes()) };
             text.push_str(&serde_json::to_string(&end)?);
@@ -176,7 +191,25 @@ impl Begun {
     }
 }
 
+/// What of a view would need events that are gone, if its live values do.
+fn needs(view: &View, source: &str, now: i64, gone: &Gone) -> Option<String> {
+    let missing = gone.missing();
+    match view.plan.features.iter().find(|feature| may_miss(view, feature, now, &missing)) {
+        Some(feature) => Some(format!("`{}:{}`", view.name, feature.name)),
+        None => view.plan.table.is_some().then(|| format!("the rows of `{source}`")),
+    }
+}
+
 impl Gone {
+    fn of(view: &View, source: &Source, gone: &SourceCut) -> Gone {
+        let (mut ranges, arrival) = (gone.ranges(), gone.arrival.unwrap_or(i64::MAX));
+        if let Some(dedup) = &view.plan.dedup {
+            // What arrived so soon after may be a duplicate of what is gone, however it is dated.
+            ranges.push((i64::MIN, arrival.saturating_add(dedup.horizon).saturating_add(source.max_future_skew)));
+        }
+        Gone { ranges, arrival }
+    }
+
     fn missing(&self) -> Missing {
         Missing::new(self.ranges.clone(), self.arrival, None)
     }

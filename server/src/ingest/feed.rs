@@ -118,7 +118,7 @@ pub(super) fn name_of(project: &Path, file: &Path) -> String {
 }
 
 /// Replaces a small file as a whole; it is on the disk when this returns.
-pub(super) fn write_durably(path: &Path, text: &[u8]) -> Result<(), String> {
+pub fn write_durably(path: &Path, text: &[u8]) -> Result<(), String> {
     let named = |e: std::io::Error| format!("{}: {e}", path.display());
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(named)?;

@@ -7,13 +7,14 @@
 //! Both `walk` over the log and `fold` many events at once. `versions` tells which state to keep, `begun` which views were built
 //! after some of the log had gone. `files` feeds file sources in, `history` the files of a source's past (from its `lake`)
 //! and `kafka` topics, all by `feed`; where the state lies in a store that several processes share, `shared` is in the
-//! applier's place. `sealing` turns closed segments of the log into Parquet, and `retention` says what of it may go.
+//! applier's place. `changes` are the entities that events have changed, for sinks. `sealing` turns closed segments of the log into Parquet, and `retention` says what of it may go.
 
 mod applier;
 mod apply;
 mod begun;
 mod build;
 mod builds;
+mod changes;
 mod feed;
 mod files;
 mod flusher;
@@ -41,13 +42,14 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::apply::fitted;
 pub use self::begun::{Begun, may_miss};
 pub use self::builds::{Build, BuildList, Builds, Unfinished, parts_of};
-pub use self::feed::Feed;
+pub use self::changes::{ChangedKey, Changes, Look, Reached};
+pub use self::feed::{Feed, write_durably};
 pub use self::files::feed;
 pub use self::history::{HistoryFeed, HistoryProgress, history_rows};
 pub use self::kafka::{GivenUp, KafkaFeed, KafkaProgress, KafkaState};
 pub use self::recover::{Recovered, recover, without_views};
 pub use self::retention::{HeldBack, OldestAnswer};
-pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedParts, Trouble};
+pub use self::shared::{Follower, Group, GroupSource, Member, Parts as SharedParts, Teller, Trouble};
 
 use crate::clock::Clock;
 use crate::collections::Collections;
@@ -155,6 +157,8 @@ pub struct Ingest {
     pub ready: Arc<AtomicBool>,
     /// what is wrong with a shared store, while it is
     pub trouble: Arc<Trouble>,
+    /// entities that have changed
+    pub changes: Arc<Changes>,
 }
 
 /// The threads behind an `Ingest`; they end when every handle is gone.
@@ -187,7 +191,7 @@ pub fn start(
     let (to_apply, applied) = std::sync::mpsc::sync_channel(APPLY_QUEUE);
     let pending: Arc<Vec<Pending>> = Arc::new(registry.sources.iter().map(|_| Pending::default()).collect());
     let disk_full = Arc::new(AtomicBool::new(false));
-    let Recovered { log, store, meta, next_offsets, rebuild_mark, commits, view_ids, growing, .. } = recovered;
+    let Recovered { log, store, meta, next_offsets, rebuild_mark, commits, view_ids, growing, begun } = recovered;
     let applied_to = meta.applied_to;
     let frontier = Arc::new(build::Frontier::new(applied_to));
     // One message says as much as many: there may be something to seal.
@@ -237,11 +241,14 @@ pub fn start(
     let builds = Arc::new(Builds { list, jobs });
     let ready = Arc::new(AtomicBool::new(shared.is_none()));
     let trouble = shared.as_ref().map(|(shared, _)| shared.trouble.clone()).unwrap_or_default();
-    let of_log = LogEnd { commits, log_folder, flushes, idle, ready: ready.clone() };
+    let left = (begun, keeping.force);
+    let positions = memory.read().positions.clone();
+    let changes = Arc::new(Changes::new(&registry, applied_to, positions));
+    let of_log = LogEnd { commits, log_folder, flushes, idle, ready: ready.clone(), left, changes: changes.clone() };
     let of_views = (rebuild_mark, view_ids, frontier);
     let world = (registry, (memory, collections), clock, pending.clone());
     let applier = applies(shared, world, of_log, of_views, applied_to);
-    let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready, trouble };
+    let ingest = Ingest { queue, pending, disk_full, builds, held_back, ready, trouble, changes };
     let threads = spawn((sequencer, submissions), (applier, applied), (flusher, to_flush), sealing, (builder, asked));
     (ingest, threads)
 }
@@ -253,6 +260,9 @@ struct LogEnd {
     flushes: SyncSender<flusher::ToKeep>,
     idle: Arc<AtomicBool>,
     ready: Arc<AtomicBool>,
+    /// what views never saw, and whether they begin without what they need
+    left: (Arc<Begun>, bool),
+    changes: Arc<Changes>,
 }
 
 /// What both of them need: definitions, the state with the indexes beside it, the clock, and what waits.
@@ -265,7 +275,7 @@ type Applies = Box<dyn FnOnce(&Receiver<applier::ToApply>) + Send>;
 fn applies(
     shared: Option<(SharedParts, Role)>,
     (registry, (memory, collections), clock, pending): World,
-    LogEnd { commits, log_folder, flushes, idle, ready }: LogEnd,
+    LogEnd { commits, log_folder, flushes, idle, ready, left: (begun, force), changes }: LogEnd,
     (rebuild_mark, view_ids, frontier): (PathBuf, Vec<u32>, Arc<build::Frontier>),
     applied_to: LogPlace,
 ) -> Applies {
@@ -282,10 +292,13 @@ fn applies(
                 pending,
                 commits,
                 folder,
+                begun,
+                force,
                 to_keep,
                 idle,
                 neighbours,
                 ready,
+                changes,
             };
             let driver = shared::FromLog::new(shared::Engine::new(shared), parts, applied_to);
             Box::new(move |to_apply| driver.run(to_apply))
@@ -303,6 +316,7 @@ fn applies(
                 view_ids,
                 log_folder,
                 frontier,
+                changes,
             };
             let applier = applier::Applier::new(parts, applied_to, flushes);
             Box::new(move |to_apply| applier.run(to_apply))
@@ -432,6 +446,7 @@ impl Ingest {
             held_back: Arc::default(),
             ready: Arc::default(),
             trouble: Arc::default(),
+            changes: Arc::new(Changes::new(registry, LogPlace::default(), Default::default())),
         }
     }
 }

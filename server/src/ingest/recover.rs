@@ -48,6 +48,7 @@ pub fn without_views(registry: &Registry) -> Registry {
         views: Vec::new(),
         embeddings: Vec::new(),
         services: Vec::new(),
+        sinks: Vec::new(),
         hash: registry.hash,
         not_ready: Vec::new(),
     }
@@ -56,6 +57,22 @@ pub fn without_views(registry: &Registry) -> Registry {
 /// Brings what the data directory holds into memory, but for views that miss much of the log. The log starts a new segment
 /// after so many bytes. With `force`, views are also built from a log that no longer has what they need.
 pub fn recover(
+    data_dir: &Path,
+    parts: (&Registry, &Memory, &Clock),
+    options: (u64, bool),
+    archiving: Option<&Archiving>,
+) -> Result<Recovered, Failure> {
+    match recover_once(data_dir, parts, options, archiving) {
+        // A record that passed its checksum is broken inside: all of the state is derived anew, once.
+        Err(failure) if failure.code == "E1016" => {
+            let _ = std::fs::write(data_dir.join(REBUILD_MARK), &failure.message);
+            recover_once(data_dir, parts, options, archiving)
+        }
+        other => other,
+    }
+}
+
+fn recover_once(
     data_dir: &Path,
     (registry, memory, clock): (&Registry, &Memory, &Clock),
     (segment_bytes, force): (u64, bool),
@@ -91,15 +108,7 @@ pub fn recover(
     })?;
     let sources = sources(registry, &meta);
     let replay = Replay { folder: &folder, registry, clock, store: &store };
-    let Replayed { end, sources, whole } = match replay.run(&mut meta, sources, now, &mut begun) {
-        Err(failure) if failure.code == "E1016" => {
-            // A record that passed its checksum is broken inside: mark the state, so that the next start begins anew.
-            let _ = std::fs::write(data_dir.join(REBUILD_MARK), &failure.message);
-            drop(store);
-            return recover(data_dir, (registry, memory, clock), (segment_bytes, force), archiving);
-        }
-        other => other?,
-    };
+    let Replayed { end, sources, whole } = replay.run(&mut meta, sources, now, &mut begun)?;
     let next_offsets =
         sources.positions.iter().map(|((source, partition), next)| ((*source as usize, *partition), *next)).collect();
     let mut log = LogWriter::open(&folder, end).map_err(broken)?;
@@ -172,17 +181,17 @@ fn noted(
     let sources: Vec<&str> =
         registry.sources.iter().filter(|source| source.is_stream_live()).map(|source| source.name.as_str()).collect();
     let mut commits = CommitLog::open(folder, &sources).map_err(broken)?;
-    for ((at, partition), next) in next_offsets {
-        let source = &registry.sources[*at];
-        if !source.is_live(*partition) {
-            continue;
-        }
+    for (at, source) in registry.sources.iter().enumerate().filter(|(_, source)| source.is_stream_live()) {
         let notes = read_commits(folder, &source.name).map_err(broken)?;
-        let last = notes.get(partition).and_then(|notes| notes.last()).map(|(next, _)| *next);
-        if last.is_none_or(|last| last < *next) {
-            // Of a time without notes nobody knows: its events count from their arrival on.
-            let time = if commits.is_new(&source.name) { i64::MIN } else { clock.tick() };
-            commits.note(&source.name, *partition, *next, time).map_err(broken)?;
+        for ((_, partition), next) in
+            next_offsets.iter().filter(|((of, number), _)| *of == at && source.is_live(*number))
+        {
+            let last = notes.get(partition).and_then(|notes| notes.last()).map(|(next, _)| *next);
+            if last.is_none_or(|last| last < *next) {
+                // Of a time without notes nobody knows: its events count from their arrival on.
+                let time = if commits.is_new(&source.name) { i64::MIN } else { clock.tick() };
+                commits.note(&source.name, *partition, *next, time).map_err(broken)?;
+            }
         }
     }
     Ok(commits)

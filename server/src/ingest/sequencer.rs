@@ -104,7 +104,8 @@ impl Sequencer {
                 tracing::warn!(%error, "no room for a new segment of the event log");
             }
         }
-        waiting.into_iter().all(|(source, frame, end, reply)| {
+        // They are on the disk, whatever keeps the applier busy: whoever waits for that alone is told before anybody waits for it.
+        let told = waiting.into_iter().map(|(source, frame, end, reply)| {
             let reply = match reply {
                 Some((Wait::Durable, reply, receipt)) => {
                     let _ = reply.send(Ok(receipt));
@@ -114,8 +115,10 @@ impl Sequencer {
                 None => None,
             };
             self.pending[source].add(frame.events(), frame.accepted_at);
-            self.durable.send(ToApply::Durable(Durable { source, frame, end, reply })).is_ok()
-        })
+            Durable { source, frame, end, reply }
+        });
+        let told: Vec<Durable> = told.collect();
+        told.into_iter().all(|durable| self.durable.send(ToApply::Durable(durable)).is_ok())
     }
 
     /// Gives a submission its place. None: it has none, and was told so.

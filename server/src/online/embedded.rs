@@ -30,6 +30,9 @@ pub enum StoreError {
     /// a server that has the state has no room, or does not answer: try again
     #[error("{0}")]
     Away(String),
+    /// a request asks for more than one may have
+    #[error("more bytes than one request may have")]
+    TooMuch,
     /// throw it away and derive it anew
     #[error("the state store is damaged: {0}")]
     Damaged(String),

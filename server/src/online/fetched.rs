@@ -8,15 +8,16 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
 use hashbrown::HashMap;
 use tidemill_features::definitions::Registry;
 use tidemill_features::record::{NodeId, Nodes};
 
 use super::StoreError;
 use super::records::Records;
-use super::redis::{AllChunks, ReadChunks, RedisStore};
+use super::redis::{ReadChunks, RedisStore};
 use super::shared::{SharedKey, SharedRecord};
-use crate::limits::CHUNKS_APART;
+use crate::limits::{CHUNKS_APART, CHUNKS_AT_ONCE, LONG_CHUNKS_APART, SHARED_COMMITS_IN_FLIGHT, SHARED_FETCH_BYTES};
 
 /// Records and chunks that are here, and what is missing.
 pub struct Fetched<'r> {
@@ -24,6 +25,8 @@ pub struct Fetched<'r> {
     /// by view
     views: Vec<HashMap<Box<[u8]>, Entity>>,
     missing: RefCell<BTreeSet<Missing>>,
+    /// of records and chunks that were fetched
+    bytes: u64,
 }
 
 /// Something that was asked for: view, key, and the chunk if it is one.
@@ -33,7 +36,7 @@ type Missing = (usize, Box<[u8]>, Option<(u8, u64)>);
 struct Entity {
     record: Option<SharedRecord>,
     chunks: HashMap<NodeId, Option<Arc<[u8]>>>,
-    /// how often chunks were asked for. A read that walks over a ladder asks for one after the other
+    /// how often chunks were asked for. A read that walks down from the newest event asks for one after the other
     asked: usize,
     /// whether all chunks that there are are here
     is_whole: bool,
@@ -47,10 +50,15 @@ pub struct FetchedChunks<'f> {
     missing: &'f RefCell<BTreeSet<Missing>>,
 }
 
-/// What came of asking for chunks.
-enum Read {
-    Some(ReadChunks),
-    All(AllChunks),
+impl Entity {
+    /// Up to how many chunks the next fetch takes all of them, and not only those that were asked for.
+    fn all_up_to(&self) -> usize {
+        match self.asked {
+            ..CHUNKS_APART => 0,
+            CHUNKS_APART..LONG_CHUNKS_APART => CHUNKS_AT_ONCE,
+            _ => usize::MAX,
+        }
+    }
 }
 
 impl<'r> Fetched<'r> {
@@ -60,6 +68,7 @@ impl<'r> Fetched<'r> {
             registry,
             views: registry.views.iter().map(|_| HashMap::new()).collect(),
             missing: RefCell::default(),
+            bytes: 0,
         }
     }
 
@@ -68,11 +77,6 @@ impl<'r> Fetched<'r> {
         if !self.views[view].contains_key(key) {
             self.missing.borrow_mut().insert((view, key.into(), None));
         }
-    }
-
-    /// Whether something was asked for that is not here.
-    pub fn is_lacking(&self) -> bool {
-        !self.missing.borrow().is_empty()
     }
 
     /// Fetches what was asked for.
@@ -88,41 +92,40 @@ impl<'r> Fetched<'r> {
             }
         }
         let names: Vec<SharedKey> = keys.iter().map(|(view, key)| (hash(*view), key.clone())).collect();
-        let records = store.records(&names);
+        let records = store.records_up_to(&names, SHARED_FETCH_BYTES.saturating_sub(self.bytes));
         let reads = chunks.iter().map(|((view, key), ids)| {
             let entity = self.views[*view].get(key);
             let stamp = entity.and_then(|entity| entity.record.as_ref()).map_or([0; 16], |record| record.stamp);
-            let wants_all = entity.is_some_and(|entity| entity.asked >= CHUNKS_APART);
+            let all_up_to = entity.map_or(0, Entity::all_up_to);
             let name = (hash(*view), key.clone());
-            async move {
-                let read = match wants_all {
-                    true => Read::All(store.all_chunks(&name, stamp).await?),
-                    false => Read::Some(store.chunks(&name, stamp, ids).await?),
-                };
-                Ok::<_, StoreError>((*view, key.clone(), ids, read))
-            }
+            async move { Ok::<_, StoreError>((*view, key.clone(), store.chunks(&name, stamp, ids, all_up_to).await?)) }
         });
-        let (records, reads) = futures::future::join(records, futures::future::join_all(reads)).await;
-        for ((view, key), record) in keys.into_iter().zip(records?) {
+        let reads = futures::stream::iter(reads.collect::<Vec<_>>())
+            .buffer_unordered(SHARED_COMMITS_IN_FLIGHT)
+            .try_collect::<Vec<_>>();
+        let (records, reads) = futures::future::try_join(records, reads).await?;
+        for ((view, key), record) in keys.into_iter().zip(records) {
+            self.bytes += record.as_ref().map_or(0, |record| record.body.len() as u64);
             self.views[view].insert(key, Entity { record, ..Entity::default() });
         }
         for read in reads {
-            let (view, key, ids, read) = read?;
+            let (view, key, read) = read;
             let entity = self.views[view].entry(key).or_default();
             entity.asked += 1;
             match read {
-                Read::Some(ReadChunks::Same(found)) => entity.chunks.extend(ids.iter().copied().zip(found)),
-                Read::All(AllChunks::Same(found)) => {
-                    entity.chunks.extend(found.into_iter().map(|(id, chunk)| (id, Some(chunk))));
-                    entity.is_whole = true;
+                ReadChunks::Same { found, are_all } => {
+                    let lengths = found.iter().map(|(_, chunk)| chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
+                    self.bytes += lengths.sum::<u64>();
+                    entity.chunks.extend(found);
+                    entity.is_whole |= are_all;
                 }
                 // Written meanwhile: this is the record to read, and its own chunks.
-                Read::Some(ReadChunks::Changed(record)) | Read::All(AllChunks::Changed(record)) => {
+                ReadChunks::Changed(record) => {
                     *entity = Entity { record, asked: entity.asked, ..Entity::default() };
                 }
             }
         }
-        Ok(())
+        if self.bytes > SHARED_FETCH_BYTES { Err(StoreError::TooMuch) } else { Ok(()) }
     }
 }
 
@@ -148,6 +151,10 @@ impl Records for Fetched<'_> {
 
     fn is_complete(&self, _: usize) -> bool {
         true
+    }
+
+    fn is_lacking(&self) -> bool {
+        !self.missing.borrow().is_empty()
     }
 }
 

@@ -204,6 +204,11 @@ impl State {
         self.shards[view].iter().flat_map(Shard::keys)
     }
 
+    /// The same of one shard.
+    pub fn keys_of_shard(&self, view: usize, shard: usize) -> impl Iterator<Item = &[u8]> {
+        self.shards[view][shard].keys()
+    }
+
     /// Number of entities of a view.
     pub fn entities(&self, view: usize) -> usize {
         self.shards[view].iter().map(Shard::entities).sum::<usize>() + self.elsewhere[view].0 as usize

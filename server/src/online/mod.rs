@@ -26,7 +26,7 @@ pub use self::memory::{ChunkKey, MemberShown, Memory, RecordKey, Sources, State,
 pub use self::meta::{Meta, ViewMeta};
 pub use self::records::Records;
 pub(crate) use self::redis::pause;
-pub use self::redis::{AllChunks, Change, Changes, Claimed, ReadChunks, RedisStore, home_of};
+pub use self::redis::{Change, Changes, Claimed, ProgressOf, ReadChunks, RedisStore, home_of};
 pub use self::shards::{RecordChunks, Shard, ViewState};
 pub use self::shared::{
     Outcome, PartitionStep, Print, Progress, RecordStep, ShardCommit, SharedKey, SharedRecord, SourcePartition, Token,

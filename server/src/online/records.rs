@@ -20,6 +20,11 @@ pub trait Records {
 
     /// Whether the records of a view hold every event before the positions.
     fn is_complete(&self, view: usize) -> bool;
+
+    /// Whether something was asked for that is not here yet, so that what was read of it counts for nothing.
+    fn is_lacking(&self) -> bool {
+        false
+    }
 }
 
 impl Records for State {

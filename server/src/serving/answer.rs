@@ -2,20 +2,21 @@
 
 use std::sync::atomic::AtomicBool;
 
-use tidemill_features::definitions::DefinitionFile;
+use tidemill_features::definitions::{DefinitionFile, Sink};
 use tidemill_features::value::DataType;
 use tidemill_proto::v1;
 
 use super::cut;
 use super::explain::{Explained, Explanation, explain as explain_value};
 use super::get::{Answers, At, Positions};
+use super::sink::SinkProgress;
 use super::wire::{self, NO_TIME};
 use crate::catalog;
 use crate::components::Server;
 use crate::failure::Failure;
 use crate::ingest::{GivenUp, KafkaState, Unfinished, history_rows};
 use crate::limits::{DEFINITION_BYTES_MAX, DEFINITION_FILES_MAX};
-use crate::online::MemberShown;
+use crate::online::{MemberShown, State};
 
 pub(super) fn checked_time(as_of: Option<i64>) -> Result<Option<i64>, Failure> {
     match as_of {
@@ -313,6 +314,25 @@ fn member((name, shown): (&String, &MemberShown)) -> (String, v1::MemberStatus) 
     (name.clone(), v1::MemberStatus { role, address, partitions })
 }
 
+fn sink_statuses(server: &Server, state: &State) -> std::collections::HashMap<String, v1::SinkStatus> {
+    let sinks = server.registry.sinks.iter().zip(&server.sinks).enumerate();
+    let status = |(at, (sink, progress)): (usize, (&Sink, &SinkProgress))| {
+        let now = progress.state();
+        let status = v1::SinkStatus {
+            topic: sink.topic.clone(),
+            state: now.shown(),
+            lag: if now.runs { now.lag(&server.registry, at, state) } else { 0 },
+            messages: now.messages,
+            tombstones: now.tombstones,
+            sent_at: now.sent_at.unwrap_or(NO_TIME),
+            last_error: now.last_error.unwrap_or_default(),
+            warning: now.warning.unwrap_or_default(),
+        };
+        (sink.name.clone(), status)
+    };
+    sinks.map(status).collect()
+}
+
 /// Catalog.Status
 pub fn status(server: &Server) -> v1::StatusResponse {
     let state = server.memory.read();
@@ -371,6 +391,7 @@ pub fn status(server: &Server) -> v1::StatusResponse {
         log: None,
         embeddings: server.registry.embeddings.iter().enumerate().map(embedding).collect(),
         members: state.members.iter().map(member).collect(),
+        sinks: sink_statuses(server, &state),
         verify: Some(server.verification.lock().to_wire()),
     };
     // Sources that are not declared now count where they are sealed.

@@ -205,7 +205,16 @@ pub async fn replay_dead_letters(
     server: Arc<Server>,
     request: v1::DeadLettersRequest,
 ) -> Result<v1::PushResponse, Failure> {
-    source_of(&server, &request.source)?;
+    let source = source_of(&server, &request.source)?;
+    if let Connector::Kafka(kafka) = &server.registry.sources[source].connector {
+        let message = format!(
+            "events of `{}` have the places of their topic, and none is left for them: write them to `{}` again, mended \
+             (`tidemill dead-letters list` has topic, partition and offset of each)",
+            request.source,
+            kafka.topics.join("`, `")
+        );
+        return Err(Failure::field("E1010", "source", message));
+    }
     let listing = server.clone();
     let asked = request.clone();
     let letters = blocking(move || dead_letters(&listing, &asked)).await?;

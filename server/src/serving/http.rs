@@ -11,7 +11,6 @@ use axum::routing::{get, post};
 use axum::{Json as JsonAnswer, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
-use tidemill_features::read::Status;
 use tidemill_features::service::{Keys, ReadPlan};
 use tidemill_features::time::{parse_rfc3339, rfc3339};
 use tidemill_features::value::DataType;
@@ -20,7 +19,7 @@ use tidemill_proto::v1::{self, push_request::Rows};
 use super::get::Answers;
 use super::json_columns::column_of;
 use super::status::to_http;
-use super::{answer, api, search as searching};
+use super::{answer, api, row_json, search as searching};
 use crate::components::Server;
 use crate::failure::Failure;
 use crate::json;
@@ -122,35 +121,8 @@ pub(super) fn safe(json: Json) -> Json {
 }
 
 fn answers_json(server: &Server, answers: &Answers, keys: &Keys) -> Json {
-    let mut rows = Vec::with_capacity(keys.rows);
-    for row in 0..keys.rows {
-        let mut key = Map::new();
-        for ((name, data_type), column) in answers.plan.keys.iter().zip(&keys.columns) {
-            key.insert(name.clone(), safe(json::value(&column.value(row), Some(data_type))));
-        }
-        let (mut values, mut statuses, mut newest) = (Map::new(), Map::new(), Map::new());
-        let mut capped = Vec::new();
-        for (id, column) in answers.plan.ids.iter().zip(&answers.columns) {
-            let (name, answer) = (server.registry.reference(*id), &column[row]);
-            values.insert(name.clone(), safe(json::value(&answer.value, server.registry.data_type(*id))));
-            if answer.status != Status::Present {
-                statuses.insert(name.clone(), json!(answer.status.name()));
-            }
-            if answer.capped {
-                capped.push(name.clone());
-            }
-            if let Some(time) = answer.newest {
-                newest.insert(name, json!(rfc3339(time)));
-            }
-        }
-        rows.push(json!({ "keys": key, "values": values, "statuses": statuses, "newest": newest, "capped": capped }));
-    }
-    let mut positions: Map<String, Json> = Map::new();
-    for ((source, partition), next) in &answers.positions {
-        let of_source =
-            positions.entry(server.registry.sources[*source as usize].name.clone()).or_insert_with(|| json!({}));
-        of_source[partition.to_string()] = json!(next);
-    }
+    let rows: Vec<Json> = (0..keys.rows).map(|row| row_json::row(answers, keys, row, safe).into()).collect();
+    let positions = row_json::positions(&server.registry, &answers.positions, |_| true);
     let mut json = json!({ "rows": rows, "as_of": rfc3339(answers.read_time), "positions": positions,
             "stale": answers.stale, "definition_hash": format!("{:016x}", server.registry.hash) });
     if let Some(why) = answer::unanswered(server, answers) {
@@ -372,7 +344,14 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
         json!({ "role": member.role, "address": member.address, "partitions": partitions })
     };
     let members: Map<String, Json> = status.members.iter().map(|(name, of)| (name.clone(), member(of))).collect();
+    let sink = |sink: &v1::SinkStatus| {
+        let told = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        json!({ "topic": sink.topic, "state": sink.state, "lag": sink.lag, "messages": sink.messages,
+                "tombstones": sink.tombstones, "sent_at": time(sink.sent_at), "last_error": told(&sink.last_error),
+                "warning": told(&sink.warning) })
+    };
+    let sinks: Map<String, Json> = status.sinks.iter().map(|(name, of)| (name.clone(), sink(of))).collect();
     json!({ "ready": status.ready, "members": members, "sources": sources, "views": views, "embeddings": embeddings,
-            "definition_hash": status.definition_hash,
-            "version": status.version, "row_errors": status.row_errors, "log": log, "verify": verify })
+            "sinks": sinks, "definition_hash": status.definition_hash, "version": status.version,
+            "row_errors": status.row_errors, "log": log, "verify": verify })
 }

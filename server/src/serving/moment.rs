@@ -95,6 +95,8 @@ impl<'r> Moment<'r> {
                     true => self.read_record(definition, stored, &context, (&view.features, time), &mut answers),
                     false => Ok(false),
                 };
+                // The other rows are read all the same: what they lack is fetched together with this.
+                let is_whole = if is_whole.is_err() && state.is_lacking() { Ok(false) } else { is_whole };
                 if !is_whole.map_err(damaged)? {
                     answers.resize(view.features.len(), Answer::unanswered());
                     beyond.push((at, row));
@@ -124,22 +126,27 @@ impl<'r> Moment<'r> {
         };
         if !features.iter().any(misses) {
             match read_view(&view.plan, stored, context, features, time, answers) {
-                Err(ReadError::BeyondRecord) => answers.clear(),
-                other => return other.map(|()| true),
+                Ok(()) => return Ok(true),
+                Err(_) => answers.clear(),
             }
         }
-        // One by one: what the record still answers must not depend on a log that may have been cut.
+        // One by one: what the record still answers must not depend on a log that may have been cut, and what a feature lacks of
+        // a record that is fetched, the others do not tell.
+        let mut whole = Ok(false);
         for feature in features {
             let read = match misses(feature) {
                 true => Err(ReadError::BeyondRecord),
                 false => read_view(&view.plan, stored, context, &[*feature], time, answers),
             };
             match read {
-                Err(ReadError::BeyondRecord) => answers.push(Answer::unanswered()),
-                other => other?,
+                Ok(()) => {}
+                Err(error) => {
+                    answers.push(Answer::unanswered());
+                    whole = if error == ReadError::BeyondRecord { whole } else { Err(error) };
+                }
             }
         }
-        Ok(false)
+        whole
     }
 
     /// Answers from the log what the records could not.
@@ -260,7 +267,10 @@ impl<'r> Moment<'r> {
         let encoded = encode_keys(plan, keys)?;
         let mut slots: Vec<Vec<Answer>> = (0..plan.slots).map(|_| Vec::with_capacity(keys.rows)).collect();
         let beyond = self.read_records(state, plan, keys, &encoded, &mut slots)?;
-        self.read_log(plan, keys, &encoded, beyond, &mut slots)?;
+        // What is not here yet is not looked for in the log.
+        if !state.is_lacking() {
+            self.read_log(plan, keys, &encoded, beyond, &mut slots)?;
+        }
         self.derive_all(Some(state), plan, keys, &mut slots)?;
         Ok(pick(&plan.outputs, slots))
     }

@@ -15,8 +15,8 @@ use super::get::{Answers, At, Positions, Reader, encoded_keys, pick};
 use super::moment::{Moment, Times};
 use crate::collections::SharedFeed;
 use crate::failure::{Failure, Remedy};
-use crate::limits::{SHARED_EXACT_TRIES, SHARED_FETCHES};
-use crate::online::{Fetched, RedisStore, SourcePartition, StoreError};
+use crate::limits::{SHARED_EXACT_TRIES, SHARED_FETCH_BYTES, SHARED_FETCHES};
+use crate::online::{Fetched, Records, RedisStore, SourcePartition, StoreError};
 use crate::place::shard_of;
 
 /// Where reads of a shared store go.
@@ -35,6 +35,13 @@ type Placed = BTreeMap<SourcePartition, u64>;
 
 /// Nobody answers.
 fn away(error: StoreError) -> Failure {
+    if matches!(error, StoreError::TooMuch) {
+        let message = format!(
+            "the records of these entities are more than {} MB, which is too much for one request; ask for fewer keys at once",
+            SHARED_FETCH_BYTES >> 20
+        );
+        return Failure::field("E2062", "keys", message);
+    }
     Failure::new(Remedy::Unavailable, "E2060", format!("the shared store cannot be read: {error}"))
 }
 

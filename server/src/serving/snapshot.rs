@@ -39,6 +39,9 @@ struct Part<'p> {
     keys: Vec<Box<[u8]>>,
 }
 
+/// Encoded keys of a view's entities in memory; None: its records lie in a shared store.
+type Held = Option<Vec<Box<[u8]>>>;
+
 impl Job<'_> {
     /// Offline.Snapshot
     pub fn snapshot(
@@ -90,19 +93,18 @@ impl Job<'_> {
                 return Err(Failure::unknown("E3046", message, near));
             }
         }
-        let state = self.server.memory.read();
-        let time = request.at.unwrap_or_else(|| self.server.clock.now());
+        let asked = |view: &View| request.views.is_empty() || request.views.contains(&view.name);
+        let wanted = |(_, view): &(usize, &Arc<View>)| asked(view) && view.is_declared() && view.stream.is_some();
+        let wanted: Vec<(usize, &Arc<View>)> = registry.views.iter().enumerate().filter(wanted).collect();
+        let (time, positions, held) = self.moment(request, &wanted)?;
         let mut parts = Vec::new();
-        for (at, view) in registry.views.iter().enumerate() {
-            let asked = request.views.is_empty() || request.views.contains(&view.name);
-            if !asked || !view.is_declared() || view.stream.is_none() {
-                continue;
-            }
-            // The entities of a view are those that have a record.
-            let shared = self.server.reader.keys_of(at)?;
-            if shared.is_none() && !state.complete[at] {
-                return Err(self.server.reader.unfinished(&state, at));
-            }
+        for ((at, view), held) in wanted.into_iter().zip(held) {
+            // The entities of a view are those that have a record. In a shared store some may have come since: they were not
+            // seen before the positions, and are left out where rows are written.
+            let mut keys = match held {
+                Some(keys) => keys,
+                None => self.server.reader.keys_of(at)?.unwrap_or_default(),
+            };
             let references: Vec<String> = view.outputs().map(|(name, _)| format!("{}:{name}", view.name)).collect();
             // What needs other keys, or what only a request knows, is no value of this entity alone.
             let own = |reference: &String| {
@@ -110,13 +112,32 @@ impl Job<'_> {
                 (plan.keys == view.keys && plan.request.is_empty()).then(|| reference.clone())
             };
             let references: Vec<String> = references.iter().filter_map(own).collect();
-            let mut keys = shared.unwrap_or_else(|| state.keys(at).map(Into::into).collect::<Vec<Box<[u8]>>>());
             keys.sort_unstable();
             keys.dedup();
             let plan = ReadPlan::of_references(registry, &references)?;
-            parts.push(Part { view, plan, time, positions: state.positions.clone(), keys });
+            parts.push(Part { view, plan, time, positions: positions.clone(), keys });
         }
         Ok(parts)
+    }
+
+    /// T, the positions there, and of each view the keys that it has in memory. The gate is closed again before a shared store is asked: whoever publishes would wait for the answer, and with it every
+    /// read, and at last the runtime on which the answer comes.
+    fn moment(
+        &self,
+        request: &v1::SnapshotRequest,
+        wanted: &[(usize, &Arc<View>)],
+    ) -> Result<(i64, Positions, Vec<Held>), Failure> {
+        let state = self.server.memory.read();
+        let time = request.at.unwrap_or_else(|| self.server.clock.now());
+        let is_shared = self.server.reader.shared.is_some();
+        let mut held = Vec::with_capacity(wanted.len());
+        for (at, _) in wanted {
+            if !is_shared && !state.complete[*at] {
+                return Err(self.server.reader.unfinished(&state, *at));
+            }
+            held.push((!is_shared).then(|| state.keys(*at).map(Into::into).collect()));
+        }
+        Ok((time, state.positions.clone(), held))
     }
 
     /// Everything that the values of a part follow from.
@@ -211,7 +232,8 @@ impl Job<'_> {
     }
 }
 
-fn decoded(view: &View, keys: &[Box<[u8]>]) -> Result<Vec<Column>, Damaged> {
+/// Encoded keys of a view's entities as columns.
+pub(super) fn decoded(view: &View, keys: &[Box<[u8]>]) -> Result<Vec<Column>, Damaged> {
     let mut columns: Vec<Vec<Value<'static>>> = view.keys.iter().map(|_| Vec::with_capacity(keys.len())).collect();
     for key in keys {
         let mut cursor = Cursor::new(key);

@@ -35,11 +35,16 @@ pub(super) fn section(text: &dyn Fn(&str) -> String) -> Result<RedisSettings, Wr
     let given = |key: &str| Some(text(key)).filter(|value| !value.is_empty());
     let flag = |key: &'static str| text(key).parse::<bool>().map_err(|_| (key, "true or false"));
     let addresses: Vec<String> = text("redis.address").split(',').map(|address| address.trim().to_string()).collect();
+    // A URL is none: what stands before its `@` is a secret, and addresses are shown.
+    let is_host = |host: &str| !host.is_empty() && !host.contains(['@', '/']) && !host.contains(char::is_whitespace);
     let is_address = |address: &String| {
-        address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        address.rsplit_once(':').is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok())
     };
     if !addresses.iter().all(is_address) {
-        return Err(("redis.address", "host:port, or several with commas between them"));
+        return Err((
+            "redis.address",
+            "host:port, or several with commas between them; no URL, since user and password have keys of their own",
+        ));
     }
     let cluster = flag("redis.cluster")?;
     if !cluster && addresses.len() > 1 {

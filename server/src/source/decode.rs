@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use tidemill_features::definitions::{Connector, FieldType, Source};
-use tidemill_features::expression::Column;
+use tidemill_features::expression::{Column, Expression};
 use tidemill_features::stream::{EventBatch, KEY_BYTES_MAX};
-use tidemill_features::time::{duration_text, rfc3339};
+use tidemill_features::time::{MAX_TIME, MIN_TIME, duration_text, rfc3339};
 use tidemill_features::value::{DataType, Value};
 
 use crate::columnar::ColumnsBuilder;
@@ -81,6 +81,9 @@ enum Fence {
     /// these are of the stream: events before a time are the history's
     From(i64),
 }
+
+/// Event time and arrival of a row.
+type Times = (i64, i64);
 
 /// Why a row is bad.
 pub type Bad = (&'static str, String);
@@ -165,9 +168,34 @@ impl Decoder {
 
     /// Takes in a row: a value for each field, or what is wrong with it.
     pub fn row(&mut self, row: Result<&[Value<'_>], Bad>, payload: &dyn Fn() -> Vec<u8>) {
+        let checked = row.and_then(|values| self.check_whole(values).map(|times| (values, times)));
+        self.add(checked, payload);
+    }
+
+    /// Takes in a row that has nothing but its key and times, which deletes.
+    pub fn tombstone(&mut self, row: &[Value<'_>], payload: &dyn Fn() -> Vec<u8>) {
+        let is_there = |key: &Vec<usize>| key.iter().all(|at| !row[*at].is_null());
+        // Where a value says what is deleted, what comes behind it for compaction says nothing more.
+        let bound = self.source.bound_columns();
+        let says = |expression: &Expression| expression.columns.iter().any(|at| !bound.contains(at));
+        let deletes = self.source.is_table && !self.source.delete_when.as_ref().is_some_and(says);
+        let checked = match !deletes || self.keys.iter().all(is_there) {
+            true => self.check(row).map(|times| (row, times)),
+            false => Err((
+                "E1050",
+                "the record has no value, and what it deletes is in a column that has nothing: bind the entity's key \
+                 under `metadata`, such as `key`"
+                    .to_string(),
+            )),
+        };
+        self.add(checked, payload);
+    }
+
+    /// Takes in a row that was checked.
+    fn add(&mut self, row: Result<(&[Value<'_>], Option<Times>), Bad>, payload: &dyn Fn() -> Vec<u8>) {
         let index = self.decoded.consumed;
         self.decoded.consumed += 1;
-        match row.and_then(|values| self.check(values).map(|times| (values, times))) {
+        match row {
             Ok((_, None)) => {}
             Ok((values, Some((time, arrival)))) => {
                 for (column, value) in values.iter().enumerate() {
@@ -192,8 +220,21 @@ impl Decoder {
         }
     }
 
+    /// The same as `check`, for a row whose vectors have to be there.
+    fn check_whole(&self, values: &[Value<'_>]) -> Result<Option<Times>, Bad> {
+        let times = self.check(values)?;
+        for rule in &self.source.vectors {
+            let read = rule.read(&values[rule.column]);
+            read.map_err(|reason| wrong_value(&self.source.fields[rule.column].0, &reason))?;
+        }
+        for (at, dims) in &self.vectors {
+            whole_vector(&values[*at], *dims).map_err(|reason| wrong_value(&self.source.fields[*at].0, &reason))?;
+        }
+        Ok(times)
+    }
+
     /// The event and arrival time of a row that keeps every rule; None: the fence leaves it to the stream.
-    fn check(&self, values: &[Value<'_>]) -> Result<Option<(i64, i64)>, Bad> {
+    fn check(&self, values: &[Value<'_>]) -> Result<Option<Times>, Bad> {
         let source = &self.source;
         let time_of = |at: usize, what: &str| match &values[at] {
             Value::Timestamp(time) => Ok(*time),
@@ -214,18 +255,19 @@ impl Decoder {
         if let Some(at) = source.event_id.filter(|at| values[*at].is_null()) {
             return Err(("E1003", format!("event_id `{}` is null or missing", source.fields[at].0)));
         }
-        for rule in &source.vectors {
-            rule.read(&values[rule.column]).map_err(|reason| wrong_value(&source.fields[rule.column].0, &reason))?;
-        }
-        for (at, dims) in &self.vectors {
-            whole_vector(&values[*at], *dims).map_err(|reason| wrong_value(&source.fields[*at].0, &reason))?;
-        }
         // Where a file declares no arrival, the clock of the load decides what lies in the future.
         let (arrival, known) = match source.arrival_time {
             Some(at) => time_of(at, "arrival_time").map(|arrival| (arrival, arrival))?,
             None if self.at_rest => (time.saturating_add(source.assumed_delay), self.now),
             None => (self.arrival, self.arrival),
         };
+        // Records have no place for other times.
+        if let Some(odd) = [time, arrival].into_iter().find(|time| !(MIN_TIME..=MAX_TIME).contains(time)) {
+            return Err((
+                "E1029",
+                format!("the time {odd} (microseconds since 1970) lies outside the years 1 to 9999"),
+            ));
+        }
         if time > known.saturating_add(source.max_future_skew) {
             let ahead = duration_text(time - known);
             return Err((

@@ -111,9 +111,10 @@ impl SchemaRegistry {
         Ok(SchemaRegistry { urls, client, settings })
     }
 
-    /// The schema of a number, with everything that it refers to.
-    pub async fn schema(&self, id: u32) -> Result<RegisteredSchema, RegistryError> {
-        let answer = self.ask(&["schemas", "ids", &id.to_string()], &format!("schema {id}")).await?;
+    /// The schema of a number, with everything that it refers to. `is_patient`: that it is not known is believed only when it
+    /// was said again and again, since copies of a registry are a little behind.
+    pub async fn schema(&self, id: u32, is_patient: bool) -> Result<RegisteredSchema, RegistryError> {
+        let answer = self.ask(&["schemas", "ids", &id.to_string()], &format!("schema {id}"), is_patient).await?;
         let mut references: Vec<(String, String)> = Vec::new();
         let mut seen = HashSet::new();
         let mut bytes = answer.schema.len();
@@ -125,7 +126,7 @@ impl SchemaRegistry {
             let version = reference.version.to_string();
             let what = format!("version {version} of `{}`, to which schema {id} refers", reference.subject);
             let path = ["subjects", &reference.subject, "versions", &version];
-            let found = self.ask(&path, &what).await?;
+            let found = self.ask(&path, &what, true).await?;
             bytes += found.schema.len();
             if seen.len() > REGISTRY_REFERENCES_MAX || bytes > SCHEMA_BYTES_MAX {
                 let most = format!("{REGISTRY_REFERENCES_MAX} others or {SCHEMA_BYTES_MAX} bytes");
@@ -139,9 +140,9 @@ impl SchemaRegistry {
     }
 
     /// Asks each address, a few times over, until one gives an answer. What one of them does not know another may.
-    async fn ask(&self, path: &[&str], what: &str) -> Result<Answer, RegistryError> {
+    async fn ask(&self, path: &[&str], what: &str, is_patient: bool) -> Result<Answer, RegistryError> {
         let mut pause = Duration::from_millis(100);
-        let mut failures: Vec<String> = Vec::new();
+        let (mut failures, mut missing): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
         for round in 0..REGISTRY_TRIES {
             if round > 0 {
                 let share = rand::rng().random_range(0.5..1.0);
@@ -149,7 +150,7 @@ impl SchemaRegistry {
                 pause = (pause * 2).min(REGISTRY_PAUSE_MAX);
             }
             failures.clear();
-            let mut missing = Vec::new();
+            missing.clear();
             for base in &self.urls {
                 let mut url = base.clone();
                 if let Ok(mut segments) = url.path_segments_mut() {
@@ -162,10 +163,13 @@ impl SchemaRegistry {
                     Tried::Failed(reason) => failures.push(format!("{url}: {reason}")),
                 }
             }
-            if failures.is_empty() {
-                let said = missing.join("; ");
-                return Err(RegistryError::Unknown(format!("the schema registry does not know {what} ({said})")));
+            if failures.is_empty() && !is_patient {
+                break;
             }
+        }
+        if failures.is_empty() {
+            let said = missing.join("; ");
+            return Err(RegistryError::Unknown(format!("the schema registry does not know {what} ({said})")));
         }
         let tried = format!("tried {REGISTRY_TRIES} times");
         let reasons = failures.join("; ");

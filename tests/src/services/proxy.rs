@@ -126,7 +126,8 @@ impl State {
         let mut tail: Vec<u8> = Vec::new();
         while let Ok(length @ 1..) = (&*connection.client).read(&mut buffer) {
             let piece = &buffer[..length];
-            if self.is_to_be_lost(&mut tail, piece) {
+            // What else comes before the cut is lost with it, and is none of those that are still to be lost.
+            if !connection.loses.load(Ordering::SeqCst) && self.is_to_be_lost(&mut tail, piece) {
                 connection.loses.store(true, Ordering::SeqCst);
             }
             self.wait();

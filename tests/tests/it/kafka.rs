@@ -5,5 +5,7 @@ mod groups;
 mod losses;
 mod moments;
 mod records;
+#[cfg(feature = "kafka-tls")]
+mod tls;
 mod troubles;
 pub mod world;

@@ -29,6 +29,7 @@ mod services;
 mod services_up;
 mod serving;
 mod shared_store;
+mod sinks;
 mod snapshots;
 mod sql;
 mod templates;

@@ -2,7 +2,9 @@
 
 mod cluster;
 mod forgetting;
+mod hot;
 mod owners;
+mod readers;
 mod store;
 mod storms;
 mod troubles;

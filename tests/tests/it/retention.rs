@@ -16,6 +16,7 @@ use tidemill_tests::bridge::value;
 use tidemill_tests::oracle::model::{Aggregate, Status};
 use tidemill_tests::oracle::toml;
 use tidemill_tests::server::{Server, binary};
+use tidemill_tests::services::{Redis, RedisKind, RedisOptions};
 
 use self::world::{Cut, EVENTS, HOUR, World, bounded, edges, source, unbounded};
 
@@ -284,6 +285,80 @@ async fn a_forced_cut_never_makes_a_wrong_value() {
     assert!(check_live_forgetful(&server, &world) > 0, "lifetime values are not known any more");
 }
 
+/// The same where the state lies in Redis: a store that is new, and later one that loses everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_store_is_filled_from_what_is_left() {
+    let seed = seed();
+    let redis = Redis::start(RedisKind::Debian, &RedisOptions::default());
+    let world = World::new(vec![source("plain", false)], vec![bounded("w", "plain")], "keep_mb = 0.001");
+    let server = Server::start(world.folder.path()).await;
+    world.push_all(&server).await;
+    let _ = std::fs::remove_dir_all(world.folder.path().join("data/answers"));
+    assert_eq!(server.terminate(), Some(0));
+    let server = Server::start(world.folder.path()).await;
+    let log = settled(&server, |log| log["cut_events"].as_u64() > Some(0)).await;
+    let cut = Cut::of(&world, &log);
+    assert_eq!(server.terminate(), Some(0));
+
+    let in_redis =
+        |force: &str| world.set(&format!("keep = \"400d\"\n{force}\n[redis]\naddress = \"{}\"", redis.address()));
+    let start = async || {
+        let arguments = ["--store", "redis"];
+        Server::try_start_as(world.folder.path(), &arguments, ("error", std::process::Stdio::piped())).await.unwrap()
+    };
+    let filled = async |server: &Server| {
+        for _ in 0..1200 {
+            let status = lines(&run(server, &["status", "--json"])).remove(0);
+            if status["ready"] == true && status["sources"]["plain"]["state"] == "running" {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{:?}", lines(&run(server, &["status", "--json"])));
+    };
+    in_redis("");
+    let server = start().await;
+    filled(&server).await;
+    for round in 0..3 {
+        assert_eq!(check_live(&server, &world, cut, true), 0, "round {round}");
+        assert!(check_reads_forgetful(&server, &world, seed + round) > 0);
+        if round == 1 {
+            redis.cli(&["flushall"]);
+            while redis.cli(&["keys", "*:definitions"]).is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            filled(&server).await;
+        }
+    }
+    server.kill();
+    // What was never seen is remembered.
+    let server = start().await;
+    filled(&server).await;
+    assert!(check_reads_forgetful(&server, &world, seed + 9) > 0);
+    server.kill();
+
+    // Views that need what is gone are named, and everything stops, unless that is wanted.
+    redis.cli(&["flushall"]);
+    let views = [bounded("w", "plain"), unbounded("all", "plain")];
+    std::fs::write(world.folder.path().join("features/test.toml"), toml::project(&world.sources, &views)).unwrap();
+    let server = start().await;
+    let mut said = String::new();
+    for _ in 0..1200 {
+        said = lines(&run(&server, &["status", "--json"]))[0]["sources"]["plain"]["state"].to_string();
+        if said.contains("E1064") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(said.contains("E1064") && said.contains("`all:total`") && said.contains("log.force"), "{said}");
+    server.kill();
+    in_redis("force = true");
+    let server = start().await;
+    filled(&server).await;
+    assert!(check_live_forgetful(&server, &World { views: views.to_vec(), ..world }) > 0);
+}
+
 /// Of state that was built after the cut, values are right or unknown; so is everything of keys that it never saw.
 fn check_live_forgetful(server: &Server, world: &World) -> usize {
     let mut unanswered = 0;
@@ -300,6 +375,25 @@ fn check_live_forgetful(server: &Server, world: &World) -> usize {
                 }
                 let wanted = tidemill::json::value(&value(&expected.value), None);
                 assert_eq!(row["values"][&name], wanted, "{name} of {key}: {row}");
+            }
+        }
+    }
+    unanswered
+}
+
+/// The same of reads in the past.
+fn check_reads_forgetful(server: &Server, world: &World, seed: u64) -> usize {
+    let mut unanswered = 0;
+    for (key, at) in world.questions(seed).into_iter().take(40) {
+        let row =
+            lines(&run(server, &["get", "all", &format!("key={key}"), "--as-of", &rfc3339(at), "--json"])).remove(0);
+        for view in &world.views {
+            for (name, expected) in world.expected(view, &key, at) {
+                let name = format!("{}:{name}", view.name);
+                let wanted = tidemill::json::value(&value(&expected.value), None);
+                let is_unknown = row["statuses"][&name] == "ERROR" && row["values"][&name].is_null();
+                unanswered += usize::from(is_unknown);
+                assert!(is_unknown || row["values"][&name] == wanted, "{name} of {key}: {row}, not {wanted}");
             }
         }
     }

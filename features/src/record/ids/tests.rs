@@ -129,3 +129,39 @@ fn pages_that_cannot_be_are_damage() {
     let mut ids = Ids::of_record(Some(&of), &[1], &nothing).unwrap();
     assert_eq!(ids.is_duplicate(0, &Value::Int64(1), 5), Err(Damaged));
 }
+
+/// Who fetches pages hears of all that a batch needs at once, and not of one after the other.
+#[test]
+fn all_pages_of_a_batch_are_asked_for_together() {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use crate::aggregates::EventOrder;
+
+    #[derive(Default)]
+    struct Nothing(RefCell<Vec<NodeId>>);
+    impl Nodes for Nothing {
+        fn get(&self, id: NodeId) -> Option<Arc<[u8]>> {
+            self.0.borrow_mut().push(id);
+            None
+        }
+    }
+
+    let dedup = dedup(1 << 40, true);
+    let (record, _) = remembered(&dedup, &[(0..5_000).map(|id| (0, id, id)).collect()]);
+    let (record, nothing) = (record.unwrap(), Nothing::default());
+    let mut ids = Ids::of_record(Some(&dedup), &record, &nothing).unwrap();
+    let event = |i: i64| Incoming {
+        order: EventOrder { time: 0, id: Value::Int64(i * 31), partition: 0, offset: i as u64 },
+        arrival: 6_000,
+        passes: true,
+        body: &[],
+    };
+    let events: Vec<Incoming<'_>> = (0..400).map(event).collect();
+    assert_eq!(ids.look_for(&events), Err(Damaged));
+    let page = |event: &Incoming<'_>| ids.page_of(&Name::of(&dedup, 0, &event.order.id).key);
+    let wanted: BTreeSet<u64> = events.iter().map(page).collect();
+    let asked = nothing.0.take();
+    assert_eq!(asked.iter().map(|id| id.slot).collect::<BTreeSet<u64>>(), wanted);
+    assert!(wanted.len() > 30 && asked.len() == wanted.len());
+}

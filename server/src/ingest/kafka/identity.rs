@@ -66,9 +66,9 @@ pub(in crate::ingest) enum Loss {
 }
 
 impl Look<'_> {
-    /// Looks. With `accept` losses are given up, durably; they come back.
-    pub(super) fn run(&mut self, accept: bool) -> Result<(Found, Vec<GivenUp>), Stop> {
-        let mut given_up = self.check_cluster(accept)?;
+    /// Looks. With `accept` losses are given up, durably: they are added to `given_up`, also where the look itself fails then.
+    pub(super) fn run(&mut self, accept: bool, given_up: &mut Vec<GivenUp>) -> Result<Found, Stop> {
+        self.check_cluster(accept)?;
         let partitions = self.consumer.partitions(self.topics)?;
         self.consumer.serve();
         let ids = self.consumer.topic_ids();
@@ -82,15 +82,12 @@ impl Look<'_> {
             let all: Vec<String> = losses.iter().map(|(at, loss)| loss.said(&seen[*at].of)).collect();
             return Err(Stop::Halt(all.join("; ")));
         }
-        for (at, loss) in &losses {
-            given_up.push(self.give_up(&seen[*at], loss));
-        }
         if !losses.is_empty() {
-            // What is given up may give topics other numbers, so they are looked at once more.
+            let lost: Vec<GivenUp> = losses.iter().map(|(at, loss)| self.give_up(&seen[*at], loss)).collect();
             self.keep()?;
-            let (found, more) = self.run(false)?;
-            given_up.extend(more);
-            return Ok((found, given_up));
+            given_up.extend(lost);
+            // What is given up may give topics other numbers, so they are looked at once more.
+            return self.run(false, given_up);
         }
         for seen in &seen {
             if let Some(id) = ids.get(&seen.of.topic) {
@@ -99,14 +96,14 @@ impl Look<'_> {
         }
         let readings = seen.into_iter().map(|seen| self.reading(seen)).collect();
         self.keep()?;
-        Ok((Found { readings, missing }, given_up))
+        Ok(Found { readings, missing })
     }
 
     fn keep(&mut self) -> Result<(), Stop> {
         self.notes.keep().map_err(|e| Stop::Retry(format!("what is known of the topics cannot be kept: {e}")))
     }
 
-    fn check_cluster(&mut self, accept: bool) -> Result<Vec<GivenUp>, Stop> {
+    fn check_cluster(&mut self, accept: bool) -> Result<(), Stop> {
         let Some(cluster) = self.consumer.cluster().filter(|cluster| !cluster.is_empty()) else {
             self.consumer.serve();
             let said = self.consumer.said().map(|said| format!(" ({said})")).unwrap_or_default();
@@ -121,7 +118,7 @@ impl Look<'_> {
             )));
         }
         self.notes.set_cluster(&cluster);
-        Ok(Vec::new())
+        Ok(())
     }
 
     /// The partitions of a topic as they are now.
@@ -172,7 +169,9 @@ impl Look<'_> {
         for (at, partition) in seen.iter().enumerate() {
             let passed = self.notes.partition(partition.topic, partition.of.partition).map_or(0, |notes| notes.passed);
             let position = self.position(partition);
-            if let Some(loss) = judge((partition.low, partition.high), position, passed, recognised[at]) {
+            let has_id = self.notes.topics[partition.topic].id.as_ref();
+            let is_same = has_id.is_some_and(|known| ids.get(&partition.of.topic) == Some(known));
+            if let Some(loss) = judge((partition.low, partition.high), position, passed, (recognised[at], is_same)) {
                 if matches!(loss, Loss::Another { .. }) {
                     others.push(partition.topic);
                 }
@@ -198,25 +197,27 @@ impl Look<'_> {
         Ok(losses)
     }
 
-    /// Whether each partition has a record that is known: Some(true) and Some(false) where one is there to compare.
-    fn recognise(&self, seen: &[Seen]) -> Result<Vec<Option<bool>>, Stop> {
-        let mut recognised = vec![None; seen.len()];
+    /// Which known records each partition has.
+    fn recognise(&self, seen: &[Seen]) -> Result<Vec<Recognised>, Stop> {
+        let mut recognised = vec![Recognised::default(); seen.len()];
         let prints = |partition: &Seen| -> Vec<&Fingerprint> {
             let notes = self.notes.partition(partition.topic, partition.of.partition);
             let prints = notes.map_or(&[][..], |notes| &notes.fingerprints);
             prints.iter().rev().filter(|print| (partition.low..partition.high).contains(&print.offset)).collect()
         };
         let candidates: Vec<Vec<&Fingerprint>> = seen.iter().map(prints).collect();
-        // The newest first; where compaction has removed it, an older one.
+        // The newest first; where compaction has removed it, or it is another one, older ones.
         for round in 0..candidates.iter().map(Vec::len).max().unwrap_or(0) {
-            let open = |at: &usize| recognised[*at].is_none() && round < candidates[*at].len();
+            let open = |at: &usize| recognised[*at].same_to.is_none() && round < candidates[*at].len();
             let asked: Vec<usize> = (0..seen.len()).filter(open).collect();
             let wanted: Vec<(TopicPartition, u64)> =
                 asked.iter().map(|at| (seen[*at].of.clone(), candidates[*at][round].offset)).collect();
             let found: HashMap<_, _> = probe(self.settings, &wanted)?;
             for at in asked {
-                let there = found.get(&seen[at].of).and_then(Option::as_ref);
-                recognised[at] = there.map(|there| there == candidates[at][round]);
+                let Some(Some(there)) = found.get(&seen[at].of) else { continue };
+                let is_same = there == candidates[at][round];
+                recognised[at].newest.get_or_insert(is_same);
+                recognised[at].same_to = is_same.then_some(there.offset + 1);
             }
         }
         Ok(recognised)
@@ -255,20 +256,31 @@ impl Look<'_> {
     }
 }
 
-/// What is wrong with a partition that has these offsets, is to be read on at `position`, and whose known records are
-/// `recognised` (None: there is none to compare).
+/// What of a partition is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::ingest) struct Recognised {
+    /// whether the newest record that can be compared is the one that was there; None: there is none to compare
+    pub newest: Option<bool>,
+    /// behind the newest one that is
+    pub same_to: Option<u64>,
+}
+
+/// What is wrong with a partition that has these offsets and is to be read on at `position`. `is_same`: brokers say by its id
+/// that it is still the same topic. Then a record that is another one was written after an election that lost the old one.
 pub(in crate::ingest) fn judge(
     (low, high): (u64, u64),
     position: u64,
     passed: u64,
-    recognised: Option<bool>,
+    (recognised, is_same): (Recognised, bool),
 ) -> Option<Loss> {
-    match recognised {
-        Some(false) => Some(Loss::Another { position }),
+    let cut_off = |from: u64| Some(Loss::Cut { from: from.min(position), to: position });
+    match recognised.newest {
+        Some(false) if is_same && position > passed => cut_off(recognised.same_to.unwrap_or(low)),
+        Some(false) if !is_same => Some(Loss::Another { position }),
         _ if position < low => Some(Loss::Removed { from: position, to: low }),
-        Some(true) if position > high && position > passed => Some(Loss::Cut { from: high, to: position }),
-        None if position > high && position > passed => Some(Loss::Another { position }),
-        _ => None,
+        _ if position <= high || position <= passed => None,
+        None if !is_same => Some(Loss::Another { position }),
+        _ => cut_off(high),
     }
 }
 
@@ -296,21 +308,28 @@ mod tests {
     #[test]
     fn every_difference_is_a_loss() {
         let (removed, cut) = (Loss::Removed { from: 5, to: 8 }, Loss::Cut { from: 9, to: 12 });
-        for (offsets, position, passed, recognised, expected) in [
-            ((0, 0), 0, 0, None, None),
-            ((0, 9), 9, 0, Some(true), None),
-            ((0, 9), 9, 0, None, None),
-            ((5, 9), 5, 0, None, None),
-            ((8, 9), 5, 0, None, Some(removed.clone())),
-            ((8, 9), 5, 0, Some(true), Some(removed)),
-            ((0, 9), 12, 0, Some(true), Some(cut)),
-            ((0, 9), 12, 12, Some(true), None),
-            ((0, 9), 12, 12, None, None),
-            ((0, 9), 12, 11, None, Some(Loss::Another { position: 12 })),
-            ((0, 9), 12, 12, Some(false), Some(Loss::Another { position: 12 })),
-            ((0, 90), 12, 0, Some(false), Some(Loss::Another { position: 12 })),
+        let another = Loss::Another { position: 12 };
+        for (offsets, position, passed, recognised, is_same, expected) in [
+            ((0, 0), 0, 0, None, false, None),
+            ((0, 9), 9, 0, Some(true), false, None),
+            ((0, 9), 9, 0, None, false, None),
+            ((5, 9), 5, 0, None, false, None),
+            ((8, 9), 5, 0, None, false, Some(removed.clone())),
+            ((8, 9), 5, 0, Some(true), true, Some(removed)),
+            ((0, 9), 12, 0, Some(true), false, Some(cut.clone())),
+            ((0, 9), 12, 12, Some(true), false, None),
+            ((0, 9), 12, 12, None, false, None),
+            ((0, 9), 12, 11, None, false, Some(another.clone())),
+            ((0, 9), 12, 12, Some(false), false, Some(another.clone())),
+            ((0, 90), 12, 0, Some(false), false, Some(another)),
+            // Brokers say that it is the same topic: an election has lost some of it, and other records came in their places.
+            ((0, 9), 12, 0, None, true, Some(cut)),
+            ((0, 90), 12, 0, Some(false), true, Some(Loss::Cut { from: 7, to: 12 })),
+            ((0, 90), 12, 12, Some(false), true, None),
         ] {
-            assert_eq!(judge(offsets, position, passed, recognised), expected, "{offsets:?} {position} {recognised:?}");
+            let known = Recognised { newest: recognised, same_to: recognised.map(|_| 7) };
+            let judged = judge(offsets, position, passed, (known, is_same));
+            assert_eq!(judged, expected, "{offsets:?} {position} {recognised:?} {is_same}");
         }
     }
 }

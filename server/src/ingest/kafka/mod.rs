@@ -12,7 +12,8 @@ mod progress;
 pub(super) mod reading;
 mod session;
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use tidemill_features::definitions::{Connector, HISTORY_PARTITIONS, KafkaTopics};
@@ -49,6 +50,8 @@ struct Parts {
     consumer: Consumer,
     /// for bad events
     producer: Option<Producer>,
+    /// by number of the partition: bad events before this offset are in their topic
+    dead_sent: HashMap<u32, u64>,
     notes: Notes,
     /// what the payloads are
     messages: MessageReader,
@@ -89,11 +92,12 @@ impl KafkaFeed {
         self.progress().set(|state| state.given_up = parts.notes.given_up.clone());
         let mut pause = PAUSE;
         while !self.feed.is_stopping() {
-            let ended = match self.look(&mut parts, false) {
-                Ok((found, _)) => {
-                    pause = PAUSE;
+            let ended = match self.look(&mut parts, false, &mut Vec::new()) {
+                Ok(found) => {
                     self.show(&parts.notes, &found);
-                    Session::new(&self, &mut parts, found).run()
+                    let (ended, has_kept) = Session::new(&self, &mut parts, found).run();
+                    pause = if has_kept { PAUSE } else { pause };
+                    ended
                 }
                 Err(Stop::Retry(why)) => Ended::Retry(why),
                 Err(Stop::Halt(why)) => {
@@ -136,7 +140,7 @@ impl KafkaFeed {
         let consumer = Consumer::new(&self.settings, pulse)?;
         let producer = self.topics.dead_letter_topic.as_ref().map(|_| Producer::new(&self.settings)).transpose()?;
         let messages = messages_of(&self.feed, &self.settings)?;
-        Ok(Parts { consumer, producer, notes, messages })
+        Ok(Parts { consumer, producer, dead_sent: HashMap::new(), notes, messages })
     }
 
     fn stop_for_good(&self, why: &str) {
@@ -151,7 +155,7 @@ impl KafkaFeed {
     }
 
     /// Compares the topics with what is known of them; with `accept` losses are given up.
-    fn look(&self, parts: &mut Parts, accept: bool) -> Result<(Found, Vec<GivenUp>), Stop> {
+    fn look(&self, parts: &mut Parts, accept: bool, given_up: &mut Vec<GivenUp>) -> Result<Found, Stop> {
         let next_offset = |number| self.feed.next_offset(number);
         Look {
             source: self.source(),
@@ -162,7 +166,7 @@ impl KafkaFeed {
             next_offset: &next_offset,
             now: self.feed.clock.now(),
         }
-        .run(accept)
+        .run(accept, given_up)
     }
 
     fn show(&self, notes: &Notes, found: &Found) {
@@ -174,29 +178,36 @@ impl KafkaFeed {
         });
     }
 
-    /// Halts the source until somebody lets it go on without what is lost.
+    /// Halts the source until somebody lets it go on without what is lost, or until nothing is lost any more: brokers may have
+    /// been behind, or others.
+    #[allow(clippy::disallowed_methods)]
     fn wait_for_resume(&self, parts: &mut Parts, why: &str) {
         let source = self.source();
         let why = format!("{why}; `tidemill source resume {source} --accept-loss` goes on without");
         tracing::error!(source, "the source has stopped, and what is there is served as stale: {why}");
         self.progress().set(|state| (state.waiting, state.halted) = (None, Some(why)));
+        let mut looked = Instant::now();
         while !self.feed.is_stopping() {
-            let Some(asked) = self.progress().take_asked() else {
+            let asked = self.progress().take_asked();
+            if asked.is_none() && looked.elapsed() < KAFKA_PAUSE_MAX {
                 parts.consumer.serve();
                 self.sleep(GLANCE);
                 continue;
-            };
-            let answer = self.look(parts, true);
-            let given_up = parts.notes.given_up.clone();
-            match answer {
-                Ok((_, lost)) => {
-                    self.progress().set(|state| (state.halted, state.given_up) = (None, given_up));
-                    let _ = asked.send(Ok(lost));
-                    return;
-                }
-                Err(Stop::Retry(why) | Stop::Halt(why)) => {
+            }
+            let mut lost = Vec::new();
+            let looked_at = self.look(parts, asked.is_some(), &mut lost);
+            looked = Instant::now();
+            match looked_at {
+                Err(Stop::Retry(why) | Stop::Halt(why)) if lost.is_empty() => {
                     let failure = Failure::new(Remedy::Unavailable, "E1058", format!("the source stays halted: {why}"));
-                    let _ = asked.send(Err(failure));
+                    asked.map(|asked| asked.send(Err(failure)));
+                }
+                // What was given up is given up, whatever comes next.
+                _ => {
+                    let given_up = parts.notes.given_up.clone();
+                    self.progress().set(|state| (state.halted, state.given_up) = (None, given_up));
+                    asked.map(|asked| asked.send(Ok(lost)));
+                    return;
                 }
             }
         }

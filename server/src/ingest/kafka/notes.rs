@@ -119,6 +119,13 @@ impl Notes {
         self.topics[topic].partitions.entry(partition).or_default()
     }
 
+    /// No record comes before this offset that is not in the log: if retention removes what stands there, nothing is lost.
+    pub(super) fn pass_over(&mut self, (topic, partition): (usize, i32), end: u64) {
+        if self.partition(topic, partition).is_none_or(|notes| notes.begun < end) {
+            self.partition_mut(topic, partition).begun = end;
+        }
+    }
+
     pub(super) fn set_cluster(&mut self, cluster: &str) {
         self.changed |= self.cluster.as_deref() != Some(cluster);
         self.cluster = Some(cluster.to_string());

@@ -110,11 +110,15 @@ impl KafkaProgress {
 
     /// Lets a halted source go on without what it has lost; gives what that is.
     pub async fn resume(&self) -> Result<Vec<GivenUp>, Failure> {
-        if !self.is_halted() {
-            return Err(Failure::invalid("E1056", "the source has not stopped: there is nothing to resume"));
-        }
         let (reply, answer) = oneshot::channel();
-        *self.asked.lock() = Some(reply);
+        {
+            // Nobody's word may be kept for a loss that comes later.
+            let state = self.state.lock();
+            if state.halted.is_none() {
+                return Err(Failure::invalid("E1056", "the source has not stopped: there is nothing to resume"));
+            }
+            *self.asked.lock() = Some(reply);
+        }
         let gone = |_| {
             Failure::new(Remedy::Unavailable, "E1013", "the server is stopping, or somebody else resumes the source")
         };
@@ -132,8 +136,13 @@ impl KafkaProgress {
 
     pub(in crate::ingest) fn set(&self, change: impl FnOnce(&mut KafkaState)) {
         let mut state = self.state.lock();
+        let was_halted = state.halted.is_some();
         change(&mut state);
-        self.is_halted.store(state.halted.is_some(), Ordering::Relaxed);
+        let is_halted = state.halted.is_some();
+        self.is_halted.store(is_halted, Ordering::Relaxed);
+        if was_halted && !is_halted {
+            *self.asked.lock() = None;
+        }
     }
 
     /// Says why nothing comes in, once for each reason.
@@ -153,6 +162,6 @@ impl KafkaProgress {
     }
 
     pub(in crate::ingest) fn take_asked(&self) -> Option<Asked> {
-        self.asked.lock().take()
+        self.asked.lock().take().filter(|asked| !asked.is_closed())
     }
 }

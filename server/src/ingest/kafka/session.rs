@@ -1,8 +1,9 @@
 //! Reading some partitions until something is in doubt: records are decoded as they come, and go into the event log in chunks of
-//! whatever has come since the last one. Memory is bounded twice: so many chunks are on their way, and while they are nothing is
-//! polled, so that the client library stops fetching.
+//! whatever has come since the last one. Memory is bounded: so many chunks are on their way, and while they are nothing is polled,
+//! so that the client library stops fetching; what is durable waits in a queue that has an end, too.
 
 use std::collections::BTreeSet;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::flight::{Flight, Refused};
@@ -10,7 +11,9 @@ use super::identity::Found;
 use super::reading::{Chunk, Reading};
 use super::{GLANCE, KafkaFeed, Parts};
 use crate::limits::{FEED_BYTES, FEED_ROWS, KAFKA_LOOK_EVERY, KAFKA_NOTE_EVERY};
-use crate::source::kafka::{DeadRecord, Fingerprint, Partitions, Polled, Pulse, Record, TopicPartition, Trouble, take};
+use crate::source::kafka::{
+    DeadRecord, Fingerprint, Partitions, Polled, Producer, Pulse, Record, TopicPartition, Trouble, take,
+};
 use crate::source::{Decoded, MessageReader, NeedsSchema};
 
 /// How long a poll waits for a first record.
@@ -32,6 +35,10 @@ pub(super) struct Session<'f> {
     /// when brokers were there last
     connected: Instant,
     looked: Instant,
+    /// a look that is under way
+    look: Option<JoinHandle<Result<Partitions, Trouble>>>,
+    /// why the last look has found nothing out
+    unlooked: Option<String>,
     noted: Instant,
     told: Vec<(TopicPartition, u64)>,
     /// why the record that came last was not taken in: its schema cannot be had now
@@ -63,13 +70,16 @@ impl<'f> Session<'f> {
             in_trouble: false,
             connected: now,
             looked: now,
+            look: None,
+            unlooked: None,
             noted: now,
             told: Vec::new(),
             waiting: None,
         }
     }
 
-    pub(super) fn run(mut self) -> Ended {
+    /// Reads. Gives why it has ended, and whether anything got into the log.
+    pub(super) fn run(mut self) -> (Ended, bool) {
         let positions: Vec<_> =
             self.readings.iter().map(|reading| (reading.of.clone(), reading.fetched_from())).collect();
         let mut ended = self.parts.consumer.assign(&positions).map_err(Ended::from);
@@ -79,12 +89,13 @@ impl<'f> Session<'f> {
         let _ = self.parts.consumer.unassign();
         // What is on its way gets its place before anybody asks where the log ends.
         let feed = &self.of.feed;
-        for (number, next) in self.flight.land(&self.of.runtime) {
+        let kept = self.flight.land(&self.of.runtime);
+        for (number, next) in kept {
             while feed.next_offset(*number) < *next && !feed.is_stopping() {
                 std::thread::sleep(GLANCE);
             }
         }
-        ended.err().unwrap_or(Ended::Look)
+        (ended.err().unwrap_or(Ended::Look), !kept.is_empty())
     }
 
     /// Takes in what has come.
@@ -93,6 +104,10 @@ impl<'f> Session<'f> {
             return Err(Ended::Stopping);
         }
         let doubt = self.take_records();
+        if doubt.is_some() {
+            // Some of what was just polled may be of another topic of the same name. Nothing of it has gone anywhere.
+            self.readings.iter_mut().for_each(|reading| reading.chunk = None);
+        }
         self.send()?;
         self.flight.settle(&self.of.runtime)?;
         self.hear();
@@ -130,12 +145,7 @@ impl<'f> Session<'f> {
             }
             timeout = Duration::ZERO;
         }
-        if !consumer.has_changed_topics() {
-            return None;
-        }
-        // Some of what was just polled may be of another topic of the same name. Nothing of it has gone anywhere.
-        self.readings.iter_mut().for_each(|reading| reading.chunk = None);
-        Some("a topic has another id".to_string())
+        consumer.has_changed_topics().then(|| "a topic has another id".to_string())
     }
 
     fn take(&mut self, record: &Record<'_>) {
@@ -176,7 +186,7 @@ impl<'f> Session<'f> {
     fn send(&mut self) -> Result<(), Ended> {
         self.know_new_partitions()?;
         for at in 0..self.readings.len() {
-            let Some(Chunk { decoder, newest, .. }) = self.readings[at].chunk.take() else { continue };
+            let Some(Chunk { decoder, newest, print }) = self.readings[at].chunk.take() else { continue };
             let accepted_at = decoder.now();
             let decoded = decoder.finish();
             self.send_dead(at, &decoded)?;
@@ -187,6 +197,7 @@ impl<'f> Session<'f> {
             let sent = self.of.runtime.block_on(self.of.feed.ingest.enqueue_at(place, accepted_at, decoded));
             self.flight.add(sent.map_err(|_| Ended::Stopping)?);
             reading.sent(next, newest);
+            reading.print = Some(print);
         }
         Ok(())
     }
@@ -197,8 +208,8 @@ impl<'f> Session<'f> {
         for reading in &self.readings {
             let Some(chunk) = &reading.chunk else { continue };
             let known = self.parts.notes.partition(reading.topic, reading.of.partition);
-            is_new |= known.is_none_or(|known| known.fingerprints.is_empty());
-            if is_new || self.noted.elapsed() >= KAFKA_NOTE_EVERY {
+            if known.is_none_or(|known| known.fingerprints.is_empty()) {
+                is_new = true;
                 self.parts.notes.add_fingerprint(reading.topic, reading.of.partition, chunk.print.clone());
             }
         }
@@ -212,13 +223,18 @@ impl<'f> Session<'f> {
 
     /// Sends bad events to their topic, if there is one. They are there before the log goes beyond them.
     fn send_dead(&mut self, at: usize, decoded: &Decoded) -> Result<(), Ended> {
-        let (Some(topic), Some(producer)) = (&self.of.topics.dead_letter_topic, &self.parts.producer) else {
-            return Ok(());
+        let Some(topic) = &self.of.topics.dead_letter_topic else { return Ok(()) };
+        let Some(producer) = &self.parts.producer else {
+            self.parts.producer = Some(Producer::new(&self.of.settings).map_err(Ended::Retry)?);
+            return self.send_dead(at, decoded);
         };
         let reading = &self.readings[at];
+        // What the log refused and is read again was sent before.
+        let sent = self.parts.dead_sent.entry(reading.number).or_default();
         let dead: Vec<DeadRecord> = decoded
             .bad
             .iter()
+            .filter(|bad| reading.begins + bad.index >= *sent)
             .map(|bad| DeadRecord {
                 topic: reading.of.topic.clone(),
                 partition: reading.of.partition,
@@ -231,7 +247,17 @@ impl<'f> Session<'f> {
         if dead.is_empty() {
             return Ok(());
         }
-        Ok(self.of.runtime.block_on(producer.send(topic, self.of.source(), &dead))?)
+        match self.of.runtime.block_on(producer.send(topic, self.of.source(), &dead)) {
+            Ok(()) => {
+                *sent = reading.begins + decoded.consumed;
+                Ok(())
+            }
+            // Some of its errors are for ever; another one begins anew.
+            Err(trouble) => {
+                self.parts.producer = Producer::new(&self.of.settings).ok();
+                Err(trouble.into())
+            }
+        }
     }
 
     /// Takes in how far brokers and reader are apart, and tells those who read.
@@ -239,8 +265,7 @@ impl<'f> Session<'f> {
         let pulse = self.parts.consumer.pulse();
         let now = self.of.feed.clock.now();
         let state = self.of.feed.memory.read();
-        let mut complete_to = i64::MAX;
-        let mut lag = 0;
+        let (mut complete_to, mut lag) = (i64::MAX, 0);
         for reading in &mut self.readings {
             let applied = applied(&state.positions, self.of.feed.source, reading.number);
             let of_this = pulse.as_ref().and_then(|pulse| pulse.partitions.iter().find(|p| p.of == reading.of));
@@ -256,12 +281,12 @@ impl<'f> Session<'f> {
         }
         self.of.progress().set_complete(complete_to, lag);
         if let Some(pulse) = pulse {
-            self.hear_connection(&pulse);
+            self.hear_connection(&pulse, now);
         }
     }
 
     #[allow(clippy::disallowed_methods)]
-    fn hear_connection(&mut self, pulse: &Pulse) {
+    fn hear_connection(&mut self, pulse: &Pulse, now: i64) {
         if pulse.is_connected {
             self.connected = Instant::now();
         }
@@ -274,6 +299,13 @@ impl<'f> Session<'f> {
             let brokers = self.parts.consumer.brokers();
             progress
                 .wait(source, &format!("topic `{missing}` does not exist at {brokers}: make it, or correct its name"));
+        } else if let Some(away) = self.readings.iter().find(|reading| reading.unheard(now) > AWAY.as_micros() as i64) {
+            let TopicPartition { topic, partition } = &away.of;
+            let brokers = self.parts.consumer.brokers();
+            progress
+                .wait(source, &format!("the broker of topic `{topic}`, partition {partition}, is away ({brokers})"));
+        } else if let Some(why) = &self.unlooked {
+            progress.wait(source, why);
         } else if !self.in_trouble && pulse.is_connected {
             progress.go_on(source);
         }
@@ -287,6 +319,15 @@ impl<'f> Session<'f> {
             return Ok(());
         }
         self.noted = Instant::now();
+        for reading in &mut self.readings {
+            let partition = (reading.topic, reading.of.partition);
+            if let Some(print) = reading.print.take() {
+                self.parts.notes.add_fingerprint(partition.0, partition.1, print);
+            }
+            if let Some(end) = reading.nothing_before {
+                self.parts.notes.pass_over(partition, end);
+            }
+        }
         self.keep_notes()?;
         let state = self.of.feed.memory.read();
         let position =
@@ -302,15 +343,26 @@ impl<'f> Session<'f> {
         Ok(())
     }
 
-    /// New partitions, and topics that have come into being or gone, are found by looking.
+    /// New partitions, and topics that have come into being or gone, are found by looking. A thread of its own does it: a broker
+    /// answers a connection's questions one by one, and the one before is for records that are yet to come.
     #[allow(clippy::disallowed_methods)]
     fn look_for_partitions(&mut self) -> Result<(), Ended> {
-        if self.looked.elapsed() < KAFKA_LOOK_EVERY || self.connected.elapsed() > AWAY {
+        if let Some(look) = self.look.take_if(|look| look.is_finished()) {
+            match look.join() {
+                Ok(Ok(partitions)) if !self.is_known(&partitions) => return Err(Ended::Look),
+                Ok(Err(trouble)) => self.unlooked = Some(trouble.to_string()),
+                _ => self.unlooked = None,
+            }
             return Ok(());
         }
-        self.looked = Instant::now();
-        let Ok(partitions) = self.parts.consumer.partitions(&self.of.topics.topics) else { return Ok(()) };
-        if self.is_known(&partitions) { Ok(()) } else { Err(Ended::Look) }
+        if self.look.is_none() && self.looked.elapsed() >= KAFKA_LOOK_EVERY && self.connected.elapsed() <= AWAY {
+            self.looked = Instant::now();
+            let (consumer, topics) = (self.parts.consumer.clone(), self.of.topics.topics.clone());
+            let look = std::thread::Builder::new().name("kafka-look".to_string());
+            // Where there are no more threads, the next try finds what this one would have.
+            self.look = look.spawn(move || consumer.partitions(&topics)).ok();
+        }
+        Ok(())
     }
 
     fn is_known(&self, partitions: &Partitions) -> bool {

@@ -52,6 +52,15 @@ impl Known {
         self.record.as_ref().map(|record| record.stamp)
     }
 
+    /// Takes in what a commit wrote. Of a record that is too large for the cache those chunks stay that were just written: the
+    /// next events most likely go there, too.
+    pub(super) fn wrote(&mut self, written: Vec<(NodeId, Option<Arc<[u8]>>)>) {
+        if self.bytes() > HALF {
+            self.chunks.clear();
+        }
+        self.chunks.extend(written);
+    }
+
     fn bytes(&self) -> usize {
         let chunks: usize = self.chunks.values().flatten().map(|chunk| chunk.len() + SHARED_CACHE_OVERHEAD).sum();
         self.record.as_ref().map_or(0, |record| record.body.len()) + chunks + SHARED_CACHE_OVERHEAD
@@ -73,8 +82,13 @@ impl Cache {
         self.young.contains_key(&key) || self.old.contains_key(&key)
     }
 
-    /// Remembers a record.
-    pub(super) fn put(&mut self, key: CacheKey, known: Known) {
+    /// Remembers a record, unless there is too much of it: then what is read again with it goes. That a chunk is not there is
+    /// worth nothing once the record has been worked on.
+    pub(super) fn put(&mut self, key: CacheKey, mut known: Known) {
+        known.chunks.retain(|_, chunk| chunk.is_some());
+        if known.bytes() > HALF {
+            known.chunks = HashMap::new();
+        }
         self.old.remove(&key);
         self.young_bytes += known.bytes() + key.1.len();
         if let Some(before) = self.young.insert(key, known) {
@@ -108,6 +122,27 @@ impl Nodes for KnownChunks<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hot_key_does_not_grow_without_end() {
+        let (mut cache, key): (Cache, CacheKey) = (Cache::default(), (0, [1][..].into()));
+        let record = SharedRecord { stamp: [1; 16], body: [2][..].into() };
+        cache.put(key.clone(), Known::of(Some(record)));
+        let id = |slot: u64| NodeId { level: 1, slot };
+        let mut most = 0;
+        for slot in 0..1_000 {
+            let mut known = cache.take(&key).expect("it was put back");
+            known.chunks.insert(id(slot + 1), None);
+            known.wrote(vec![(id(slot), Some(vec![0; HALF / 20].into()))]);
+            assert!(known.chunks.contains_key(&id(slot)));
+            cache.put(key.clone(), known);
+            let known = cache.take(&key).expect("it was put back");
+            assert!(known.chunks.values().all(Option::is_some));
+            most = most.max(known.bytes());
+            cache.put(key.clone(), known);
+        }
+        assert!((HALF / 2..=HALF).contains(&most), "{most}");
+    }
 
     #[test]
     fn what_is_used_stays_and_what_is_not_goes() {

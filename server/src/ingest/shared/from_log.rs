@@ -18,14 +18,15 @@ use super::{Engine, PartitionId};
 use crate::clock::Clock;
 use crate::collections::SharedFeed;
 use crate::failure::{Failure, Remedy};
-use crate::ingest::Pending;
 use crate::ingest::applier::{ToApply, note};
 use crate::ingest::apply::fitted;
+use crate::ingest::changes::Changes;
 use crate::ingest::flusher::{Applied, ToKeep};
 use crate::ingest::sequencer::Durable;
+use crate::ingest::{Begun, Pending};
 use crate::limits::{SHARDS, SHARED_BARRIER, SHARED_ROUND_EVENTS, SHARED_SWEEP};
 use crate::log::{CommitLog, LogPlace, LogReader};
-use crate::online::{Memory, Progress, Updates};
+use crate::online::{Memory, Progress, RecordKey, Updates};
 
 /// What the log and this process give.
 pub(in crate::ingest) struct LogParts {
@@ -36,6 +37,10 @@ pub(in crate::ingest) struct LogParts {
     /// when events became readable
     pub commits: CommitLog,
     pub folder: PathBuf,
+    /// what views never saw
+    pub begun: Arc<Begun>,
+    /// whether views are filled from a log that no longer has what their live values need
+    pub force: bool,
     /// where positions in the log are kept
     pub to_keep: SyncSender<ToKeep>,
     /// whether the flusher has nothing to do
@@ -44,17 +49,21 @@ pub(in crate::ingest) struct LogParts {
     pub neighbours: Option<Arc<SharedFeed>>,
     /// set when the store has what the log had at the start
     pub ready: Arc<AtomicBool>,
+    /// told which entities have changed
+    pub changes: Arc<Changes>,
 }
 
 /// Feeds a shared store from the log.
 pub(in crate::ingest) struct FromLog {
     engine: Engine,
-    parts: LogParts,
+    pub(super) parts: LogParts,
     /// the store has everything before this place
     applied_to: LogPlace,
     /// why nothing more is applied
     halted: Option<Failure>,
     barrier_due: bool,
+    /// records that have changed since it was told
+    changed: Vec<RecordKey>,
 }
 
 /// Partitions that the store does not remember as it should, and what it says.
@@ -66,7 +75,7 @@ const IDLE: Duration = Duration::from_millis(200);
 impl FromLog {
     pub(in crate::ingest) fn new(engine: Engine, parts: LogParts, applied_to: LogPlace) -> FromLog {
         engine.trouble().feeds(true);
-        FromLog { engine, parts, applied_to, halted: None, barrier_due: true }
+        FromLog { engine, parts, applied_to, halted: None, barrier_due: true, changed: Vec::new() }
     }
 
     /// Runs until the sequencer is gone.
@@ -113,6 +122,7 @@ impl FromLog {
             self.engine.claim(id)?;
         }
         self.heal_from_log()?;
+        self.changed.clear();
         self.publish_all();
         self.parts.ready.store(true, Ordering::Release);
         Ok(())
@@ -144,7 +154,9 @@ impl FromLog {
                 "the shared store has gone back in time; feeding what it lacks from the event log"
             );
         }
+        // In this order: who sees the loss sees that the store is being fed.
         self.engine.trouble().feeds(true);
+        self.parts.changes.lose();
         self.engine.prepare()?;
         for id in disturbed.keys() {
             // What the store said may be older than whoever came since.
@@ -179,7 +191,7 @@ impl FromLog {
                 continue;
             };
             if frame.first_offset > *expected {
-                return Err(lost(&self.parts.registry, id, *expected, frame.first_offset));
+                arrived.push(self.without(id, (*expected, frame.first_offset))?);
             }
             *expected = frame.first_offset + frame.consumed;
             fitted(&mut frame, &self.parts.registry.sources[source]);
@@ -188,12 +200,21 @@ impl FromLog {
             if events >= SHARED_ROUND_EVENTS {
                 let done = self.engine.round(&std::mem::take(&mut arrived))?;
                 events = 0;
+                self.changed.extend(done.changed);
                 if !done.disturbed.is_empty() {
                     return Ok(done.disturbed);
                 }
             }
         }
+        // A partition of which the log has nothing left does not show by a gap before a frame.
+        for id in lacking {
+            let (from, to) = (next[&id], applied[&id]);
+            if from < to {
+                arrived.push(self.without(id, (from, to))?);
+            }
+        }
         let done = self.engine.round(&arrived)?;
+        self.changed.extend(done.changed);
         Ok(done.disturbed)
     }
 
@@ -233,7 +254,8 @@ impl FromLog {
                 }
             }
         }
-        let done = self.engine.round(arrived)?;
+        let mut done = self.engine.round(arrived)?;
+        self.changed.append(&mut done.changed);
         self.applied_to = end;
         self.barrier_due = true;
         let is_whole = done.disturbed.is_empty();
@@ -248,8 +270,10 @@ impl FromLog {
         // Who is told that events are readable finds their vectors, too.
         self.parts.neighbours.iter().for_each(|neighbours| neighbours.follow(&followed));
         for of in arrived {
-            self.parts.pending[of.source].applied(of.frame.consumed, of.frame.accepted_at);
+            self.parts.pending[of.source].applied(of.frame.events(), of.frame.accepted_at);
         }
+        let ends: Vec<_> = arrived.iter().map(|of| ((of.source as u32, of.frame.partition), of.end())).collect();
+        self.parts.changes.tell(end, &ends, std::mem::take(&mut self.changed));
         Ok(())
     }
 
@@ -273,7 +297,7 @@ impl FromLog {
         memory.publish_noted(updates, || {
             for ((source, partition), end) in &ends {
                 let of = &registry.sources[*source];
-                if of.is_clocked(*partition) {
+                if of.is_live(*partition) {
                     note(commits, clock, &of.name, *partition, *end);
                 }
             }
@@ -292,10 +316,13 @@ impl FromLog {
     fn sweep(&mut self) -> Result<(), Failure> {
         let disturbed = self.engine.sweep()?;
         if disturbed.is_empty() {
+            self.parts.changes.look_is_good();
             return Ok(());
         }
         self.reclaim(&disturbed)?;
         self.heal_from_log()?;
+        // Followers go back to before the loss, and find these keys there.
+        self.changed.clear();
         self.publish_all();
         Ok(())
     }

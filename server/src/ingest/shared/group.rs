@@ -4,7 +4,7 @@
 //! finds out at its next commit, and what is left of its work is thrown away. Where a partition goes on is what the store says.
 //! What the store forgets is read from the topic again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -31,8 +31,12 @@ pub struct Group {
     pub(super) lost: BTreeMap<PartitionId, (TopicPartition, Loss)>,
     /// partitions that came when something was away
     pub(super) waiting: Vec<TopicPartition>,
+    /// those of them that are just being claimed
+    pub(super) coming: Vec<TopicPartition>,
     /// partitions that somebody else has claimed, and where each was left, until the group says whose they are
     pub(super) doubted: Vec<(TopicPartition, u64)>,
+    /// sources of which the store lacks what it had, in partitions that nobody has for now
+    pub(super) lacked: BTreeSet<usize>,
     /// by source and topic: ids that the store has been told
     pub(super) told_ids: BTreeMap<(usize, String), String>,
     /// what the group has decided and nobody has done yet
@@ -50,6 +54,8 @@ pub(super) type Disturbed = BTreeMap<PartitionId, Option<Progress>>;
 const POLL: Duration = Duration::from_millis(20);
 /// Pause before a record comes again whose schema could not be had.
 const SCHEMA_PAUSE: Duration = Duration::from_millis(500);
+/// Pause before a member begins again whose work has failed; it doubles each time, until it has worked for a while.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How often lag is measured.
 const PULSE: Duration = Duration::from_millis(250);
 
@@ -75,7 +81,9 @@ impl Group {
             holding: Holding::default(),
             lost: BTreeMap::new(),
             waiting: Vec::new(),
+            coming: Vec::new(),
             doubted: Vec::new(),
+            lacked: BTreeSet::new(),
             told_ids: BTreeMap::new(),
             changes: VecDeque::new(),
             owes_answer: false,
@@ -89,6 +97,7 @@ impl Group {
     }
 
     /// Reads until the process stops, on a thread of its own.
+    #[allow(clippy::disallowed_methods)]
     pub fn run(mut self) {
         let topics: Vec<String> = self.sources.iter().flat_map(|source| source.topics.topics.clone()).collect();
         let mut topics: Vec<&str> = topics.iter().map(String::as_str).collect();
@@ -99,8 +108,9 @@ impl Group {
             tracing::error!(%trouble, "E1057: the group cannot be joined");
             return;
         }
-        let mut pause = Duration::from_millis(100);
+        let mut pause = PAUSE;
         while !self.is_stopping() {
+            let begun = Instant::now();
             match self.work() {
                 Ok(()) => break,
                 Err(failure) if self.is_stopping() => {
@@ -110,6 +120,10 @@ impl Group {
                 Err(failure) => {
                     tracing::error!(%failure, "the group member begins again");
                     self.look_again();
+                    self.say_all(Some(&failure.to_string()));
+                    if begun.elapsed() > KAFKA_PAUSE_MAX {
+                        pause = PAUSE;
+                    }
                     std::thread::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0)));
                     pause = (pause * 2).min(KAFKA_PAUSE_MAX);
                 }
@@ -142,6 +156,7 @@ impl Group {
                 barred = Instant::now();
             }
             if told.elapsed() >= KAFKA_NOTE_EVERY {
+                self.pass_markers();
                 self.tell_lag_tools();
                 told = Instant::now();
             }

@@ -6,7 +6,7 @@ use super::group::{Disturbed, Group};
 use super::held::{GroupSource, Held, print_of};
 use super::owner::Disturbance;
 use crate::failure::{Failure, Remedy};
-use crate::ingest::kafka::identity::{Loss, judge};
+use crate::ingest::kafka::identity::{Loss, Recognised, judge};
 use crate::ingest::kafka::notes::Notes;
 use crate::ingest::kafka::reading::Reading;
 use crate::source::kafka::{Fingerprint, GroupChange, TopicPartition, Trouble, probe};
@@ -15,12 +15,14 @@ impl Group {
     /// Takes and lets go of partitions as the group has decided.
     pub(super) fn change_hands(&mut self) -> Result<(), Failure> {
         self.changes.extend(self.consumer.changes());
+        let mut is_divided = false;
         // A change that cannot be carried out now stays, since the group waits for it.
         while let Some(change) = self.changes.front().cloned() {
             match change {
                 GroupChange::Assigned(partitions) => {
                     tracing::info!(?partitions, "partitions came");
                     self.owes_answer = true;
+                    is_divided = true;
                     self.waiting.extend(partitions);
                 }
                 GroupChange::Revoked(partitions) => {
@@ -41,13 +43,14 @@ impl Group {
             self.engine.prepare()?;
         }
         let mut taken = Vec::new();
-        for of in std::mem::take(&mut self.waiting) {
+        self.coming.append(&mut self.waiting);
+        while let Some(of) = self.coming.pop() {
             match self.take_over(&of) {
                 Ok(from) => taken.push((of, from)),
                 Err(trouble) => {
+                    self.waiting.push(of.clone());
                     self.say_all(Some(&trouble.to_string()));
                     tracing::warn!(%trouble, topic = of.topic, partition = of.partition, "the partition waits");
-                    self.waiting.push(of);
                 }
             }
         }
@@ -57,12 +60,16 @@ impl Group {
             added.map_err(|trouble| Failure::new(Remedy::Unavailable, "E1057", trouble.to_string()))?;
             self.owes_answer = false;
         }
+        // Whoever has the partitions now says what they lack.
+        if (is_divided || !taken.is_empty()) && self.waiting.is_empty() {
+            self.lacked.clear();
+        }
         Ok(())
     }
 
     pub(super) fn let_go(&mut self, partitions: &[TopicPartition]) {
         for of in partitions {
-            self.holding.let_go(of).iter().for_each(|held| self.engine.release(held.id));
+            self.drop_held(of);
             self.waiting.retain(|waiting| waiting != of);
             self.doubted.retain(|(doubted, _)| doubted != of);
             let lost = self.lost.extract_if(.., |_, (lost, _)| lost == of);
@@ -89,12 +96,22 @@ impl Group {
             let start = self.engine.claim(id).map_err(away)?;
             let (print, was_read) = self.engine.last_print(id);
             // A store that lost everything knows nothing of it, but the group does.
-            let was_read = was_read || self.consumer.committed(of)?.is_some_and(|next| next > 0);
+            let known = match !was_read || start < high {
+                true => self.consumer.committed(of),
+                false => Ok(None),
+            };
+            let known = match known {
+                // Of what was read it tells no more than how much is lacking.
+                Err(trouble) if !was_read => return Err(trouble),
+                known => known.ok().flatten().unwrap_or(0),
+            };
+            let (was_read, had) = (was_read || known > 0, self.engine.had(id).max(known));
             // A partition that was never read begins with what there is.
             let position = if was_read { start } else { start.max(low) };
             // Where one partition is another topic's, all are, also those that had nothing to be recognised by.
             let recognised = if is_another { Some(false) } else { self.recognise(of, print, (low, high))? };
-            if let Some(loss) = judge((low, high), position, 0, recognised) {
+            let recognised = Recognised { newest: recognised, same_to: None };
+            if let Some(loss) = judge((low, high), position, 0, (recognised, false)) {
                 self.lost.insert(id, (of.clone(), loss));
                 continue;
             }
@@ -110,6 +127,8 @@ impl Group {
             from = from.min(position);
             let mut reading = Reading::new(of.clone(), (number, id.1), (position, position, high));
             reading.from = position;
+            // Reads may have seen everything before this.
+            reading.lack(if position < had { had } else { 0 });
             self.holding.hold(of.clone(), Held { id, source: at, reading, print: None });
         }
         self.show_lost();
@@ -180,9 +199,20 @@ impl Group {
         all.into_iter().for_each(|of| self.look_again_at(of));
     }
 
+    /// Lets go of what is held of a partition. Until somebody has it again, it is remembered what the store lacks.
+    fn drop_held(&mut self, of: &TopicPartition) {
+        let positions = self.engine.positions();
+        for held in self.holding.let_go(of) {
+            if held.reading.is_lacking(positions.get(&held.id).copied().unwrap_or(0)) {
+                self.lacked.insert(held.source);
+            }
+            self.engine.release(held.id);
+        }
+    }
+
     /// The same of one partition.
     pub(super) fn look_again_at(&mut self, of: TopicPartition) {
-        self.holding.let_go(&of).iter().for_each(|held| self.engine.release(held.id));
+        self.drop_held(&of);
         if let Err(trouble) = self.consumer.release(std::slice::from_ref(&of)) {
             tracing::debug!(%trouble, "reading goes on");
         }

@@ -97,7 +97,7 @@ impl Holding {
         let (of, all) = self.held.iter_mut().find(|(_, all)| all.iter().any(|held| held.id == id))?;
         for held in all.iter_mut() {
             if held.id == id {
-                held.reading.begins = start;
+                held.reading.begin_again(start);
             }
             // The topic is read again for all who read it: what they have decoded and not sent comes again.
             held.reading.from = held.reading.begins;

@@ -34,6 +34,9 @@ pub struct MemberSource {
     /// whether partitions have stopped until somebody decides
     #[serde(default)]
     pub is_halted: bool,
+    /// whether the store lacks events that it had, which are fed again
+    #[serde(default)]
+    pub is_lacking: bool,
 }
 
 impl Member {

@@ -5,12 +5,12 @@
 //! Records are functions of the set of their events, so it does not matter who that is.
 //!
 //! `round` takes events of some partitions and spreads them over shards; `shard` applies them there, segment after segment;
-//! `owner` claims partitions, looks whether the store still says what it said, and finds out where to go on when it does not.
+//! `owner` claims partitions, `sweep` looks whether the store still says what it said.
 //! `owners` knows the tokens that are this data directory's own, `trouble` says what does not go on.
 //!
-//! `from_log` drives all of it from the event log of a process that owns everything; `group` from topics, of which each process
+//! `from_log` drives all of it from the event log of a process that owns everything (`removed` is what that log has lost); `group` from topics, of which each process
 //! of a consumer group owns some partitions (`held`); `hands` is how they come and go, `says` what a member tells. `members` is
-//! what processes say of themselves, and `follower` takes in what all of them have done.
+//! what processes say of themselves (`teller` for one that owns everything), and `follower` takes in what all of them have done.
 
 mod cache;
 mod follower;
@@ -21,9 +21,12 @@ mod held;
 mod members;
 mod owner;
 mod owners;
+mod removed;
 mod round;
 mod says;
 mod shard;
+mod sweep;
+mod teller;
 mod trouble;
 
 use std::collections::{BTreeMap, HashMap};
@@ -41,6 +44,7 @@ pub use self::members::Member;
 use self::owner::Home;
 use self::owners::Owners;
 use self::shard::ShardState;
+pub use self::teller::Teller;
 pub use self::trouble::Trouble;
 use crate::collections::SharedFeed;
 use crate::failure::{Failure, Remedy};
@@ -55,6 +59,8 @@ pub(crate) struct Engine {
     parts: Parts,
     shards: Vec<ShardState>,
     homes: BTreeMap<PartitionId, Home>,
+    /// the last partition that was looked at, where there are too many for one sweep
+    swept_to: Option<PartitionId>,
     owners: Owners,
     /// by source: the views that it feeds
     views_of_source: HashMap<usize, Vec<usize>>,
@@ -86,7 +92,7 @@ impl Engine {
     pub(crate) fn new(parts: Parts) -> Engine {
         let views_of_source = parts.registry.views_of_source();
         let shards = (0..SHARDS).map(|_| ShardState::default()).collect();
-        Engine { parts, shards, homes: BTreeMap::new(), owners: Owners::default(), views_of_source }
+        Engine { parts, shards, homes: BTreeMap::new(), swept_to: None, owners: Owners::default(), views_of_source }
     }
 
     /// What is wrong with the store, while it is.
@@ -117,12 +123,11 @@ impl Parts {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let (mut tries, mut said) = (0, None::<Instant>);
+        let (mut tries, mut said, mut waits) = (0, None::<Instant>, self.trouble.no_wait());
         loop {
             let error = match ask().await {
                 Ok(answer) => {
                     if said.is_some() {
-                        self.trouble.goes_on();
                         tracing::info!("the shared store takes commits again");
                     }
                     return Ok(answer);
@@ -136,7 +141,7 @@ impl Parts {
                 return Err(Failure::new(Remedy::Unavailable, "E1013", "the server is stopping"));
             }
             if said.is_none_or(|said| said.elapsed() > SAYS_EVERY) {
-                self.trouble.waits(format!("E1061: the shared store does not take what it is given: {error}"));
+                waits.says(format!("E1061: the shared store does not take what it is given: {error}"));
                 tracing::error!(%error, tries, "E1061: the shared store does not take what it is given; trying again");
                 said = Some(Instant::now());
             }

@@ -1,5 +1,4 @@
-//! Owning partitions: claims, the look at whether the store still says what it said, and what tells shards without events how
-//! far their partitions are.
+//! Owning partitions: claims, and what tells shards without events how far their partitions are.
 
 use std::collections::BTreeMap;
 
@@ -106,9 +105,14 @@ impl Engine {
         self.homes.iter().map(|(id, home)| (*id, home.start)).collect()
     }
 
-    /// Next offsets of owned partitions: everything before is in.
+    /// Next offsets of owned partitions: everything before is in, in every shard.
     pub(crate) fn positions(&self) -> BTreeMap<PartitionId, u64> {
-        self.homes.iter().map(|(id, home)| (*id, home.stored.next)).collect()
+        self.homes.iter().map(|(id, home)| (*id, home.start.min(home.stored.next))).collect()
+    }
+
+    /// Up to which offset the store has had an owned partition, as its home remembers it.
+    pub(crate) fn had(&self, id: PartitionId) -> u64 {
+        self.homes.get(&id).map_or(0, |home| home.stored.next)
     }
 
     /// How the last record of an owned partition looked, and whether any of its events was ever taken in.
@@ -150,7 +154,7 @@ impl Engine {
     /// Remembers in a file which tokens are those of this data directory.
     pub(crate) fn remember_owners(&mut self, file: &std::path::Path) -> Result<(), Failure> {
         let unwritable =
-            |e: std::io::Error| Failure::new(Remedy::Unavailable, "E1066", format!("{}: {e}", file.display()));
+            |e: std::io::Error| Failure::new(Remedy::Unavailable, "E1067", format!("{}: {e}", file.display()));
         self.owners = Owners::at(file).map_err(unwritable)?;
         Ok(())
     }
@@ -167,32 +171,6 @@ impl Engine {
             );
         }
         Ok(())
-    }
-
-    /// Looks whether the store says of owned partitions what it should. Gives those of which it does not, and what it says.
-    pub(crate) fn sweep(&self) -> Result<BTreeMap<PartitionId, Option<Progress>>, Failure> {
-        let parts = self.parts.clone();
-        parts.runtime.block_on(parts.agree())?;
-        let ids = self.owned();
-        let names: Vec<SourcePartition> = ids.iter().map(|id| parts.named(*id)).collect();
-        let found = parts.runtime.block_on(parts.persist(|| parts.store.look(&names)))?;
-        let mut disturbed = BTreeMap::new();
-        let same = |stored: Option<&Progress>, known: &Progress| {
-            stored.is_some_and(|stored| (stored.token, stored.state()) == (known.token, known.state()))
-        };
-        for (id, claimed) in ids.into_iter().zip(found) {
-            let home = self.homes.get(&id).map(|home| (claimed.home.as_ref(), &home.stored));
-            let shards = claimed.shards.iter().map(Option::as_ref).zip(&self.shards);
-            let shards = shards.filter_map(|(stored, shard)| Some((stored, shard.stored(id)?)));
-            let mut wrong = home.into_iter().chain(shards).filter(|(stored, known)| !same(*stored, known));
-            if let Some((first, _)) = wrong.next() {
-                // One that somebody else owns says more than one that is merely older.
-                let others = wrong.map(|(stored, _)| stored);
-                let fenced = std::iter::once(first).chain(others).find(|s| self.judge(id, *s) == Disturbance::Fenced);
-                disturbed.insert(id, fenced.unwrap_or(first).cloned());
-            }
-        }
-        Ok(disturbed)
     }
 
     /// Tells shards that had no events how far their partitions are, and homes where a walk over the log may begin.
@@ -290,10 +268,14 @@ impl Engine {
                 match outcome {
                     Outcome::Moved { step, stored } => drop(disturbed.insert(ids[step], stored)),
                     _ => {
+                        let shard = &mut self.shards[commit.shard];
                         for (id, step) in ids.into_iter().zip(commit.partitions) {
                             match commit.at_home {
-                                true => drop(self.homes.get_mut(&id).map(|home| home.stored = step.to)),
-                                false => self.shards[commit.shard].own(id, step.to),
+                                true => {
+                                    self.homes.get_mut(&id).into_iter().for_each(|home| home.stored = step.to.clone());
+                                    shard.wrote_home(id);
+                                }
+                                false => shard.committed(id, step.to),
                             }
                         }
                     }

@@ -13,7 +13,7 @@ use super::{Engine, PartitionId};
 use crate::failure::Failure;
 use crate::limits::{SHARDS, SHARED_COMMITS_IN_FLIGHT};
 use crate::log::Frame;
-use crate::online::{Print, Progress, SourceLedger, Totals, ViewTotals};
+use crate::online::{Print, Progress, RecordKey, SourceLedger, Totals, ViewTotals};
 use crate::place::shard_of;
 
 /// Events of one partition, in its order: what a frame of the log holds, or what came from Kafka.
@@ -47,6 +47,8 @@ pub(crate) struct Done {
     pub sources: BTreeMap<usize, SourceLedger>,
     /// expressions that could not be computed
     pub row_errors: u64,
+    /// records that have changed, where anybody wants to know
+    pub changed: Vec<RecordKey>,
     /// partitions of which the store did not say what it should have said, and what it said
     pub disturbed: BTreeMap<PartitionId, Option<Progress>>,
     /// shards in which records have changed that are followed
@@ -95,7 +97,8 @@ impl Engine {
             });
             let mut advances = futures::stream::iter(advances).buffer_unordered(SHARED_COMMITS_IN_FLIGHT);
             while let Some(advanced) = advances.next().await {
-                let (shard, Advanced { views, disturbed, changes_followed }) = advanced?;
+                let (shard, Advanced { views, changed, disturbed, changes_followed }) = advanced?;
+                done.changed.extend(changed);
                 done.followed.extend(changes_followed.then_some(shard));
                 views.into_iter().for_each(|(view, totals)| add(done.views.entry(view).or_default(), &totals));
                 done.disturbed.extend(disturbed);

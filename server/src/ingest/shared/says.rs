@@ -6,6 +6,7 @@ use super::PartitionId;
 use super::group::Group;
 use super::members::{Member, MemberSource};
 use super::round::Arrived;
+use super::trouble::LACKING;
 use crate::failure::{Failure, Remedy};
 use crate::ingest::kafka::GivenUp;
 use crate::ingest::kafka::identity::Loss;
@@ -80,6 +81,24 @@ impl Group {
         is_kept.then_some(()).ok_or_else(changed)
     }
 
+    /// Goes on behind markers of transactions at the ends of partitions. They are never read, and when retention removes them, what
+    /// comes next must not look as if it had gone.
+    pub(super) fn pass_markers(&mut self) {
+        let held = self.holding.all().filter(|held| held.reading.chunk.is_none());
+        let held =
+            held.filter_map(|held| Some((held.source, held.id, held.reading.begins, held.reading.nothing_before?)));
+        let to_pass: Vec<_> = held.filter(|(.., begins, end)| end > begins).collect();
+        for (at, id, begins, end) in to_pass {
+            if let Err(failure) = self.pass_over(at, id, (begins, end)) {
+                tracing::debug!(%failure, "markers of transactions are passed over later");
+                return;
+            }
+            for held in self.holding.all_mut().filter(|held| held.id == id && held.reading.begins == begins) {
+                (held.reading.begins, held.reading.from) = (end, held.reading.from.max(end));
+            }
+        }
+    }
+
     pub(super) fn progress(&self, at: usize) -> &crate::ingest::kafka::KafkaProgress {
         let feed = &self.sources[at].feed;
         &feed.ingest.pending[feed.source].kafka
@@ -104,6 +123,11 @@ impl Group {
         }
     }
 
+    /// Partitions that the group has given to this process, and that it does not read yet.
+    fn owed(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.waiting.iter().chain(&self.coming).chain(self.doubted.iter().map(|(of, _)| of))
+    }
+
     /// Says how this process is, to all others. `trouble` is why nothing comes in.
     pub(super) fn say_all(&mut self, trouble: Option<&str>) {
         let pulse = self.consumer.pulse();
@@ -113,7 +137,7 @@ impl Group {
             let feed = &self.sources[at].feed;
             let (source, now) = (feed.definition().name.clone(), feed.clock.now());
             said.at = now;
-            let (mut complete_to, mut lag, mut numbers) = (i64::MAX, 0, Vec::new());
+            let (mut complete_to, mut lag, mut numbers, mut is_lacking) = (i64::MAX, 0, Vec::new(), false);
             for held in self.holding.all_mut().filter(|held| held.source == at) {
                 let applied = positions.get(&held.id).copied().unwrap_or(0);
                 let of = pulse.as_ref().and_then(|pulse| pulse.partitions.iter().find(|p| p.of == held.reading.of));
@@ -122,17 +146,26 @@ impl Group {
                 }
                 complete_to = complete_to.min(held.reading.complete_to(applied, now));
                 lag += held.reading.lag(applied);
+                is_lacking |= held.reading.is_lacking(applied);
                 numbers.push(held.id.1);
             }
             let halted = self.progress(at).state().halted;
             let is_halted = halted.is_some();
-            let trouble = trouble.map(str::to_string).or(halted);
+            is_lacking |= self.lacked.contains(&at);
+            let lacking = || is_lacking.then(|| LACKING.to_string());
+            let trouble = trouble.map(str::to_string).or(halted).or_else(lacking);
             if trouble.is_some() {
                 complete_to = complete_to.min(now);
             }
+            // Of what came and could not be claimed yet nobody knows how far it is.
+            let is_owed = self.owed().any(|of| self.sources[at].topics.topics.contains(&of.topic));
+            if is_owed {
+                complete_to = i64::MIN;
+            }
             // A member without partitions says nothing of a source.
-            if !numbers.is_empty() || trouble.is_some() {
-                said.sources.insert(source.clone(), MemberSource { complete_to, lag, trouble, is_halted });
+            if !numbers.is_empty() || trouble.is_some() || is_owed {
+                let of_source = MemberSource { complete_to, lag, trouble, is_halted, is_lacking };
+                said.sources.insert(source.clone(), of_source);
                 said.partitions.insert(source, numbers);
             }
         }
@@ -142,11 +175,12 @@ impl Group {
         }
     }
 
-    /// Kafka's own offsets are for lag tools alone.
+    /// Kafka's own offsets are for lag tools, and for whoever takes over a store that has lost something: so they never go back.
     pub(super) fn tell_lag_tools(&self) {
         let positions = self.engine.positions();
-        let held = self.holding.all().filter_map(|held| Some((held.reading.of.clone(), *positions.get(&held.id)?)));
-        let told: Vec<(TopicPartition, u64)> = held.filter(|(_, next)| *next > 0).collect();
+        let held = self.holding.all().filter_map(|held| Some((&held.reading, *positions.get(&held.id)?)));
+        let told = held.filter(|(reading, next)| *next > 0 && !reading.is_lacking(*next));
+        let told: Vec<(TopicPartition, u64)> = told.map(|(reading, next)| (reading.of.clone(), next)).collect();
         if !told.is_empty()
             && let Err(trouble) = self.consumer.commit(&told, false)
         {

@@ -20,6 +20,8 @@ use crate::online::{
 pub(crate) struct ShardState {
     pub(super) cache: Cache,
     progress: HashMap<PartitionId, ShardProgress>,
+    /// of which partition this process has written something last, and whether that was its home
+    last_word: Option<(PartitionId, bool)>,
 }
 
 /// How far an owned partition is in a shard.
@@ -43,6 +45,8 @@ pub(super) struct Advance<'r> {
 #[derive(Default)]
 pub(super) struct Advanced {
     pub views: BTreeMap<usize, ViewTotals>,
+    /// records, where anybody wants to know
+    pub changed: Vec<CacheKey>,
     pub disturbed: BTreeMap<PartitionId, Option<Progress>>,
     /// whether records have changed that are followed
     pub changes_followed: bool,
@@ -84,9 +88,26 @@ impl ShardState {
         self.progress.insert(id, ShardProgress { stored, through });
     }
 
+    /// Takes in what was committed.
+    pub(super) fn committed(&mut self, id: PartitionId, stored: Progress) {
+        self.own(id, stored);
+        self.last_word = Some((id, false));
+    }
+
+    /// Remembers that a home which lies here was written.
+    pub(super) fn wrote_home(&mut self, id: PartitionId) {
+        self.last_word = Some((id, true));
+    }
+
+    /// Of which partition something was written last, and whether that was its home; None: nobody knows any more.
+    pub(super) fn last_word(&self) -> Option<(PartitionId, bool)> {
+        self.last_word
+    }
+
     /// Gives a partition up.
     pub(super) fn disown(&mut self, id: PartitionId) {
         self.progress.remove(&id);
+        self.last_word = self.last_word.filter(|(of, _)| *of != id);
     }
 
     /// A step that tells the store how far a partition is; None: it knows.
@@ -153,7 +174,11 @@ impl Advance<'_> {
                 Outcome::Done => {
                     advanced.changes_followed |= commit.changes_followed();
                     for (id, step) in ids.iter().zip(commit.partitions) {
-                        state.own(*id, step.to);
+                        state.committed(*id, step.to);
+                    }
+                    if !self.parts.registry.sinks.is_empty() {
+                        let changed = works.iter().filter(|work| work.body.is_some());
+                        advanced.changed.extend(changed.map(|work| work.key.clone()));
                     }
                     self.remember(state, works, commit.batch);
                     self.count(&deltas, &mut advanced.views);
@@ -227,8 +252,8 @@ impl Advance<'_> {
                 return Ok(());
             };
             let key = self.shared_key(&work.key);
-            match self.parts.persist(|| self.parts.store.chunks(&key, stamp, &missing)).await? {
-                ReadChunks::Same(chunks) => work.known.chunks.extend(missing.into_iter().zip(chunks)),
+            match self.parts.persist(|| self.parts.store.chunks(&key, stamp, &missing, 0)).await? {
+                ReadChunks::Same { found, .. } => work.known.chunks.extend(found),
                 ReadChunks::Changed(record) => work.known = Known::of(record),
             }
         }
@@ -301,7 +326,7 @@ impl Advance<'_> {
         for Work { key, mut known, body, chunks, .. } in works {
             if let Some(body) = body {
                 known.record = Some(SharedRecord { stamp, body });
-                known.chunks.extend(chunks);
+                known.wrote(chunks);
             }
             state.cache.put(key, known);
         }

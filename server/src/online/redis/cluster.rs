@@ -14,6 +14,8 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{Cmd, RedisError, Value};
 
+use crate::limits::REDIS_REPLACE;
+
 /// Clones share the connection, and the one that replaces it.
 #[derive(Clone)]
 pub(super) struct Cluster {
@@ -56,9 +58,10 @@ impl Cluster {
             return;
         }
         tokio::spawn(async move {
-            match shared.client.get_async_connection().await {
-                Ok(connection) => *shared.current.lock() = (number + 1, connection),
-                Err(error) => tracing::debug!(%error, "no new connection to the cluster yet"),
+            match tokio::time::timeout(REDIS_REPLACE, shared.client.get_async_connection()).await {
+                Ok(Ok(connection)) => *shared.current.lock() = (number + 1, connection),
+                Ok(Err(error)) => tracing::debug!(%error, "no new connection to the cluster yet"),
+                Err(_) => tracing::debug!("no new connection to the cluster in time"),
             }
             shared.replacing.store(false, Ordering::Release);
         });

@@ -5,6 +5,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo, SingleNodeRoutingInfo};
+use redis::io::tcp::TcpSettings;
 use redis::{
     Cmd, ConnectionAddr, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo, RedisError,
     ServerErrorKind, TlsCertificates, Value,
@@ -201,7 +202,17 @@ fn server_of(settings: &RedisSettings, address: &str) -> Result<redis::Connectio
     if let Some(password) = &settings.password {
         login = login.set_password(password.reveal());
     }
-    Ok(address.into_connection_info()?.set_redis_settings(login))
+    Ok(address.into_connection_info()?.set_redis_settings(login).set_tcp_settings(tcp_settings(settings)))
+}
+
+/// A way that swallows packets (an address that has moved, a node that is gone without a word) is given up when nothing of what was
+/// sent has been acknowledged for as long as an answer may take. By itself Linux goes on for a quarter of an hour, and a time-out of
+/// one answer does not end the connection, since the server may just be slow.
+fn tcp_settings(settings: &RedisSettings) -> TcpSettings {
+    let of_tcp = TcpSettings::default().set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let of_tcp = of_tcp.set_user_timeout(settings.timeout.max(REDIS_CONNECT));
+    of_tcp
 }
 
 fn certificates(settings: &RedisSettings) -> Result<Option<TlsCertificates>, RedisError> {
@@ -230,8 +241,13 @@ async fn single(settings: &RedisSettings) -> Result<ConnectionManager, RedisErro
 async fn cluster(settings: &RedisSettings) -> Result<Cluster, RedisError> {
     let servers = settings.addresses.iter().map(|address| server_of(settings, address));
     let servers: Vec<redis::ConnectionInfo> = servers.collect::<Result<_, _>>()?;
-    let mut builder =
-        ClusterClient::builder(servers).retries(2).connection_timeout(REDIS_CONNECT).response_timeout(settings.timeout);
+    // Tries and redirects of one request share its time.
+    let mut builder = ClusterClient::builder(servers)
+        .retries(2)
+        .connection_timeout(REDIS_CONNECT)
+        .response_timeout(settings.timeout)
+        .overall_response_timeout(Some(settings.timeout))
+        .tcp_settings(tcp_settings(settings));
     if let Some(certificates) = certificates(settings)? {
         builder = builder.certs(certificates);
     }
@@ -253,8 +269,9 @@ pub(super) fn in_words(address: &str, error: &RedisError) -> StoreError {
         (_, "READONLY") => StoreError::Away(told("takes no writes now: it is a replica")),
         (_, "MISCONF") => StoreError::Away(told("cannot write its own disk, and so takes no writes")),
         (ErrorKind::InvalidClientConfig, _) => StoreError::Refused(told("cannot be reached as [redis] says")),
+        // What a server (or what stands before it) says by mistake is no word about what is stored: it is asked again.
         (ErrorKind::UnexpectedReturnType | ErrorKind::Parse, _) => {
-            StoreError::Damaged(told("gave an answer that cannot be understood"))
+            StoreError::Away(told("gave an answer that cannot be understood"))
         }
         _ if detail().contains("cluster support disabled") => {
             StoreError::Refused(format!("Redis at {address} is no cluster; set `cluster = false` under [redis]"))
@@ -264,7 +281,7 @@ pub(super) fn in_words(address: &str, error: &RedisError) -> StoreError {
             StoreError::Refused(told("does not let this user do what is needed; see docs/redis.md"))
         }
         _ if detail().contains("max number of clients") => StoreError::Away(told("takes no more connections")),
-        (ErrorKind::Server(ServerErrorKind::ResponseError), _) => StoreError::Damaged(told("refused a command")),
+        (ErrorKind::Server(ServerErrorKind::ResponseError), _) => StoreError::Away(told("refused a command")),
         _ if error.is_timeout() => StoreError::Away(told("did not answer in time")),
         _ => StoreError::Away(told("cannot be reached now")),
     }

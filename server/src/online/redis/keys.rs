@@ -69,9 +69,9 @@ impl KeyNames {
         name
     }
 
-    /// Pattern of the records of a view, and what of a name stands before the entity's key.
-    pub fn records_of(&self, view: u64) -> (String, usize) {
-        (format!("{{{}:s*:r:{view:016x}:*", self.prefix), format!(":r:{view:016x}:").len())
+    /// Pattern of the records of a view, and what stands in a name between the shard's tag and the entity's key.
+    pub fn records_of(&self, view: u64) -> (String, Vec<u8>) {
+        (format!("{{{}:s*}}:r:{view:016x}:*", self.prefix), format!(":r:{view:016x}:").into_bytes())
     }
 
     /// What the definitions are that the records were computed by.

@@ -3,7 +3,8 @@
 //!
 //! A shard without any progress is fed from the first event on. Records that lie there all the same (somebody has deleted the
 //! progress, or Redis has, to make room) would count those events twice; so they go first. They go in scripts that look for
-//! progress once more, since another process may have begun with the shard meanwhile.
+//! progress once more, since another process may have begun with the shard meanwhile. Progress may go at any time, also between
+//! this and a claim: a claim sees that by the positions, which every shard with records has, and has the shard emptied first.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,11 @@ impl RedisStore {
     /// Forgets everything in shards that have no progress of any partition. Gives how many keys that were.
     pub async fn forget_leftovers(&self) -> Result<u64, StoreError> {
         let bare = self.bare_shards().await?;
+        self.forget_leftovers_in(&bare).await
+    }
+
+    /// The same in some shards.
+    pub(super) async fn forget_leftovers_in(&self, bare: &[usize]) -> Result<u64, StoreError> {
         if bare.is_empty() {
             return Ok(0);
         }
@@ -39,7 +45,10 @@ impl RedisStore {
             by_shard.entry(shard).or_default().push(name);
         }
         let (script, mut gone) = (Script::new(scripts::FORGET), 0);
-        for (shard, names) in by_shard {
+        for (shard, mut names) in by_shard {
+            // Positions say that there may be records: they go last, or what a crash leaves would be taken for nothing.
+            let positions = self.names.positions(shard);
+            names.sort_by_key(|name| *name == positions);
             for names in names.chunks(REDIS_FORGET_KEYS) {
                 let keys = [&[self.names.progress(shard)], names].concat();
                 gone += self.connection.run::<u64>(&script, scripts::FORGET, &keys, &[]).await?;

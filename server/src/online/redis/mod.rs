@@ -5,6 +5,7 @@
 //! to all nodes at once. Every call may be repeated: a commit that was sent twice happens once.
 
 mod changes;
+mod claims;
 mod cluster;
 mod connection;
 mod keys;
@@ -16,17 +17,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use redis::Script;
 use tidemill_features::record::{Envelope, NodeId};
 
 pub use self::changes::{Change, Changes};
+use self::claims::field;
+pub use self::claims::{Claimed, ProgressOf};
 use self::connection::Connection;
 pub(crate) use self::connection::pause;
 use self::keys::KeyNames;
 use super::StoreError;
 use super::shared::{Outcome, Progress, ShardCommit, SharedKey, SharedRecord, SourcePartition, Token};
-use crate::limits::{REDIS_MGET_KEYS, SHARDS};
+use crate::limits::{REDIS_MGET_KEYS, REDIS_MGETS};
 use crate::settings::RedisSettings;
 
 /// A shared store; clones share its connections.
@@ -43,16 +45,13 @@ pub struct RedisStore {
 
 /// Chunks of a record, or the record that it has become.
 pub enum ReadChunks {
-    /// by the ids that were asked for; None: not there
-    Same(Vec<Option<Arc<[u8]>>>),
-    /// the record is another one now
-    Changed(Option<SharedRecord>),
-}
-
-/// All chunks of a record, or the record that it has become.
-pub enum AllChunks {
-    /// by id
-    Same(Vec<(NodeId, Arc<[u8]>)>),
+    /// the record is the same
+    Same {
+        /// by id; None: not there
+        found: Vec<(NodeId, Option<Arc<[u8]>>)>,
+        /// whether there are no others
+        are_all: bool,
+    },
     /// the record is another one now
     Changed(Option<SharedRecord>),
 }
@@ -108,181 +107,72 @@ impl RedisStore {
             keys.extend([self.names.changes(commit.shard), self.names.marks(commit.shard)]);
         }
         let answer: Vec<redis::Value> = self.connection.run(&self.commit, scripts::COMMIT, &keys, &arguments).await?;
-        outcome(&answer)
-    }
-
-    /// Makes a token the owner of partitions in one shard, at their homes there or for their progress.
-    async fn claim_in(
-        &self,
-        shard: usize,
-        partitions: &[(SourcePartition, bool)],
-        (token, replaced): (Token, Option<&[Vec<u8>]>),
-    ) -> Result<ClaimedShard, StoreError> {
-        let nothing = Progress { token, ..Progress::default() }.encode();
-        let count = replaced.map_or_else(Vec::new, |replaced| number(replaced.len()));
-        let mut arguments = vec![token.to_vec(), nothing, count];
-        arguments.extend(replaced.unwrap_or_default().iter().cloned());
-        arguments.extend(partitions.iter().map(|(partition, at_home)| field(partition, *at_home)));
-        let keys = [self.names.progress(shard)];
-        let answer: Vec<Bytes> = self.connection.run(&self.claim, scripts::CLAIM, &keys, &arguments).await?;
-        let (head, stored) = answer.split_first().ok_or_else(not_understood)?;
-        let stored = stored.iter().map(|stored| progress(stored)).collect::<Result<Vec<_>, _>>()?;
-        Ok(match &head[..] {
-            b"done" => ClaimedShard::Done(stored),
-            _ => ClaimedShard::Fenced,
-        })
-    }
-
-    /// Makes a token the owner of a partition, in all shards and at its home. What comes back was stored before: by shard, and
-    /// at the home. With `replaced`, only owners whose tokens begin with one of these are replaced; None: somebody else owns it.
-    pub async fn claim(
-        &self,
-        partition: &SourcePartition,
-        token: Token,
-        replaced: Option<&[Vec<u8>]>,
-    ) -> Result<Option<Claimed>, StoreError> {
-        let mut claims = FuturesUnordered::new();
-        for shard in 0..SHARDS {
-            let mut fields = vec![(partition.clone(), false)];
-            if shard == home_of(partition) {
-                fields.push((partition.clone(), true));
-            }
-            claims.push(async move {
-                let stored = self.claim_in(shard, &fields, (token, replaced)).await?;
-                Ok::<_, StoreError>((shard, stored))
-            });
-        }
-        let mut claimed = Claimed { shards: vec![None; SHARDS], home: None };
-        let mut is_fenced = false;
-        while let Some(done) = claims.next().await {
-            let (shard, stored) = done?;
-            match stored {
-                ClaimedShard::Fenced => is_fenced = true,
-                ClaimedShard::Done(mut stored) => {
-                    if stored.len() > 1 {
-                        claimed.home = stored.pop().flatten();
-                    }
-                    claimed.shards[shard] = stored.pop().flatten();
-                }
-            }
-        }
-        Ok((!is_fenced).then_some(claimed))
-    }
-
-    /// What is stored of some partitions: in each shard, and at their homes.
-    pub async fn look(&self, partitions: &[SourcePartition]) -> Result<Vec<Claimed>, StoreError> {
-        let nothing = || Claimed { shards: vec![None; SHARDS], home: None };
-        let mut found: Vec<Claimed> = partitions.iter().map(|_| nothing()).collect();
-        if partitions.is_empty() {
-            return Ok(found);
-        }
-        let mut looks = FuturesUnordered::new();
-        for shard in 0..SHARDS {
-            looks.push(async move {
-                let mut command = redis::cmd("HMGET");
-                command.arg(self.names.progress(shard));
-                for partition in partitions {
-                    command.arg(field(partition, false)).arg(field(partition, true));
-                }
-                let stored: Vec<Option<Bytes>> = self.connection.query(&command).await?;
-                Ok::<_, StoreError>((shard, stored))
-            });
-        }
-        while let Some(done) = looks.next().await {
-            let (shard, stored) = done?;
-            for (at, pair) in stored.chunks(2).enumerate() {
-                let decoded = |stored: &Option<Bytes>| stored.as_deref().map_or(Ok(None), progress);
-                found[at].shards[shard] = decoded(&pair[0])?;
-                if let Some(home) = decoded(&pair[1])? {
-                    found[at].home = Some(home);
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// Everything that is stored of all partitions, by partition.
-    pub async fn look_at_all(&self) -> Result<BTreeMap<SourcePartition, Claimed>, StoreError> {
-        let mut looks = FuturesUnordered::new();
-        for shard in 0..SHARDS {
-            looks.push(async move {
-                let mut command = redis::cmd("HGETALL");
-                command.arg(self.names.progress(shard));
-                let stored: Vec<(Bytes, Bytes)> = self.connection.query(&command).await?;
-                Ok::<_, StoreError>((shard, stored))
-            });
-        }
-        let mut found: BTreeMap<SourcePartition, Claimed> = BTreeMap::new();
-        while let Some(done) = looks.next().await {
-            let (shard, stored) = done?;
-            for (name, stored) in stored {
-                let Some((partition, at_home)) = parse_field(&name) else { continue };
-                let of = found.entry(partition);
-                let of = of.or_insert_with(|| Claimed { shards: vec![None; SHARDS], home: None });
-                match at_home {
-                    true => of.home = progress(&stored)?,
-                    false => of.shards[shard] = progress(&stored)?,
-                }
-            }
-        }
-        Ok(found)
+        outcome(&answer).map_err(|error| of_key(error, &keys[0]))
     }
 
     /// Records, in the order of the keys.
     pub async fn records(&self, keys: &[SharedKey]) -> Result<Vec<Option<SharedRecord>>, StoreError> {
+        self.records_up_to(keys, u64::MAX).await
+    }
+
+    /// The same where a request may not take more than some bytes: it is refused as soon as it has.
+    pub async fn records_up_to(
+        &self,
+        keys: &[SharedKey],
+        bytes_max: u64,
+    ) -> Result<Vec<Option<SharedRecord>>, StoreError> {
         let reads = keys.chunks(REDIS_MGET_KEYS).map(|keys| async move {
             let mut command = redis::cmd("MGET");
-            keys.iter().for_each(|(view, key)| {
-                command.arg(self.names.record(*view, key));
-            });
+            let names: Vec<Vec<u8>> = keys.iter().map(|(view, key)| self.names.record(*view, key)).collect();
+            command.arg(&names);
             let stored: Vec<Option<Bytes>> = self.connection.query(&command).await?;
-            stored.iter().map(|stored| stored.as_deref().map_or(Ok(None), record)).collect::<Result<Vec<_>, _>>()
+            let of = |(stored, name): (&Option<Bytes>, &Vec<u8>)| {
+                let read = stored.as_deref().map_or(Ok(None), record);
+                read.map_err(|error| of_key(error, name))
+            };
+            stored.iter().zip(&names).map(of).collect::<Result<Vec<_>, _>>()
         });
-        let parts: Vec<Result<Vec<_>, StoreError>> = futures::future::join_all(reads).await;
-        let mut records = Vec::with_capacity(keys.len());
-        for part in parts {
-            records.extend(part?);
+        let mut reads = futures::stream::iter(reads.collect::<Vec<_>>()).buffered(REDIS_MGETS);
+        let (mut records, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+        while let Some(part) = reads.next().await {
+            let part = part?;
+            bytes += part.iter().flatten().map(|record| record.body.len() as u64).sum::<u64>();
+            if bytes > bytes_max {
+                return Err(StoreError::TooMuch);
+            }
+            records.extend(part);
         }
         Ok(records)
     }
 
-    /// Chunks of a record that was read before.
+    /// Chunks of a record that was read before: those of some ids, or all where there are no more than `all_up_to`.
     pub async fn chunks(
         &self,
         (view, key): &SharedKey,
         stamp: Token,
         ids: &[NodeId],
+        all_up_to: usize,
     ) -> Result<ReadChunks, StoreError> {
         let keys = [self.names.record(*view, key), self.names.chunks(*view, key)];
-        let mut arguments = vec![stamp.to_vec()];
+        let mut arguments = vec![stamp.to_vec(), number(all_up_to)];
         arguments.extend(ids.iter().map(|id| chunk_field(*id)));
         let answer: Vec<Bytes> = self.connection.run(&self.chunks, scripts::CHUNKS, &keys, &arguments).await?;
         let (head, rest) = answer.split_first().ok_or_else(not_understood)?;
-        if &head[..] == b"changed" {
-            return Ok(ReadChunks::Changed(record(rest.first().ok_or_else(not_understood)?)?));
-        }
         let opened = |stored: &Bytes| match stored.is_empty() {
-            true => Ok(None),
+            true => Ok::<_, StoreError>(None),
             false => Ok(Some(Envelope::open(stored)?.body.into())),
         };
-        Ok(ReadChunks::Same(rest.iter().map(opened).collect::<Result<_, StoreError>>()?))
-    }
-
-    /// All chunks of a record that was read before; the record, where it is another one now.
-    pub async fn all_chunks(&self, (view, key): &SharedKey, stamp: Token) -> Result<AllChunks, StoreError> {
-        let keys = [self.names.record(*view, key), self.names.chunks(*view, key)];
-        let arguments = [stamp.to_vec()];
-        let answer: Vec<Bytes> = self.connection.run(&self.chunks, scripts::CHUNKS, &keys, &arguments).await?;
-        let (head, rest) = answer.split_first().ok_or_else(not_understood)?;
-        if &head[..] == b"changed" {
-            return Ok(AllChunks::Changed(record(rest.first().ok_or_else(not_understood)?)?));
-        }
         let pair = |pair: &[Bytes]| {
             let id = parse_chunk_field(&pair[0]).ok_or_else(not_understood)?;
-            let stored = pair.get(1).ok_or_else(not_understood)?;
-            Ok((id, Envelope::open(stored)?.body.into()))
+            Ok::<_, StoreError>((id, opened(pair.get(1).ok_or_else(not_understood)?)?))
         };
-        Ok(AllChunks::Same(rest.chunks(2).map(pair).collect::<Result<_, StoreError>>()?))
+        let (found, are_all) = match &head[..] {
+            b"changed" => return Ok(ReadChunks::Changed(record(rest.first().ok_or_else(not_understood)?)?)),
+            b"all" => (rest.chunks(2).map(pair).collect::<Result<Vec<_>, StoreError>>(), true),
+            _ => (ids.iter().zip(rest).map(|(id, stored)| Ok((*id, opened(stored)?))).collect(), false),
+        };
+        let found = found.map_err(|error| of_key(error, &keys[1]))?;
+        Ok(ReadChunks::Same { found, are_all })
     }
 
     /// Next offsets by partition as a shard has them; a partition of which it has nothing may be missing.
@@ -298,7 +188,8 @@ impl RedisStore {
         let (pattern, behind_tag) = self.names.records_of(view);
         let key = |name: Vec<u8>| {
             let tag = name.iter().position(|byte| *byte == b'}')? + 1;
-            Some(name.get(tag + behind_tag..)?.into())
+            // The pattern also fits records of other views whose entity's key has such a piece in it.
+            Some(name.get(tag..)?.strip_prefix(&behind_tag[..])?.into())
         };
         self.connection.scan(&pattern, key).await
     }
@@ -367,21 +258,6 @@ impl RedisStore {
     }
 }
 
-/// What came of a claim in one shard: what was stored, or that the owner may not be replaced.
-enum ClaimedShard {
-    Done(Vec<Option<Progress>>),
-    Fenced,
-}
-
-/// What was stored of a partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Claimed {
-    /// by shard
-    pub shards: Vec<Option<Progress>>,
-    /// at its home
-    pub home: Option<Progress>,
-}
-
 /// The shard where a partition has its home: spread by its name.
 pub fn home_of(partition: &SourcePartition) -> usize {
     crate::place::shard_of(partition.to_string().as_bytes())
@@ -389,15 +265,6 @@ pub fn home_of(partition: &SourcePartition) -> usize {
 
 fn number(number: usize) -> Vec<u8> {
     number.to_string().into_bytes()
-}
-
-fn field(partition: &SourcePartition, at_home: bool) -> Vec<u8> {
-    format!("{}:{partition}", if at_home { 'h' } else { 'p' }).into_bytes()
-}
-
-fn parse_field(field: &[u8]) -> Option<(SourcePartition, bool)> {
-    let (kind, name) = std::str::from_utf8(field).ok()?.split_once(':')?;
-    Some((parse_name(name)?, kind == "h"))
 }
 
 fn parse_name(name: &str) -> Option<SourcePartition> {
@@ -415,6 +282,18 @@ fn parse_chunk_field(field: &[u8]) -> Option<NodeId> {
     let (level, slot) = field.split_first()?;
     Some(NodeId { level: *level, slot: u64::from_be_bytes(slot.try_into().ok()?) })
 }
+
+/// A damaged value, with the name of its key: that is what somebody has to look at, and the shard to have computed anew.
+fn of_key(error: StoreError, name: &[u8]) -> StoreError {
+    let shown = name[..name.len().min(KEY_SHOWN)].escape_ascii();
+    match error {
+        StoreError::Damaged(what) => StoreError::Damaged(format!("{what} (key {shown})")),
+        other => other,
+    }
+}
+
+/// Bytes of a key's name that an error shows: entity keys may be long.
+const KEY_SHOWN: usize = 200;
 
 fn not_understood() -> StoreError {
     StoreError::Damaged("Redis gave an answer that cannot be understood".to_string())

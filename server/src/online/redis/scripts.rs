@@ -72,10 +72,12 @@ end
 return {'done'}
 "#;
 
-/// A claim. KEYS: progress of the shard. ARGV: the token, what stands for a partition without progress, the number of tokens (or of
+/// A claim. KEYS: progress and positions of the shard. ARGV: the token, what stands for a partition without progress, the number of tokens (or of
 /// their beginnings) that may be replaced (empty: any may), these, and then fields. Answers `done` and what was stored, with the old
-/// tokens; or `fenced` and what is stored with a token that may not be replaced, and then nothing was changed.
+/// tokens; or `fenced` and what is stored with a token that may not be replaced; or `leftover` where the shard has records and no
+/// progress that would say what is in them. In both of these nothing was changed.
 pub const CLAIM: &str = r#"
+if redis.call('EXISTS', KEYS[1]) == 0 and redis.call('EXISTS', KEYS[2]) == 1 then return {'leftover'} end
 local known = tonumber(ARGV[3]) or 0
 local function may_go(stored)
   if ARGV[3] == '' or not stored then return true end
@@ -101,17 +103,21 @@ end
 return answer
 "#;
 
-/// Chunks of a record. KEYS: record, chunks. ARGV: the stamp of the record that the caller has, then fields; without any, all chunks
-/// are meant. Answers the record where it is another one by now; else `same` and the chunks, each behind its field if all are.
+/// Chunks of a record. KEYS: record, chunks. ARGV: the stamp of the record that the caller has, up to how many chunks it wants all of
+/// them (0: it does not), then fields. Answers `changed` and the record where it is another one by now; `all` and each chunk behind its field; or
+/// `same` and the chunks of the fields.
 pub const CHUNKS: &str = r#"
 if redis.call('GETRANGE', KEYS[1], 0, 15) ~= ARGV[1] then
   return {'changed', redis.call('GET', KEYS[1]) or ''}
 end
-local answer = {'same'}
-if #ARGV == 1 then
-  for _, part in ipairs(redis.call('HGETALL', KEYS[2])) do table.insert(answer, part) end
+local most = tonumber(ARGV[2])
+if most > 0 and redis.call('HLEN', KEYS[2]) <= most then
+  local answer = redis.call('HGETALL', KEYS[2])
+  table.insert(answer, 1, 'all')
+  return answer
 end
-for i = 2, #ARGV do
+local answer = {'same'}
+for i = 3, #ARGV do
   table.insert(answer, redis.call('HGET', KEYS[2], ARGV[i]) or '')
 end
 return answer
@@ -154,8 +160,9 @@ if ARGV[3] ~= '' then redis.call('HSETNX', KEYS[1], id, ARGV[3]) end
 return {tonumber(redis.call('HGET', KEYS[1], ARGV[1])), redis.call('HGET', KEYS[1], id) or ''}
 "#;
 
-/// Forgets keys of a shard that has no progress. KEYS: progress of the shard, then what is to be forgotten. Answers how many
-/// that were; none if somebody has begun with the shard, and what it has is theirs.
+/// Forgets keys of a shard that has no progress. KEYS: progress of the shard, then what is to be forgotten, its positions last of
+/// all: as long as they are there, nobody begins with the shard. Answers how many that were; none if somebody has begun with the
+/// shard, and what it has is theirs.
 pub const FORGET: &str = r#"
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 local gone = 0

@@ -51,7 +51,16 @@ pub(super) fn client_config(settings: &KafkaSettings) -> ClientConfig {
     for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
         config.set(name, text);
     }
+    for (name, value) in settings.properties.iter().filter(|(name, _)| is_of_connections(name)) {
+        config.set(name, value);
+    }
     config
+}
+
+/// Whether a property is for everything that connects, and not for readers alone.
+fn is_of_connections(name: &str) -> bool {
+    const CONNECTIONS: [&str; 6] = ["broker.", "socket.", "ssl.", "reconnect.", "connections.", "receive.message."];
+    CONNECTIONS.iter().any(|begin| name.starts_with(begin))
 }
 
 /// What every consumer has. Statistics come in so many milliseconds.
@@ -86,6 +95,11 @@ pub(super) fn consumer_config(settings: &KafkaSettings, pulse: Duration) -> Clie
 
 /// Whether the client library takes the settings: what it says against them.
 pub fn check(settings: &KafkaSettings) -> Result<(), String> {
+    for (key, path) in [("ca", &settings.ca), ("certificate", &settings.certificate), ("key", &settings.key)] {
+        if !path.is_empty() {
+            std::fs::File::open(path).map_err(|error| format!("kafka.{key} = \"{path}\": {error}"))?;
+        }
+    }
     let created: Result<BaseConsumer, KafkaError> = consumer_config(settings, Duration::from_secs(1)).create();
     created.map(drop).map_err(|error| refusal(&error))
 }
@@ -94,9 +108,12 @@ pub fn check(settings: &KafkaSettings) -> Result<(), String> {
 pub(super) fn refusal(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, description, name, _) => format!("`{name}`: {description}"),
-        other => other.to_string(),
+        other => in_our_words(&other.to_string()),
     }
 }
+
+/// The id of nothing.
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 /// Ids of topics, by their names. A topic that is deleted and made anew has another one.
 #[derive(Clone, Debug, Default)]
@@ -108,9 +125,13 @@ pub(super) struct TopicIds {
 
 impl TopicIds {
     /// Takes in a line such as `Topic a changed id from X to Y`, which the library writes before it reads anything of Y.
-    fn hear(&mut self, line: &str) {
+    pub(super) fn hear(&mut self, line: &str) {
         let Some((topic, ids)) = line.split_once(" changed id from ") else { return };
         let (Some((_, topic)), Some((_, id))) = (topic.rsplit_once("Topic "), ids.split_once(" to ")) else { return };
+        // Brokers that are older, beside new ones, have none.
+        if id.trim() == NO_ID {
+            return;
+        }
         let before = self.known.insert(topic.to_string(), id.trim().to_string());
         self.changed |= before.is_some_and(|before| before != id.trim());
     }
@@ -131,6 +152,12 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn said(&self) -> Option<String> {
         self.said.lock().clone()
+    }
+
+    fn complain(&self, message: &str) {
+        if let Some(said) = complaint(message) {
+            *self.said.lock() = Some(said);
+        }
     }
 
     /// Ids of topics; whether one has changed is told once.
@@ -175,11 +202,7 @@ impl ClientContext for Context {
         }
         // The library repeats itself at each try to connect; whoever reads the source says it once.
         tracing::debug!(facility, "{message}");
-        if !message.contains(ALL_DOWN) {
-            // The name of the thread says nothing to whoever reads it.
-            let plain = message.rsplit_once("]: ").map_or(message, |(_, plain)| plain);
-            *self.said.lock() = Some(plain.chars().take(300).collect());
-        }
+        self.complain(message);
     }
 
     fn stats(&self, statistics: Statistics) {
@@ -188,14 +211,32 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, "{reason}");
-        if !reason.contains(ALL_DOWN) {
-            *self.said.lock() = Some(reason.chars().take(300).collect());
-        }
+        self.complain(reason);
     }
+}
+
+/// A complaint with the names that our settings have.
+fn in_our_words(said: &str) -> String {
+    const SETTINGS: [(&str, &str); 5] = [
+        ("ssl.ca.location", "kafka.ca"),
+        ("ssl.certificate.location", "kafka.certificate"),
+        ("ssl.key.location", "kafka.key"),
+        ("security.protocol", "kafka.security_protocol"),
+        ("sasl.mechanism", "kafka.sasl_mechanism"),
+    ];
+    let short: String = said.chars().take(300).collect();
+    SETTINGS.iter().fold(short, |said, (theirs, ours)| said.replace(theirs, ours))
 }
 
 /// Says nothing that the complaints before it did not say better.
 const ALL_DOWN: &str = "brokers are down";
+
+/// A complaint of the library as it is shown; None: it says nothing.
+pub(super) fn complaint(message: &str) -> Option<String> {
+    // The name of the thread says nothing to whoever reads it.
+    let plain = message.rsplit_once("]: ").map_or(message, |(_, plain)| plain);
+    (!message.contains(ALL_DOWN)).then(|| in_our_words(plain))
+}
 
 impl ConsumerContext for Context {
     /// A change of the group is a value like others: whoever reads takes partitions with its own positions, or lets go of them

@@ -16,8 +16,8 @@ use super::trouble::Trouble;
 use crate::limits::KAFKA_TIMEOUT;
 use crate::settings::KafkaSettings;
 
-/// Things that a connection may have to say at once.
-const SERVED_MAX: usize = 10_000;
+/// How long a connection is listened to; a line takes microseconds.
+const SERVE: Duration = Duration::from_millis(20);
 
 /// How long one poll takes while the group is left, and how often it is polled.
 const LEAVE_POLL: Duration = Duration::from_millis(50);
@@ -167,11 +167,7 @@ impl Consumer {
 
     /// Takes in what the connection has to say. Only while nothing is read: a record would be gone.
     pub fn serve(&self) {
-        for _ in 0..SERVED_MAX {
-            if self.inner.poll(Duration::from_millis(1)).is_none() {
-                return;
-            }
-        }
+        while self.inner.poll(SERVE).is_some() {}
     }
 
     /// The id that a cluster keeps for its whole life.
@@ -253,16 +249,6 @@ impl Consumer {
     /// How far it is behind, if there is news.
     pub fn pulse(&self) -> Option<Pulse> {
         self.inner.context().take_pulse()
-    }
-
-    /// Fetches no more of these; polling goes on, so that the group sees this member alive.
-    pub fn pause(&self, partitions: &[TopicPartition]) -> Result<(), Trouble> {
-        self.inner.pause(&list_of(partitions)).map_err(|error| self.trouble(&error, "pausing"))
-    }
-
-    /// Fetches these again.
-    pub fn resume(&self, partitions: &[TopicPartition]) -> Result<(), Trouble> {
-        self.inner.resume(&list_of(partitions)).map_err(|error| self.trouble(&error, "going on"))
     }
 
     /// Goes on with another offset of a partition that is read.

@@ -38,10 +38,7 @@ impl Producer {
     /// Connects in the background.
     pub fn new(settings: &KafkaSettings) -> Result<Producer, String> {
         let mut config = client_config(settings);
-        config
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "5")
-            .set("message.timeout.ms", KAFKA_DELIVERY_TIMEOUT.as_millis().to_string());
+        config.set("linger.ms", "5").set("message.timeout.ms", KAFKA_DELIVERY_TIMEOUT.as_millis().to_string());
         let inner = config.create().map_err(|error| refusal(&error))?;
         Ok(Producer { inner, brokers: settings.brokers.clone() })
     }

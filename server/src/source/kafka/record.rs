@@ -27,9 +27,9 @@ impl<'c> Record<'c> {
         u64::try_from(self.message.offset()).unwrap_or(0)
     }
 
-    /// Its time in microseconds; None where it has none.
+    /// Its time in microseconds, whatever its producer has written there; None where it has none.
     pub fn timestamp(&self) -> Option<i64> {
-        self.message.timestamp().to_millis().filter(|millis| *millis >= 0).and_then(|millis| millis.checked_mul(1_000))
+        self.message.timestamp().to_millis().filter(|millis| *millis >= 0).map(|millis| millis.saturating_mul(1_000))
     }
 
     /// Its key.

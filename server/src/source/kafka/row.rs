@@ -1,6 +1,7 @@
 //! From a record to a row of its source: the columns that the record says of itself, and those of its value.
 
 use tidemill_features::definitions::{KafkaTopics, Metadata, Source};
+use tidemill_features::time::MAX_TIME;
 use tidemill_features::value::{DataType, Value};
 
 use super::record::Record;
@@ -20,6 +21,15 @@ pub fn take(
     decoder.set_arrival(arrival);
     let payload = record.payload();
     let whole = || payload.or(record.key()).unwrap_or_default().to_vec();
+    // A producer that counts in microseconds or nanoseconds: brokers before Kafka 4 let any number in.
+    if arrival > MAX_TIME {
+        let message = format!(
+            "the record's own time, {} milliseconds since 1970, lies beyond the year 9999: is it in another unit?",
+            arrival / 1_000
+        );
+        decoder.row(Err(("E1029", message)), &whole);
+        return Ok(());
+    }
     let bound = match bound_values(record, source, kafka) {
         Ok(bound) => bound,
         Err(bad) => {
@@ -31,12 +41,14 @@ pub fn take(
         Some(payload) => reader.read(payload, &bound, decoder)?,
         None if kafka.takes_tombstones() => {
             let mut values = vec![Value::Null; source.fields.len()];
-            // It has nothing but what the record says: it happened when the record was made.
-            values[source.event_time] = Value::Timestamp(arrival);
+            // It has nothing but what the record says: it happened, and was known, when the record was made.
+            for at in [Some(source.event_time), source.arrival_time].into_iter().flatten() {
+                values[at] = Value::Timestamp(arrival);
+            }
             for (at, value) in bound {
                 values[at] = value;
             }
-            decoder.row(Ok(&values), &whole);
+            decoder.tombstone(&values, &whole);
         }
         None => {
             let message = "the record has no value, which deletes in a table only: bind a column to `tombstone` under \

@@ -59,18 +59,24 @@ fn plain(code: RDKafkaErrorCode) -> String {
         RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure => {
             "no broker can be reached: check kafka.brokers and the network".to_string()
         }
+        RDKafkaErrorCode::SSL => {
+            "no TLS with it: check kafka.security_protocol, kafka.ca, kafka.certificate and kafka.key".to_string()
+        }
         RDKafkaErrorCode::OperationTimedOut => "no answer in time: check kafka.brokers and the network".to_string(),
         RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed => {
             "the credentials are refused: check kafka.username, kafka.password and kafka.sasl_mechanism".to_string()
         }
         RDKafkaErrorCode::TopicAuthorizationFailed => {
-            "reading the topic is not allowed: give this user READ and DESCRIBE on it".to_string()
+            "the topic is not allowed: give this user DESCRIBE on it, and READ for a source or WRITE for a sink"
+                .to_string()
         }
         RDKafkaErrorCode::GroupAuthorizationFailed => {
             "using the consumer group is not allowed: give this user READ on kafka.group".to_string()
         }
         RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
-            "a batch of records is larger than receive.message.max.bytes: set it higher in kafka.properties".to_string()
+            "a message is larger than is allowed: set receive.message.max.bytes higher in kafka.properties for a source, \
+             message.max.bytes there and max.message.bytes of the topic for a sink"
+                .to_string()
         }
         RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
             "the position is outside of what the topic has".to_string()

@@ -14,7 +14,7 @@ use super::avro::AvroLayout;
 use super::bytes::Bytes;
 use super::protobuf::{Descriptors, ProtobufLayout};
 use super::{Layout, SchemaProblem};
-use crate::limits::{LAYOUTS_MAX, MESSAGE_DEPTH_MAX, UNKNOWN_SCHEMA_MICROS};
+use crate::limits::{LAYOUTS_MAX, MESSAGE_DEPTH_MAX, SCHEMAS_KEPT, UNKNOWN_SCHEMA_MICROS, UNKNOWN_SCHEMAS_PATIENCE};
 use crate::source::decode::Bad;
 use crate::source::registry::{RegisteredSchema, RegistryError, SchemaRegistry};
 
@@ -44,8 +44,10 @@ struct Known {
     layouts: HashMap<Box<[u8]>, Arc<Layout>>,
     /// their headers, the oldest first
     order: VecDeque<Box<[u8]>>,
-    /// until when the registry's answer counts that it does not know a number, and the answer
+    /// headers whose messages cannot be read: until when that counts, and why
     unknown: HashMap<Box<[u8]>, (i64, Arc<Layout>)>,
+    /// as they were registered, the newest last
+    schemas: VecDeque<(u32, Arc<RegisteredSchema>)>,
 }
 
 impl Registered {
@@ -80,21 +82,22 @@ impl Registered {
         if self.layout(&needed.header, now).is_ok() {
             return Ok(());
         }
-        let layout = match self.registry.schema(needed.id).await {
+        let layout = match self.schema(needed.id, now).await {
             Ok(schema) => layout(&schema, needed, format, source, given),
             Err(RegistryError::Unusable(reason)) => refused(needed.id, &reason),
-            Err(RegistryError::Unknown(reason)) => {
-                let mut known = self.known.write();
-                if known.unknown.len() >= LAYOUTS_MAX {
-                    known.unknown.clear();
-                }
-                let layout = Arc::new(Layout::Refused(("E1070", reason)));
-                known.unknown.insert(needed.header.clone(), (now.saturating_add(UNKNOWN_SCHEMA_MICROS), layout));
-                return Ok(());
-            }
+            Err(RegistryError::Unknown(reason)) => Layout::Refused(("E1070", reason)),
             Err(RegistryError::Away(reason)) => return Err(RegistryAway(reason)),
         };
         let mut known = self.known.write();
+        // Junk has a new header each time, and must not drive out what is good.
+        if let Layout::Refused((code, _)) = &layout {
+            if known.unknown.len() >= LAYOUTS_MAX {
+                known.unknown.clear();
+            }
+            let until = if *code == "E1070" { now.saturating_add(UNKNOWN_SCHEMA_MICROS) } else { i64::MAX };
+            known.unknown.insert(needed.header.clone(), (until, Arc::new(layout)));
+            return Ok(());
+        }
         while known.order.len() >= LAYOUTS_MAX {
             let oldest = known.order.pop_front().unwrap_or_default();
             known.layouts.remove(&oldest);
@@ -103,6 +106,23 @@ impl Registered {
         known.unknown.remove(&needed.header);
         known.layouts.insert(needed.header.clone(), Arc::new(layout));
         Ok(())
+    }
+
+    async fn schema(&self, id: u32, now: i64) -> Result<Arc<RegisteredSchema>, RegistryError> {
+        let unknown = {
+            let known = self.known.read();
+            if let Some((_, schema)) = known.schemas.iter().find(|(known, _)| *known == id) {
+                return Ok(schema.clone());
+            }
+            known.unknown.values().filter(|(until, _)| *until != i64::MAX && now < *until).count()
+        };
+        let schema = Arc::new(self.registry.schema(id, unknown < UNKNOWN_SCHEMAS_PATIENCE).await?);
+        let mut known = self.known.write();
+        known.schemas.push_back((id, schema.clone()));
+        if known.schemas.len() > SCHEMAS_KEPT {
+            known.schemas.pop_front();
+        }
+        Ok(schema)
     }
 }
 

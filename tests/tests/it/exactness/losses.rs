@@ -92,6 +92,33 @@ async fn retention_that_passes_a_group_halts_it() {
     topic.right(&client).await;
 }
 
+/// What a partition ends with may be markers of transactions: they are passed over, and nothing is lost when retention removes them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn markers_that_retention_removes_are_no_loss_of_a_group() {
+    let kafka = Kafka::shared();
+    let redis = Redis::start(RedisKind::Debian, &RedisOptions::default());
+    let mut topic = Topic::new(kafka, "group-markers");
+    let group = topic.group(kafka, &redis);
+    let (mut member, serving) = (group.start("ingest").await, group.start("serve").await);
+    let client = serving.client().await;
+    let producer = kafka.transactional(&topic.name);
+    let events: Vec<Event> = (0..10).map(|id| Event::new(id, id as u32 % CARDS, 0)).collect();
+    for is_kept in [true, false] {
+        producer.begin();
+        producer.send(&topic.name, &events.iter().map(Event::message).collect::<Vec<_>>());
+        if is_kept { producer.commit() } else { producer.abort() }
+    }
+    topic.lines.extend(events.iter().map(Event::json));
+    topic.right(&client).await;
+    wait_for(&client, "behind all markers", |status| status["sources"]["tx"]["positions"]["0"] == 22).await;
+    member.kill();
+    kafka.delete_records(&topic.name, 0, 22);
+    topic.write(kafka, 0, 20..25, |_| true);
+    member.start().await;
+    topic.right(&client).await;
+    assert_eq!(status(&client).await["sources"]["tx"]["state"], "running");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_was_made_anew_halts_a_group() {
     let kafka = Kafka::shared();

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tidemill_tests::services::{Kafka, Redis, RedisKind, RedisOptions};
+use tidemill_client::{texts, v1};
+use tidemill_tests::services::{Kafka, KafkaOptions, Redis, RedisKind, RedisOptions};
 
 use super::group::{Group, Process};
 use super::load::{Load, exact_from};
@@ -56,6 +57,47 @@ async fn members_come_and_go() {
     let times = load.times();
     let questions = load.world.questions(&client, &load.rows, &times, &mut load.random).await;
     println!("{:?}", ask_all(&client, &questions, exact_from()).await);
+}
+
+/// A store loses everything while there is no broker from which it could be filled again: processes that only read are told, though
+/// the source declares no `max_lag`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_are_told_that_the_store_lacks_events() {
+    let kafka = Kafka::start(&KafkaOptions::default());
+    let redis = Redis::start(RedisKind::Debian, &RedisOptions::default());
+    let mut load = Load::new(&kafka, 1_000, 2, random("the store lacks events"));
+    let group = Group::new(&load.definitions(), &kafka.address(), &[redis.address()]);
+    let member = group.start("ingest").await;
+    let serving = group.start("serve").await;
+    let client = serving.client().await;
+    load.more(&kafka, 300);
+    right(&load, &client, &[&member]).await;
+    kafka.kill();
+    redis.cli(&["flushall"]);
+    is_stale(&client, true).await;
+    for _ in 0..40 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(stale(&client).await, "nothing has been read again");
+    }
+    kafka.restart();
+    right(&load, &client, &[&member]).await;
+    is_stale(&client, false).await;
+}
+
+async fn stale(client: &tidemill_client::Client) -> bool {
+    let keys = [("card".to_string(), texts(["c0"]))].into();
+    let request = v1::GetRequest { features: vec!["joined:last_shop".into()], keys, ..v1::GetRequest::default() };
+    client.get(request).await.unwrap().stale.iter().any(|source| source == "events")
+}
+
+async fn is_stale(client: &tidemill_client::Client, wanted: bool) {
+    for _ in 0..1_200 {
+        if stale(client).await == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("a minute later `stale` is not {wanted}: {:?}", client.status().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -58,6 +58,38 @@ async fn retention_that_passes_the_position_halts() {
     assert_eq!(shown["sources"]["tx"]["positions"]["0"], 31);
 }
 
+/// The last offsets of a partition may be markers of transactions. They are never read, and nothing is lost when they go.
+#[tokio::test(flavor = "multi_thread")]
+async fn markers_that_retention_removes_are_no_loss() {
+    let kafka = Kafka::shared();
+    let topic = topic_name("markers");
+    kafka.create_topic(&topic, 1, &[]);
+    let producer = kafka.transactional(&topic);
+    let messages: Vec<_> = (0..10).map(|id| Event::new(id, 0, 0).message()).collect();
+    for is_kept in [true, false] {
+        producer.begin();
+        producer.send(&topic, &messages);
+        if is_kept { producer.commit() } else { producer.abort() }
+    }
+    let project = reading(&kafka.address(), &format!("topic = \"{topic}\""), "");
+    let (server, client) = start(project.path()).await;
+    consumed(&client, 10).await;
+    let notes = project.path().join("data/files/tx.kafka.json");
+    for _ in 0..1_000 {
+        let noted = std::fs::read_to_string(&notes).unwrap_or_default();
+        if noted.contains("\"begun\": 22") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    server.kill();
+    kafka.delete_records(&topic, 0, 22);
+    let (_server, client) = start(project.path()).await;
+    kafka.produce(&topic, &[Event::new(10, 0, 0).message()]);
+    let shown = consumed(&client, 11).await;
+    assert_eq!(shown["sources"]["tx"]["kafka"]["given_up"], json!([]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_was_made_anew_halts() {
     let kafka = Kafka::shared();

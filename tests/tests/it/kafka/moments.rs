@@ -9,8 +9,8 @@ use tidemill::components::Server as Engine;
 use tidemill::source::{Decoded, Decoder, json};
 use tidemill_client::{Client, v1};
 use tidemill_features::definitions::{DefinitionFile, check};
-use tidemill_tests::services::Kafka;
 use tidemill_tests::services::kafka::topic_name;
+use tidemill_tests::services::{Kafka, Message, Redis, RedisKind, RedisOptions};
 use tokio_stream::StreamExt;
 
 use super::world::{Event, consumed, get, reading, start, state_says, status, twin, values, wait_for};
@@ -36,23 +36,38 @@ async fn exported(client: &Client, folder: &std::path::Path, name: &str, visibil
     rows.column_by_name("v__n_3650d").unwrap().as_primitive::<Int64Type>().values().to_vec()
 }
 
-/// Training sees of a topic what a read at that moment saw: no event before it was applied, however early it was produced.
+/// Training sees of a topic what a read at that moment saw: no event before it was applied, however early it was produced. It is
+/// written in transactions, whose markers are no events: they are never waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn training_sees_what_serving_saw() {
+    let redis = Redis::start(RedisKind::Debian, &RedisOptions::default());
+    training_sees("").await;
+    training_sees(&format!("store = \"redis\"\n[redis]\naddress = \"{}\"\n", redis.address())).await;
+}
+
+async fn training_sees(settings: &str) {
     let kafka = Kafka::shared();
     let topic = topic_name("moments");
     kafka.create_topic(&topic, 1, &[]);
     let project = reading(&kafka.address(), &format!("topic = \"{topic}\""), "");
+    let path = project.path().join("tidemill.toml");
+    std::fs::write(&path, format!("{settings}{}", std::fs::read_to_string(&path).unwrap())).unwrap();
+    let producer = kafka.transactional(&topic);
+    let produce = |messages: &[Message]| {
+        producer.begin();
+        producer.send(&topic, messages);
+        producer.commit();
+    };
     // An amount that the view's filter takes.
     let ids: Vec<u64> = (0..100).filter(|id| id * 37 % 1_000 > 60).collect();
     let messages = |ids: &[u64]| ids.iter().map(|id| Event::new(*id, 0, 0).message()).collect::<Vec<_>>();
-    kafka.produce(&topic, &messages(&ids[..30]));
+    produce(&messages(&ids[..30]));
     let (server, client) = start(project.path()).await;
     consumed(&client, 30).await;
     let first = get(&client, 1).await.read_time;
     server.kill();
     // Produced now, applied later.
-    kafka.produce(&topic, &messages(&ids[30..50]));
+    produce(&messages(&ids[30..50]));
     let (_server, client) = start(project.path()).await;
     consumed(&client, 50).await;
     let second = get(&client, 1).await.read_time;
@@ -63,6 +78,9 @@ async fn training_sees_what_serving_saw() {
     assert_eq!(seen, [30, 50]);
     let known = exported(&client, project.path(), "known", v1::Visibility::EventTime).await;
     assert_eq!(known, [50, 50]);
+    wait_for(&client, "not behind", |status| status["sources"]["tx"]["lag"] == 0).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(get(&client, 1).await.stale.is_empty(), "it is at its end, and max_lag has passed");
 }
 
 /// Events that are both in the history and in the topic count once.

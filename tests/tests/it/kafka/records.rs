@@ -125,12 +125,39 @@ async fn poison_goes_to_the_dead_letters() {
     }
 }
 
+/// A producer that counts in another unit: its records are dead letters, whatever depends on their times, and a restart finds a
+/// sound state.
+#[tokio::test(flavor = "multi_thread")]
+async fn times_beyond_all_years_are_dead_letters() {
+    let kafka = Kafka::shared();
+    let topic = topic_name("microseconds");
+    kafka.create_topic(&topic, 1, &[("message.timestamp.after.max.ms", "9223372036854775807")]);
+    let project = reading(&kafka.address(), &format!("topic = \"{topic}\""), "");
+    let events: Vec<Event> = (0..40).map(|id| Event::new(id, id as u32 % 2, 0)).collect();
+    let message = |event: &Event| match event.id {
+        10 => event.message().at_ms(BEGIN * 1_000),
+        _ => event.message(),
+    };
+    kafka.produce(&topic, &events[..20].iter().map(message).collect::<Vec<_>>());
+    let (server, client) = start(project.path()).await;
+    consumed(&client, 20).await;
+    server.kill();
+    kafka.produce(&topic, &events[20..].iter().map(message).collect::<Vec<_>>());
+    let (_server, client) = start(project.path()).await;
+    let shown = consumed(&client, 40).await;
+    assert_eq!(shown["sources"]["tx"]["dead_lettered"], 1);
+    let letters = client.dead_letters(Default::default()).await.unwrap().letters;
+    assert_eq!((letters[0].offset, letters[0].code.as_str()), (10, "E1029"), "{}", letters[0].reason);
+    let lines: Vec<String> = events.iter().filter(|event| event.id != 10).map(Event::json).collect();
+    assert_eq!(values(&client, 2).await, twin(&lines, 2).await.0);
+}
+
 /// A record without a value deletes its key, by its own time.
 #[tokio::test(flavor = "multi_thread")]
 async fn tombstones_delete_rows_of_a_table() {
     let kafka = Kafka::shared();
     let topic = topic_name("merchants");
-    kafka.create_topic(&topic, 1, &[("cleanup.policy", "compact")]);
+    kafka.create_topic(&topic, 1, &[("retention.ms", "-1")]);
     let definitions = format!(
         r#"
 [source.merchants]
@@ -138,9 +165,12 @@ connector = "kafka"
 kind = "table"
 topic = "{topic}"
 event_time = "at"
+arrival_time = "known"
 [source.merchants.fields]
 merchant = "string"
 country = "string"
+shape = "vector<2>"
+known = "timestamp[ms]"
 at = "timestamp"
 [source.merchants.metadata]
 merchant = "key"
@@ -158,7 +188,8 @@ features = ["v:*"]
     );
     let project = project(&kafka.address(), &definitions);
     let row = |key: &str, country: &str, at: i64| {
-        Message::new(json!({"country": country}).to_string()).key(key).at_ms(BEGIN + at)
+        let row = json!({"country": country, "shape": [1, 2], "known": BEGIN + at});
+        Message::new(row.to_string()).key(key).at_ms(BEGIN + at)
     };
     let messages = [
         row("a", "DE", 0),
@@ -166,10 +197,12 @@ features = ["v:*"]
         Message::tombstone("a").at_ms(BEGIN + 10),
         row("b", "IT", 20),
         row("a", "ES", 5),
+        // Of which nobody can tell what it deletes.
+        Message { key: None, ..Message::tombstone("") }.at_ms(BEGIN + 30),
     ];
     kafka.produce(&topic, &messages.map(|message| message.partition(0)));
     let (_server, client) = start(project.path()).await;
-    super::world::wait_for(&client, "5 consumed", |status| status["sources"]["merchants"]["consumed"] == 5).await;
+    super::world::wait_for(&client, "6 consumed", |status| status["sources"]["merchants"]["consumed"] == 6).await;
     let get = |at: Option<i64>| {
         let mut request =
             v1::GetRequest { service: "s".into(), as_of: at.map(|at| (BEGIN + at) * 1_000 + 1), ..Default::default() };
@@ -182,4 +215,7 @@ features = ["v:*"]
     assert!(format!("{before:?}").contains("ES"), "{before:?}");
     let counts = status(&client).await;
     assert_eq!(counts["views"]["v"]["applied"], 5, "{}", ledger(&counts));
+    let letters = client.dead_letters(Default::default()).await.unwrap().letters;
+    let found: Vec<_> = letters.iter().map(|letter| (letter.offset, letter.code.as_str())).collect();
+    assert_eq!(found, [(5, "E1050")]);
 }

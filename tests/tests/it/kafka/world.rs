@@ -74,15 +74,25 @@ impl Event {
         Event { id, card, partition }
     }
 
+    pub fn key(&self) -> String {
+        format!("c{}", self.card)
+    }
+
+    pub fn amount(&self) -> f64 {
+        (self.id * 37 % 1_000) as f64 / 10.0 - 5.0
+    }
+
+    /// Its time in milliseconds.
+    pub fn at(&self) -> i64 {
+        BEGIN + (self.id * 7_919 % 5_000_000) as i64
+    }
+
     pub fn json(&self) -> String {
-        let (id, card) = (self.id, self.card);
-        let amount = (id * 37 % 1_000) as f64 / 10.0 - 5.0;
-        json!({"id": format!("e{id}"), "card": format!("c{card}"), "amount": amount, "at": BEGIN + (id * 7_919 % 5_000_000) as i64})
-            .to_string()
+        json!({"id": format!("e{}", self.id), "card": self.key(), "amount": self.amount(), "at": self.at()}).to_string()
     }
 
     pub fn message(&self) -> Message {
-        Message::new(self.json()).key(format!("c{}", self.card)).partition(self.partition)
+        Message::new(self.json()).key(self.key()).partition(self.partition)
     }
 }
 

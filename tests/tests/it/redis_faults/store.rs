@@ -89,17 +89,23 @@ async fn records_and_positions_appear_together_and_once(store: &RedisStore) {
     }
     owner.stored = commit.partitions[0].to.clone();
     assert_eq!((owner.body(0).await, owner.body(1).await), (Some(b"a".to_vec()), Some(b"b".to_vec())));
-    let read = store.chunks(&key(5, 0), commit.batch, &[CHUNK, NodeId { level: 0, slot: 0 }]).await.unwrap();
-    let ReadChunks::Same(chunks) = read else { panic!("the record is the same") };
-    assert_eq!(chunks.iter().map(Option::as_deref).collect::<Vec<_>>(), [Some(&b"chunk"[..]), None]);
+    let other = NodeId { level: 0, slot: 0 };
+    for (all_up_to, are_few) in [(0, false), (1, true)] {
+        let read = store.chunks(&key(5, 0), commit.batch, &[CHUNK, other], all_up_to).await.unwrap();
+        let ReadChunks::Same { found, are_all } = read else { panic!("the record is the same") };
+        assert_eq!((found[0].0, found[0].1.as_deref(), are_all), (CHUNK, Some(&b"chunk"[..]), are_few));
+        assert_eq!(found.get(1), (!are_few).then_some(&(other, None)));
+    }
     // Chunks of another version are not given out.
     let mut gone = record(5, 0, Some(commit.batch), "c");
     gone.chunks = vec![(CHUNK, None)];
     let second = owner.commit(1, vec![gone]).await;
-    let read = store.chunks(&key(5, 0), commit.batch, &[CHUNK]).await.unwrap();
+    let read = store.chunks(&key(5, 0), commit.batch, &[CHUNK], 0).await.unwrap();
     assert!(matches!(read, ReadChunks::Changed(Some(record)) if record.stamp == second && *record.body == *b"c"));
-    let ReadChunks::Same(chunks) = store.chunks(&key(5, 0), second, &[CHUNK]).await.unwrap() else { panic!("it is") };
-    assert!(matches!(&chunks[..], [None]));
+    let ReadChunks::Same { found, .. } = store.chunks(&key(5, 0), second, &[CHUNK], 0).await.unwrap() else {
+        panic!("it is")
+    };
+    assert_eq!(found, [(CHUNK, None)]);
     // A commit that comes late, after another one, does nothing.
     let late = store.commit(&commit).await.unwrap();
     assert_eq!(late, Outcome::Moved { step: 0, stored: Some(owner.stored.clone()) });
@@ -172,6 +178,11 @@ async fn what_has_another_kind_leaves_nothing_half_written(
     assert!(matches!(&error, StoreError::Damaged(why) if why.contains("another kind")), "{error}");
     assert_eq!((owner.body(0).await, owner.seen().await), (None, before));
     put("c", 1, "UNLINK", "");
+    // What is damaged is named: somebody has to find it.
+    put("r", 2, "SET", ", string.rep('x', 40)");
+    let error = store.records(&[key(13, 2)]).await.expect_err("it is damaged");
+    assert!(matches!(&error, StoreError::Damaged(why) if why.contains(&format!(":s13}}:r:{VIEW:016x}:"))), "{error}");
+    put("r", 2, "UNLINK", "");
     assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
 }
 
@@ -204,6 +215,21 @@ async fn leftovers_go_and_what_has_progress_stays(store: &RedisStore, cli: &dyn 
     assert_eq!((owner.body(0).await, other.body(0).await), (None, Some(b"b".to_vec())));
     let keys: BTreeSet<Box<[u8]>> = store.keys_of(VIEW).await.unwrap().into_iter().collect();
     assert_eq!(keys.iter().filter(|key| shard_of(key) == 21).count(), 1);
+    // Progress that goes between the look and a claim: whoever claims has the shard emptied first.
+    let mut owner = Owner::claim(store, 6, 25).await;
+    owner.commit(1, vec![record(25, 0, None, "a")]).await;
+    cli(&["del", &format!("{{{prefix}:s25}}:progress")]);
+    let newcomer = Owner::claim(store, 8, 25).await;
+    assert_eq!((newcomer.body(0).await, newcomer.seen().await.1), (None, None));
+    let answer = store.commit(&owner.step(1, vec![record(25, 0, None, "b")])).await.unwrap();
+    assert_eq!(answer, Outcome::Moved { step: 0, stored: None });
+    // Users choose keys: one that looks like the name of another view's record is none.
+    let odd: SharedKey = (VIEW + 1, format!("}}:r:{VIEW:016x}:odd").into_bytes().into());
+    let shard = shard_of(&odd.1);
+    let mut owner = Owner::claim(store, 9, shard).await;
+    owner.commit(1, vec![RecordStep { key: odd.clone(), ..record(shard, 0, None, "a") }]).await;
+    assert!(store.keys_of(VIEW).await.unwrap().iter().all(|key| **key != b"odd"[..]));
+    assert_eq!(store.keys_of(VIEW + 1).await.unwrap(), [odd.1]);
 }
 
 async fn everything(store: &RedisStore, prefix: &str, cli: &dyn Fn(&[&str]) -> String, configure: &dyn Fn(&str, &str)) {

@@ -127,7 +127,11 @@ fn expect(target: &Target, wire: Wire, own: Wire) -> Found<()> {
 /// The bytes of a message behind those that came before.
 fn joined<'m>(before: Value<'m>, bytes: &'m [u8]) -> Value<'m> {
     match before {
-        Value::Bytes(before) => Value::Bytes(Cow::Owned([&before, bytes].concat())),
+        Value::Bytes(before) => {
+            let mut all = before.into_owned();
+            all.extend_from_slice(bytes);
+            Value::Bytes(Cow::Owned(all))
+        }
         _ => Value::Bytes(bytes.into()),
     }
 }

@@ -181,12 +181,8 @@ impl Server {
         let clock = Arc::new(clock);
         let objects = Arc::new(Objects::new(options.s3));
         let log_folder = data_dir.join("log");
-        let archiving = |(url, cache_bytes)| Archiving {
-            objects: objects.clone(),
-            url,
-            cache_bytes,
-            beside: data_dir.join("files"),
-        };
+        let beside = data_dir.join("files");
+        let archiving = |(url, cache_bytes)| Archiving { objects: objects.clone(), url, cache_bytes, beside };
         let archiving = options.archive.map(archiving);
         let (keeping, role) = (options.keeping, options.role);
         let sizes = (options.segment_bytes, keeping.force);

@@ -241,8 +241,8 @@ impl SharedFeed {
         for _ in 0..SHARED_FETCHES {
             fetched.fetch(&self.store).await.map_err(away)?;
             // Each is tried, also behind one of which something is missing: all that is missing is fetched together.
-            let standing = |key: &Box<[u8]>| stands(registry, view, &fetched, key, time);
-            let rows: Vec<Result<Standing, Failure>> = keys.iter().map(standing).collect();
+            let standing = keys.iter().map(|key| stands(registry, view, &fetched, key, time));
+            let rows: Vec<Result<Standing, Failure>> = standing.collect();
             if !fetched.is_lacking() {
                 return keys.iter().zip(rows).map(|(key, row)| Ok((key.clone(), row?))).collect();
             }

@@ -279,6 +279,13 @@ async fn status(State(server): State<Arc<Server>>) -> Response {
     JsonAnswer(status_json(&answer::status(&server))).into_response()
 }
 
+fn embedding_json(of: &v1::EmbeddingStatus) -> Json {
+    json!({ "vectors": of.vectors, "dead": of.dead, "fresh": of.fresh, "applied": of.applied,
+            "filtered": of.filtered, "keyless": of.keyless, "late": of.late, "duplicate": of.duplicate, "codes": of.codes,
+            "bytes": of.bytes, "bytes_per_vector": of.bytes_per_vector, "state": of.state, "sampled": of.sampled,
+            "sampled_neighbours": of.sampled_neighbours, "sampled_found": of.sampled_found })
+}
+
 /// The JSON shape of a status, which the command line shows too.
 pub fn status_json(status: &v1::StatusResponse) -> Json {
     let time = |time: i64| Some(time).filter(|t| *t != super::wire::NO_TIME).map(rfc3339);
@@ -304,16 +311,8 @@ pub fn status_json(status: &v1::StatusResponse) -> Json {
         }
         sources.insert(name.clone(), json);
     }
-    let embedding = |(name, of): (&String, &v1::EmbeddingStatus)| {
-        (
-            name.clone(),
-            json!({ "vectors": of.vectors, "dead": of.dead, "fresh": of.fresh, "applied": of.applied,
-            "filtered": of.filtered, "keyless": of.keyless, "late": of.late, "duplicate": of.duplicate, "codes": of.codes,
-            "bytes": of.bytes, "bytes_per_vector": of.bytes_per_vector, "state": of.state, "sampled": of.sampled,
-            "sampled_neighbours": of.sampled_neighbours, "sampled_found": of.sampled_found }),
-        )
-    };
-    let embeddings: Map<String, Json> = status.embeddings.iter().map(embedding).collect();
+    let embeddings: Map<String, Json> =
+        status.embeddings.iter().map(|(name, of)| (name.clone(), embedding_json(of))).collect();
     let mut views = Map::new();
     for (name, view) in &status.views {
         views.insert(

@@ -42,6 +42,8 @@ pub struct CodedQuery {
     factor: f32,
     offset: f32,
     floats: Vec<f32>,
+    /// one more component, of rows while a graph is built
+    pub(super) tail: f32,
 }
 
 impl Codes {
@@ -94,8 +96,17 @@ impl Codes {
         }
     }
 
+    /// What components are multiplied by before distances are computed.
+    pub fn scale(&self) -> f32 {
+        match self {
+            Codes::F16(_, scale) => *scale,
+            Codes::Int8(_) | Codes::F32 => 1.0,
+        }
+    }
+
     /// Prepares a kept vector that is looked for.
     pub fn query(&self, vector: &[f32], query: &mut CodedQuery) {
+        query.tail = 0.0;
         match self {
             Codes::Int8(int8) => int8.query(vector, query),
             Codes::F16(_, scale) => {

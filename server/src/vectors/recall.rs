@@ -22,7 +22,7 @@ pub fn suffices(recipe: Recipe, vectors: &Rows<f32>, body: &Body) -> bool {
     let truth: Vec<Vec<u32>> = samples.iter().map(|row| nearest(recipe.metric, vectors, *row)).collect();
     let ef = recipe.options.ef_search.max(K + K / 4);
     let found = |codes: &Codes| -> usize {
-        let space = Space { metric: recipe.metric, codes, vectors };
+        let space = Space { metric: recipe.metric, codes, vectors, tails: &[] };
         let mut scratch = Scratch::default();
         let rows = samples.iter().zip(&truth);
         rows.map(|(row, truth)| {

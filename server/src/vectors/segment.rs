@@ -147,7 +147,8 @@ impl Segment {
     pub fn with_graph(mut self, recipe: Recipe) -> Self {
         for kind in [CodeKind::Int8, CodeKind::F16, CodeKind::F32] {
             let codes = Codes::new(kind, recipe.metric, &self.vectors);
-            let space = Space { metric: recipe.metric, codes: &codes, vectors: &self.vectors };
+            let tails = graph::tails(recipe.metric, &codes, &self.vectors);
+            let space = Space { metric: recipe.metric, codes: &codes, vectors: &self.vectors, tails: &tails };
             recipe.done.store(0, Ordering::Relaxed);
             let graph = match recipe.builder {
                 Builder::Flat => graph::build(space, recipe.options, recipe.threads, recipe.done),
@@ -168,7 +169,8 @@ impl Segment {
     pub fn extended(&self, plain: &mut Segment, recipe: Recipe) -> Option<()> {
         let old = self.body.as_ref()?;
         let codes = old.codes.extended(recipe.metric, &plain.vectors)?;
-        let space = Space { metric: recipe.metric, codes: &codes, vectors: &plain.vectors };
+        let tails = graph::tails(recipe.metric, &codes, &plain.vectors);
+        let space = Space { metric: recipe.metric, codes: &codes, vectors: &plain.vectors, tails: &tails };
         let graph = graph::extend(space, &old.graph, recipe.options, recipe.threads, recipe.done);
         plain.body = Some(Body { codes, graph });
         Some(())

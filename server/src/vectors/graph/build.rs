@@ -118,7 +118,7 @@ impl<'a> Growing<'a> {
 
     fn insert(&self, node: u32, scratch: &mut Scratch, choice: &mut Choice) {
         let own = self.shape.level(node);
-        self.space.codes.row_query(self.space.vectors, node, &mut scratch.query);
+        self.space.row_query(node, &mut scratch.query);
         let entry = *self.entry.read();
         let Some((entry, top)) = entry.or_else(|| self.first(node)) else { return };
         let above = (own + 1..=top).rev();
@@ -175,7 +175,7 @@ impl<'a> Growing<'a> {
             return cells[neighbours.len()].store(new, Ordering::Relaxed);
         }
         neighbours.push(new);
-        self.space.codes.row_query(self.space.vectors, node, &mut choice.query);
+        self.space.row_query(node, &mut choice.query);
         self.space.distances(&choice.query, &neighbours, &mut choice.distances);
         choice.near.clear();
         choice.near.extend(choice.distances.iter().map(|x| ordered(*x)).zip(neighbours));
@@ -193,7 +193,7 @@ impl<'a> Growing<'a> {
                 return;
             }
             let covered = !chosen.is_empty() && {
-                self.space.codes.row_query(self.space.vectors, *id, query);
+                self.space.row_query(*id, query);
                 chosen.chunks(4).any(|some| {
                     self.space.distances(query, some, distances);
                     distances.iter().any(|between| ordered(*between) < *distance)

@@ -82,7 +82,7 @@ fn of_graph<'a>(asked: &Asked<'a>, sealed: &'a Segment, body: &Body, explained: 
     let budget = if asked.query.way == Way::Graph { usize::MAX } else { passing / 5 };
     let mut scratch = view.scratch.take();
     body.codes.query(&asked.vector, &mut scratch.query);
-    let space = Space { metric: view.metric, codes: &body.codes, vectors: &sealed.vectors };
+    let space = Space { metric: view.metric, codes: &body.codes, vectors: &sealed.vectors, tails: &[] };
     let plain = asked.query.filter.is_none() && asked.excluded.is_empty() && sealed.live() == sealed.count();
     let walked = match plain {
         true => body.graph.search(space, &mut scratch, ef, budget, |_| true),

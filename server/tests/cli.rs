@@ -50,11 +50,14 @@ fn check_reports_all_problems_as_json() {
 
 #[test]
 fn what_cannot_run_yet_is_checked_and_not_served() {
-    let folder = project(include_str!("../../features/testdata/cards.toml"));
+    let folder = project(
+        "[source.s]\nconnector = \"push\"\nevent_time = \"t\"\nevent_id = \"id\"\ndedup = \"global\"\n\
+         fields = { t = \"timestamp\", id = \"string\" }\n",
+    );
     assert_eq!(tidemill(&["check", path(folder.path())]).status.code(), Some(0));
     let refused = tidemill(&["serve", path(folder.path()), "--listen", "127.0.0.1:0"]);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(text(&refused.stderr).contains("nearest neighbours cannot be searched yet"));
+    assert!(text(&refused.stderr).contains("global deduplication cannot run yet"));
 }
 
 #[test]

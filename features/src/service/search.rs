@@ -42,8 +42,10 @@ impl Condition {
     /// Whether it is true of an entity with these attributes and features, at a time.
     pub fn holds(&self, attributes: &[Value<'_>], features: &[Value<'_>], time: i64) -> bool {
         let one = |value: &Value<'_>| Column::Values(vec![value.clone().into_owned()]);
+        // What nobody knows is null.
         let null = std::iter::repeat(&Value::Null);
-        let attributes = attributes.iter().chain(null).take(self.attributes);
+        let attributes = attributes.iter().chain(null.clone()).take(self.attributes);
+        let features = features.iter().chain(null).take(self.features.len());
         let columns: Vec<Column> = attributes.chain(features).map(one).collect();
         let errors = Cell::new(0);
         self.expression.is_true(&Frame { columns: &columns, row: 0, now: time, errors: &errors })

@@ -21,10 +21,14 @@ use tidemill_tests::oracle::service::read_service;
 
 use crate::parity::{cases, run};
 
+/// Whether two rows that follow each other may be in one frame.
+pub fn together(a: &(usize, Row), b: &(usize, Row)) -> bool {
+    a.0 == b.0 && a.1.partition == b.1.partition
+}
+
 /// Writes the rows of a case as an event log: frames of one partition, in log order, of at most `size` rows.
 pub fn write_log(case: &Case, registry: &Registry, folder: &std::path::Path, size: usize) {
     let mut writer = LogWriter::open(folder, LogPlace::default()).unwrap();
-    let together = |a: &(usize, Row), b: &(usize, Row)| a.0 == b.0 && a.1.partition == b.1.partition;
     for rows in case.rows.chunk_by(together).flat_map(|rows| rows.chunks(size)) {
         let source = &case.sources[rows[0].0];
         let of_frame: Vec<&Row> = rows.iter().map(|(_, row)| row).collect();

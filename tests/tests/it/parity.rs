@@ -49,7 +49,9 @@ pub fn cases() -> u32 {
 pub fn run<S: Strategy>(name: &str, strategy: S, cases: u32, test: impl Fn(&S::Value) -> Result<(), TestCaseError>) {
     let config = ProptestConfig::default();
     let max_shrink_iters = config.max_shrink_iters.min(20_000);
-    let config = ProptestConfig { cases, max_shrink_iters, failure_persistence: None, ..config };
+    // Cases of whole servers take a second each: what is small enough after some minutes is small enough.
+    let max_shrink_time = 180_000;
+    let config = ProptestConfig { cases, max_shrink_iters, max_shrink_time, failure_persistence: None, ..config };
     let mut seed = [0u8; 32];
     match std::env::var("TIDEMILL_SEED") {
         Ok(given) => seed[..8].copy_from_slice(&given.parse::<u64>().expect("TIDEMILL_SEED is a number").to_le_bytes()),

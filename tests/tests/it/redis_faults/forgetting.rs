@@ -11,7 +11,7 @@ use tidemill_tests::oracle::generate::{Case, service_case};
 use tidemill_tests::services::{Redis, RedisKind, RedisOptions};
 
 use super::writer::Random;
-use crate::across::{equals_oracle, write_log};
+use crate::across::{equals_oracle, together, write_log};
 use crate::parity::{cases, run};
 use crate::shared_store::{opened, settings};
 
@@ -88,7 +88,10 @@ fn check(case: &Case, size: usize, forgets: Forgets, seed: u64, redis: &Redis) -
     let store = Forgetful { redis, settings: settings(vec![redis.address()]), shards };
     let folder = tempfile::tempdir().unwrap();
     if forgets == Forgets::WhatCameLater {
-        let half = Case { rows: case.rows[..case.rows.len() / 2].to_vec(), ..case.clone() };
+        // A log of which this one is the continuation: it ends where a frame does.
+        let is_end = |at: &usize| *at == 0 || case.rows.get(*at).is_none_or(|row| !together(&case.rows[*at - 1], row));
+        let half = (case.rows.len() / 2..).find(is_end).unwrap();
+        let half = Case { rows: case.rows[..half].to_vec(), ..case.clone() };
         let earlier = tempfile::tempdir().unwrap();
         write_log(&half, &registry(&half.sources, &half.views), &earlier.path().join("log"), size);
         let (server, threads) = opened(&half, earlier.path(), &store.settings);

@@ -15,7 +15,7 @@ use crate::ingest::{
     Feed, Follower, Group, GroupSource, HistoryFeed, Ingest, IngestThreads, KafkaFeed, Member, OldestAnswer,
     SharedParts, Teller, feed, recover, start, without_views,
 };
-use crate::limits::{JOBS_MAX, SEGMENT_BYTES, SHARDS};
+use crate::limits::{JOBS_MAX, SEARCH_SCANS_MAX, SEGMENT_BYTES, SHARDS};
 use crate::log::Archiving;
 use crate::objects::{ObjectUrl, Objects};
 use crate::online::{Memory, RedisStore, StoreError};
@@ -49,6 +49,8 @@ pub struct Server {
     pub collections: Arc<Collections>,
     /// what walks over graphs have missed
     pub quality: Quality,
+    /// searches that read the records of whole collections
+    pub scans: tokio::sync::Semaphore,
     _upkeep: Upkeep,
     /// by source: key columns of the entities that it feeds
     pub keys: Vec<Arc<Vec<Vec<usize>>>>,
@@ -229,6 +231,7 @@ impl Server {
             _upkeep: Upkeep::start(collections.clone(), data_dir.join("neighbours"), stopping.clone()),
             collections,
             quality: Quality::default(),
+            scans: tokio::sync::Semaphore::new(SEARCH_SCANS_MAX),
             keys,
             log_folder,
             objects,

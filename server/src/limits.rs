@@ -110,8 +110,9 @@ pub const HISTORY_CACHE_BYTES: usize = 512 << 20;
 pub const LOG_READS_APART: usize = 8;
 /// Events of the log that one explanation lists; the totals say how many more there are.
 pub const EXPLAIN_EVENTS_MAX: usize = 1_000;
-/// How long state may wait for the disk; after a crash this much is replayed from the log.
-pub const FLUSH_EVERY: Duration = Duration::from_millis(250);
+/// How long state may wait for the disk; after a crash this much is replayed from the log. A record that changes again meanwhile is
+/// written once.
+pub const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// Shards of a data directory, fixed when it is made: units of ownership once several processes share the work.
 pub const SHARDS: usize = 256;
 /// Requests under way on one connection.
@@ -317,6 +318,8 @@ pub const SHARED_EXACT_TRIES: usize = 3;
 /// How often a process that does not own everything looks at what all have done: reads of many shards and `status` say at most
 /// what was there then.
 pub const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+/// How long a commit waits for the pass over all shards that is under way, before its vectors are left to the next one.
+pub const FOLLOW_PATIENCE: Duration = Duration::from_millis(500);
 /// Partitions whose progress in all shards it looks at twice a second. Where there are more, it looks at their homes as often, and at
 /// everything less often by as much, so that following costs the same.
 pub const FOLLOW_PARTITIONS: usize = 16;
@@ -331,14 +334,17 @@ pub const MEMBER_FORGOTTEN: i64 = 86_400_000_000;
 pub const VECTOR_DIMS_MAX: usize = 8_192;
 /// Size of a component: squares of it, summed over all components, stay within f32.
 pub const VECTOR_COMPONENT_MAX: f32 = 1e15;
-/// Bytes of a key in an index: an entity's key of 64 KiB, with what tells its columns apart.
-pub const VECTOR_KEY_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of a key in an index: an entity's key of 64 KiB of which each byte is a zero that takes two, and up to 16 columns that are
+/// numbers of full width there.
+pub const VECTOR_KEY_BYTES_MAX: usize = 2 * 64 * 1024 + 16 * 16;
 /// Vectors of one sealed segment: a row's number and two marks share 32 bits.
 pub const VECTOR_ROWS_MAX: usize = 1 << 30;
 /// Neighbours that one search may ask for: some megabytes of keys.
 pub const SEARCH_K_MAX: usize = 10_000;
 /// Candidates that a search may keep: beyond it a scan is faster, and exact.
 pub const SEARCH_EF_MAX: usize = 20_000;
+/// Searches that read the records of whole collections at once: each holds all vectors of one.
+pub const SEARCH_SCANS_MAX: usize = 2;
 /// Keys that a search may leave out.
 pub const SEARCH_EXCLUDED_MAX: usize = 10_000;
 /// Neighbours of a node, twice as many at the bottom: more cost memory and bring nothing.

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Events are many small pieces of memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // A reader that goes away (`tidemill ls | head -1`) ends the output, not the world: printing to a closed pipe panics.
     let report = std::panic::take_hook();

@@ -77,7 +77,25 @@ fn bytes(cursor: &mut Cursor<'_>) -> Result<Vec<u8>, Damaged> {
 
 #[cfg(test)]
 mod tests {
+    use tidemill_features::stream::KEY_BYTES_MAX;
+
     use super::*;
+    use crate::limits::VECTOR_KEY_BYTES_MAX;
+
+    #[test]
+    fn the_longest_keys_fit_an_index() {
+        let zeros = "\0".repeat(KEY_BYTES_MAX - 3);
+        let decimal = DataType::Decimal { precision: 38, scale: 0 };
+        let wide = vec![("n".to_string(), decimal); 16];
+        let longest = [
+            (vec![("a".to_string(), DataType::Text)], encode_key([Value::text(&zeros)]).unwrap()),
+            (wide, encode_key(vec![Value::Decimal(0); 16]).unwrap()),
+        ];
+        for (columns, key) in longest {
+            assert!(key.len() <= KEY_BYTES_MAX);
+            assert!(ordered(&columns, &key).unwrap().len() <= VECTOR_KEY_BYTES_MAX);
+        }
+    }
 
     #[test]
     fn bytes_compare_as_values_do_and_come_back() {

@@ -24,7 +24,9 @@ use super::collection::{Opened, damaged, stands};
 use super::ordered::encoded;
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
-use crate::limits::{COLLECTION_WRITE_ROWS, FOLLOW_EVERY, FOLLOW_LATE, FOLLOW_SHARDS_AT_ONCE, SHARDS, SHARED_FETCHES};
+use crate::limits::{
+    COLLECTION_WRITE_ROWS, FOLLOW_EVERY, FOLLOW_LATE, FOLLOW_PATIENCE, FOLLOW_SHARDS_AT_ONCE, SHARDS, SHARED_FETCHES,
+};
 use crate::online::{Change, Changes, Fetched, Memory, Records, RedisStore, SharedKey, StoreError};
 use crate::place::shard_of;
 
@@ -43,6 +45,8 @@ pub struct SharedFeed {
     hears: AtomicBool,
     /// whether the indexes have everything before the positions
     is_whole: AtomicBool,
+    /// whether commits were not followed, because a pass was under way for long: it may have come too early to their shards
+    has_missed: AtomicBool,
     /// when the last pass ended, microseconds
     passed_at: AtomicI64,
 }
@@ -65,9 +69,20 @@ impl SharedFeed {
         (store, runtime): (RedisStore, Handle),
     ) -> Option<Self> {
         let seen = Mutex::new(vec![None; SHARDS]);
-        let (positions, hears, is_whole, passed_at) = Default::default();
-        let feed =
-            SharedFeed { collections, memory, clock, store, runtime, seen, positions, hears, is_whole, passed_at };
+        let (positions, hears, is_whole, has_missed, passed_at) = Default::default();
+        let feed = SharedFeed {
+            collections,
+            memory,
+            clock,
+            store,
+            runtime,
+            seen,
+            positions,
+            hears,
+            is_whole,
+            has_missed,
+            passed_at,
+        };
         (!feed.collections.is_empty()).then_some(feed)
     }
 
@@ -94,6 +109,7 @@ impl SharedFeed {
         // What is published as committed was committed before.
         let positions = self.memory.read().positions.clone();
         let heard = self.hears.load(Ordering::Acquire);
+        self.has_missed.store(false, Ordering::SeqCst);
         let shards: Vec<usize> = (0..SHARDS).collect();
         if !self.runtime.block_on(self.take_changes(&mut seen, &shards, stopping))? {
             return Ok(());
@@ -102,22 +118,31 @@ impl SharedFeed {
         self.passed_at.store(self.clock.now(), Ordering::Release);
         self.hears.store(true, Ordering::Release);
         // What was committed during the first pass, and not followed at once, is in after the second one only.
-        self.is_whole.store(heard, Ordering::Release);
+        self.is_whole.store(heard, Ordering::SeqCst);
+        if self.has_missed.load(Ordering::SeqCst) {
+            self.is_whole.store(false, Ordering::SeqCst);
+        }
         Ok(())
     }
 
-    /// Follows commits in some shards, which have been published.
+    /// The indexes may lack something: until a pass has looked at all shards, searches read the records.
+    pub fn doubt(&self) {
+        self.has_missed.store(true, Ordering::SeqCst);
+        self.is_whole.store(false, Ordering::SeqCst);
+    }
+
+    /// Follows commits in some shards, which have been published. Whoever commits does not wait for a long pass.
     pub fn follow(&self, shards: &[usize]) {
         if shards.is_empty() || !self.hears.load(Ordering::Acquire) {
             return;
         }
-        let mut seen = self.seen.lock();
+        let seen = if self.is_whole() { self.seen.try_lock_for(FOLLOW_PATIENCE) } else { None };
+        let Some(mut seen) = seen else { return self.doubt() };
         let positions = self.memory.read().positions.clone();
         match self.runtime.block_on(self.take_changes(&mut seen, shards, &AtomicBool::new(false))) {
             Ok(_) => *self.positions.lock() = positions,
             Err(failure) => {
-                // Until the next pass, searches read the records.
-                self.is_whole.store(false, Ordering::Release);
+                self.doubt();
                 tracing::debug!(%failure, "vectors were not followed");
             }
         }

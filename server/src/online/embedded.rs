@@ -187,8 +187,13 @@ impl Embedded {
             Envelope { definition: definitions.get(&view).copied().unwrap_or(0), sequence, body }.seal()
         };
         let mut batch = self.database.batch();
-        for ((view, key), record) in &flush.records {
-            batch.insert(&self.records, record_key(*view, key), seal(*view, record));
+        let records = flush.records.iter().map(|((view, key), record)| (record_key(*view, key), *view, &**record));
+        let mut records: Vec<(Vec<u8>, u32, &[u8])> = records.collect();
+
+        // In order, each is looked for where the one before it went.
+        records.sort_unstable();
+        for (key, view, record) in records {
+            batch.insert(&self.records, key, seal(view, record));
         }
         for ((view, key, id), chunk) in &flush.chunks {
             match chunk {

@@ -179,7 +179,12 @@ impl RedisCluster {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        panic!("a minute is too short for {what}:\n{}", self.living().cli(&["cluster", "nodes"]));
+        let says = |node: &Redis| {
+            let said = |command: &[&str]| node.try_cli(command).unwrap_or_else(|error| error.to_string());
+            format!("{}:\n{}\n{}", node.address(), said(&["cluster", "nodes"]), said(&["info", "replication"]))
+        };
+        let living: Vec<String> = self.nodes.iter().filter(|node| node.runs()).map(says).collect();
+        panic!("a minute is too short for {what}:\n{}", living.join("\n"));
     }
 }
 

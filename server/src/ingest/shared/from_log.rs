@@ -24,7 +24,7 @@ use crate::ingest::changes::Changes;
 use crate::ingest::flusher::{Applied, ToKeep};
 use crate::ingest::sequencer::Durable;
 use crate::ingest::{Begun, Pending};
-use crate::limits::{SHARDS, SHARED_BARRIER, SHARED_ROUND_EVENTS, SHARED_SWEEP};
+use crate::limits::{SHARED_BARRIER, SHARED_ROUND_EVENTS, SHARED_SWEEP};
 use crate::log::{CommitLog, LogPlace, LogReader};
 use crate::online::{Memory, Progress, RecordKey, Updates};
 
@@ -140,8 +140,15 @@ impl FromLog {
     }
 
     /// Claims partitions again of which the store has forgotten something. Err: they are somebody else's now.
-    fn reclaim(&mut self, disturbed: &Disturbed) -> Result<(), Failure> {
-        for (id, stored) in disturbed {
+    ///
+    /// What is found at one partition has come to others, too. All of it is fed again together, in the order of the log: which
+    /// events are late depends on it.
+    fn reclaim(&mut self, found: &Disturbed) -> Result<(), Failure> {
+        let mut disturbed = self.engine.look_at_all()?;
+        for (id, stored) in found {
+            disturbed.entry(*id).or_insert_with(|| stored.clone());
+        }
+        for (id, stored) in &disturbed {
             let name = &self.parts.registry.sources[id.0].name;
             if self.engine.judge(*id, stored.as_ref()) == Disturbance::Fenced {
                 return Err(taken_over(&self.parts.registry, *id));
@@ -265,7 +272,9 @@ impl FromLog {
             self.reclaim(&disturbed)?;
             self.heal_from_log()?;
             self.publish_all();
-            followed = (0..SHARDS).collect();
+            // All that was fed again is read by the next pass, not here.
+            self.parts.neighbours.iter().for_each(|neighbours| neighbours.doubt());
+            followed.clear();
         }
         // Who is told that events are readable finds their vectors, too.
         self.parts.neighbours.iter().for_each(|neighbours| neighbours.follow(&followed));
@@ -314,9 +323,11 @@ impl FromLog {
     }
 
     fn sweep(&mut self) -> Result<(), Failure> {
-        let disturbed = self.engine.sweep()?;
+        let (disturbed, were_all) = self.engine.sweep()?;
         if disturbed.is_empty() {
-            self.parts.changes.look_is_good();
+            if were_all {
+                self.parts.changes.look_is_good();
+            }
             return Ok(());
         }
         self.reclaim(&disturbed)?;

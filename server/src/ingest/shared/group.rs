@@ -142,7 +142,7 @@ impl Group {
             self.commit()?;
             self.hear_answers()?;
             if swept.elapsed() >= SHARED_SWEEP {
-                let disturbed = self.engine.sweep()?;
+                let (disturbed, _) = self.engine.sweep()?;
                 self.heal(disturbed)?;
                 self.ask_again();
                 // One that has been given up may have left another number.

@@ -17,28 +17,34 @@ use crate::online::{Progress, ProgressOf, SourcePartition};
 type Disturbed = BTreeMap<PartitionId, Option<Progress>>;
 
 impl Engine {
-    /// Looks whether the store says of owned partitions what it should. Gives those of which it does not, and what it says.
-    pub(crate) fn sweep(&mut self) -> Result<Disturbed, Failure> {
+    /// Looks whether the store says of owned partitions what it should. Gives those of which it does not, and what it says; and
+    /// whether all have been looked at by now, one sweep after the other.
+    pub(crate) fn sweep(&mut self) -> Result<(Disturbed, bool), Failure> {
         let parts = self.parts.clone();
         parts.runtime.block_on(parts.agree())?;
         let all = self.owned();
-        let some = self.next_to_sweep(&all);
+        let (some, were_all) = self.next_to_sweep(&all);
         let disturbed = self.look_at(&some)?;
         if some.len() == all.len() || (disturbed.is_empty() && self.last_words_stand()?) {
-            return Ok(disturbed);
+            return Ok((disturbed, were_all));
         }
-        self.look_at(&all)
+        Ok((self.look_at_all()?, true))
     }
 
-    /// The partitions whose turn it is.
-    fn next_to_sweep(&mut self, all: &[PartitionId]) -> Vec<PartitionId> {
+    /// The same of all owned partitions.
+    pub(super) fn look_at_all(&self) -> Result<Disturbed, Failure> {
+        self.look_at(&self.owned())
+    }
+
+    /// The partitions whose turn it is, and whether the last one is among them.
+    fn next_to_sweep(&mut self, all: &[PartitionId]) -> (Vec<PartitionId>, bool) {
         if all.len() <= SWEEP_PARTITIONS {
-            return all.to_vec();
+            return (all.to_vec(), true);
         }
         let first = all.partition_point(|id| Some(*id) <= self.swept_to);
         let some: Vec<PartitionId> = all.iter().cycle().skip(first).take(SWEEP_PARTITIONS).copied().collect();
         self.swept_to = some.last().copied();
-        some
+        (some, first + SWEEP_PARTITIONS >= all.len())
     }
 
     /// Whether the store has in each shard what this process wrote there last.

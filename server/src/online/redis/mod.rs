@@ -183,7 +183,7 @@ impl RedisStore {
         Ok(stored.into_iter().filter_map(|(name, next)| Some((parse_name(&name)?, next))).collect())
     }
 
-    /// Encoded keys of all entities of a view, in no order; some may come twice.
+    /// Encoded keys of all entities of a view, each once.
     pub async fn keys_of(&self, view: u64) -> Result<Vec<Box<[u8]>>, StoreError> {
         let (pattern, behind_tag) = self.names.records_of(view);
         let key = |name: Vec<u8>| {
@@ -191,7 +191,11 @@ impl RedisStore {
             // The pattern also fits records of other views whose entity's key has such a piece in it.
             Some(name.get(tag..)?.strip_prefix(&behind_tag[..])?.into())
         };
-        self.connection.scan(&pattern, key).await
+        let mut keys = self.connection.scan(&pattern, key).await?;
+        // Whoever counts them relies on it.
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(keys)
     }
 
     /// Says what the definitions are, if nobody has said it before; gives what is said.

@@ -61,7 +61,7 @@ for i = 1, records do
 end
 if number then
   redis.call('HSET', marks, string.format('%.0f', number), batch)
-  redis.call('HDEL', marks, string.format('%.0f', number - 1024))
+  redis.call('HDEL', marks, string.format('%.0f', number - 4096))
 end
 at = 5
 for _ = 1, partitions do

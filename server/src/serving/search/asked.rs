@@ -41,6 +41,8 @@ pub(super) struct Asked {
 /// What is looked for.
 pub(super) enum Queries {
     Vectors(Vec<Vec<f32>>),
+    /// encoded keys of the collection, and their vectors
+    Sample(Vec<(Vec<u8>, Vec<f32>)>),
     /// entities of the collection
     Keys(Keys),
     /// a feature that is a vector, of other entities
@@ -67,6 +69,7 @@ impl Queries {
     pub(super) fn len(&self) -> usize {
         match self {
             Queries::Vectors(vectors) => vectors.len(),
+            Queries::Sample(sample) => sample.len(),
             Queries::Keys(keys) | Queries::Feature(_, keys) => keys.rows,
         }
     }

@@ -49,6 +49,9 @@ pub(super) fn wanted(server: &Server, asked: &Asked, read: Read<'_>) -> Result<V
     let embedding = &server.registry.embeddings[asked.embedding];
     let (plan, keys, own) = match &asked.queries {
         Queries::Vectors(vectors) => return Ok(vectors.iter().map(|vector| (vector.clone(), None)).collect()),
+        Queries::Sample(sample) => {
+            return Ok(sample.iter().map(|(key, vector)| (vector.clone(), Some(key.clone()))).collect());
+        }
         Queries::Keys(keys) => (&asked.vectors, keys, true),
         Queries::Feature(plan, keys) => (plan, keys, false),
     };
@@ -102,8 +105,8 @@ pub(super) fn left_out(server: &Server, asked: &Asked, own: Option<&Vec<u8>>) ->
 pub(super) fn key_values(server: &Server, asked: &Asked, key: &[u8]) -> Result<Vec<Value<'static>>, Failure> {
     let mut cursor = Cursor::new(key);
     let value = |(_, data_type): &(String, _)| cursor.value(data_type).map(Value::into_owned);
-    let values = server.registry.views[server.registry.embeddings[asked.embedding].view].keys.iter().map(value);
-    values.collect::<Result<_, _>>().map_err(|_| Failure::internal("E2020", "the key cannot be decoded"))
+    let values = key_columns(server, asked).iter().map(value);
+    values.collect::<Result<_, _>>().map_err(|_| undecoded())
 }
 
 /// Keys of the collection as columns, in the order of a plan that takes them by name.
@@ -113,7 +116,7 @@ pub(super) fn keys_for<'k>(
     plan: &ReadPlan,
     keys: impl Iterator<Item = &'k [u8]>,
 ) -> Result<Keys, Failure> {
-    let own = &server.registry.views[server.registry.embeddings[asked.embedding].view].keys;
+    let own = key_columns(server, asked);
     let places: Vec<usize> = plan.keys.iter().filter_map(|key| own.iter().position(|known| known == key)).collect();
     let mut columns: Vec<Vec<Value<'static>>> = places.iter().map(|_| Vec::new()).collect();
     let mut rows = 0;
@@ -123,6 +126,18 @@ pub(super) fn keys_for<'k>(
         rows += 1;
     }
     Ok(Keys { columns: columns.into_iter().map(Column::Values).collect(), request: Vec::new(), rows })
+}
+
+/// What a condition is asked with, of one entity. Err: it cannot be told.
+pub(super) fn asked_of(columns: &[Vec<Answer>], row: usize) -> Result<Vec<Value<'static>>, Failure> {
+    let known = |column: &Vec<Answer>| match column[row].is_unanswered() {
+        false => Ok(column[row].value.clone()),
+        true => {
+            let message = "features of the condition cannot be told as of that time: their events are gone from the log, or from the store";
+            Err(Failure::field("E4030", "where", message))
+        }
+    };
+    columns.iter().map(known).collect()
 }
 
 /// The features that come with the neighbours.

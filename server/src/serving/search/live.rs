@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tidemill_features::service::{Condition, ReadPlan};
-use tidemill_features::value::Value;
 
 use super::super::get::Positions;
 use super::asked::{Asked, Queries};
-use super::common::{Found, Hit, features, keys_for, left_out, of_ordered, wanted};
+use super::common::{Found, Hit, asked_of, features, keys_for, left_out, of_ordered, wanted};
 use super::quality::Sample;
 use super::reads::Reads;
 use crate::collections::Opened;
@@ -103,11 +102,15 @@ impl<'s> Live<'s> {
         keys.sort_unstable();
         let step = (keys.len() / self.asked.samples.max(1)).max(1);
         // One that has just been deleted is nothing to look for.
-        let vectors = keys.iter().step_by(step).filter_map(|key| index.vector(key)).take(self.asked.samples);
-        let vectors: Vec<Vec<f32>> = vectors.collect();
-        match vectors.is_empty() {
+        let vectors = keys.iter().step_by(step).filter_map(|key| Some((key, index.vector(key)?)));
+        let sample = vectors.take(self.asked.samples).map(|(key, vector)| {
+            let key = of_ordered(self.server, self.asked, key)?;
+            Ok((key, vector))
+        });
+        let sample: Vec<(Vec<u8>, Vec<f32>)> = sample.collect::<Result<_, Failure>>()?;
+        match sample.is_empty() {
             true => Err(Failure::field("E4028", "recall", "the collection has no vectors to look for")),
-            false => Ok(Queries::Vectors(vectors)),
+            false => Ok(Queries::Sample(sample)),
         }
     }
 }
@@ -170,8 +173,7 @@ impl Test<'_> {
             let keys = keys.collect::<Result<Vec<_>, Failure>>()?;
             let columns = self.reads.read(plan, &keys_for(server, asked, plan, keys.iter().map(Vec::as_slice))?)?;
             for (row, (slot, _)) in part.iter().enumerate() {
-                let features: Vec<Value<'static>> = columns.iter().map(|column| column[row].value.clone()).collect();
-                let passes = condition.holds(opened.attributes.get(*slot), &features, opened.time);
+                let passes = condition.holds(opened.attributes.get(*slot), &asked_of(&columns, row)?, opened.time);
                 self.known.borrow_mut().insert(*slot, passes);
             }
         }
@@ -203,8 +205,6 @@ impl Test<'_> {
         let Live { server, asked, opened, .. } = self.live;
         let key = of_ordered(server, asked, key)?;
         let columns = self.reads.look(plan, &keys_for(server, asked, plan, std::iter::once(key.as_slice()))?)?;
-        let features: Vec<Value<'static>> =
-            columns.into_iter().filter_map(|column| column.into_iter().next()).map(|answer| answer.value).collect();
-        Ok(condition.holds(opened.attributes.get(slot), &features, opened.time))
+        Ok(condition.holds(opened.attributes.get(slot), &asked_of(&columns, 0)?, opened.time))
     }
 }

@@ -32,6 +32,7 @@ pub fn search(server: &Server, request: &v1::SearchRequest, stop: &AtomicBool) -
         Some(live) if request.recall > 0 => {
             let sample = live.sample()?;
             asked.queries = sample;
+            asked.features = None;
             recall(server, &asked, stop)
         }
         Some(live) => {

@@ -9,12 +9,12 @@ use tidemill_features::service::{Keys, ReadPlan};
 use tidemill_features::value::Value;
 
 use super::asked::Asked;
-use super::common::{Found, Hit, features, keys_for, left_out, to_ordered, wanted};
+use super::common::{Found, Hit, asked_of, features, keys_for, left_out, to_ordered, wanted};
 use super::reads::Reads;
 use crate::collections::metric_of;
 use crate::components::Server;
-use crate::failure::Failure;
-use crate::limits::SEARCH_READ_ROWS;
+use crate::failure::{Failure, Remedy};
+use crate::limits::{SEARCH_READ_ROWS, SEARCH_SCANS_MAX, SHARDS};
 use crate::vectors::{Bitmap, Change, Filter, Index, IndexOptions, Query, Way};
 
 /// Everything that a collection was at T.
@@ -27,6 +27,10 @@ struct Past {
 
 /// Answers as of a time; now, where none is given.
 pub(super) fn search(server: &Server, asked: &Asked, as_of: Option<i64>, stop: &AtomicBool) -> Result<Found, Failure> {
+    let _permit = server.scans.try_acquire().map_err(|_| {
+        let message = format!("{SEARCH_SCANS_MAX} searches read the records of whole collections already; try again");
+        Failure::new(Remedy::Exhausted, "E4031", message)
+    })?;
     let time = as_of.unwrap_or_else(|| server.clock.now());
     let reading = Reading(Reads::new(server, time, None, stop));
     let read = |plan: &Arc<ReadPlan>, keys: &Keys| reading.0.read(plan, keys);
@@ -67,9 +71,12 @@ impl Reading<'_> {
         if let Some(keys) = self.0.server.reader.keys_of(view)? {
             return Ok(keys.into_iter().map(Vec::from).collect());
         }
-        let state = self.0.server.memory.read();
-        self.0.server.reader.check_complete(&state, &asked.vectors)?;
-        Ok(state.keys(view).map(Vec::from).collect())
+        let memory = &self.0.server.memory;
+        self.0.server.reader.check_complete(&memory.read(), &asked.vectors)?;
+        // Shard after shard, so that nobody waits long.
+        let keys =
+            (0..SHARDS).flat_map(|shard| memory.read().keys_of_shard(view, shard).map(Vec::from).collect::<Vec<_>>());
+        Ok(keys.collect())
     }
 
     fn collection(&self, asked: &Asked) -> Result<Past, Failure> {
@@ -115,8 +122,7 @@ impl Reading<'_> {
             };
             for row in 0..part.len() {
                 let slot = number * SEARCH_READ_ROWS + row;
-                let features: Vec<Value<'static>> = columns.iter().map(|column| column[row].value.clone()).collect();
-                if condition.holds(&past.attributes[slot], &features, self.0.time) {
+                if condition.holds(&past.attributes[slot], &asked_of(&columns, row)?, self.0.time) {
                     passing.set(slot as u32);
                 }
             }

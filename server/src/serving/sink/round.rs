@@ -124,8 +124,10 @@ impl Sending<'_> {
         let messages = Messages::new(self.server, &answers, &keys, sink.views.iter().all(is_table));
         for row in 0..keys.rows {
             let Message::Send(key, value) = messages.of(row) else { continue };
-            let refused =
-                |trouble| Stop::Wait { why: format!("E1080: {trouble}; the key is {}", shown(&key)), reconnect: false };
+            let refused = |trouble| Stop::Wait {
+                why: format!("E1080: {trouble}; the key is {}", shown(&key)),
+                reconnect: self.publisher.refused(self.topic()).is_some(),
+            };
             while !self.publisher.send(&sink.topic, &key, value.as_deref()).map_err(refused)? {
                 self.publisher.hear(GLANCE);
                 self.go_on(silence)?;

@@ -170,10 +170,16 @@ impl Publisher {
         waiting.fetch_sub(1, Ordering::Relaxed);
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => Ok(false),
-            _ => Err(self.trouble(
-                &error,
-                &format!("sending a message of {} bytes to topic `{topic}`", value.map_or(0, <[u8]>::len)),
-            )),
+            code => {
+                // This connection sends nothing more.
+                if code == Some(RDKafkaErrorCode::Fatal) {
+                    self.inner.context().refused.lock().get_or_insert(error.clone());
+                }
+                Err(self.trouble(
+                    &error,
+                    &format!("sending a message of {} bytes to topic `{topic}`", value.map_or(0, <[u8]>::len)),
+                ))
+            }
         }
     }
 

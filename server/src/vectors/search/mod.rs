@@ -78,7 +78,8 @@ impl<'a> Query<'a> {
         view.metric.check(view.dims, self.vector)?;
         within("k", self.k, SEARCH_K_MAX)?;
         within("ef", self.ef.unwrap_or(1), SEARCH_EF_MAX)?;
-        if self.exclude.len() > SEARCH_EXCLUDED_MAX {
+        // Whoever asks for neighbours of a key has that one left out besides.
+        if self.exclude.len() > SEARCH_EXCLUDED_MAX + 1 {
             let message = format!("{} keys are excluded; at most {SEARCH_EXCLUDED_MAX}", self.exclude.len());
             return Err(Failure::field("E4008", "exclude", message));
         }

@@ -121,19 +121,28 @@ fn check(case: &Case, size: usize, forgets: Forgets, seed: u64, redis: &Redis) -
     last
 }
 
-#[test]
-fn what_a_store_forgets_is_fed_again() {
+fn run_with(name: &str, kinds: Vec<Forgets>) {
     let redis = Redis::start(RedisKind::Debian, &RedisOptions::default());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let _entered = runtime.enter();
-    let kinds = vec![Forgets::Everything, Forgets::Shards, Forgets::ProgressOfShards, Forgets::WhatCameLater];
     let strategy = (
         service_case(),
         proptest::sample::select(vec![1usize, 7, 1000]),
         proptest::sample::select(kinds),
         proptest::num::u64::ANY,
     );
-    run("a store that forgets = oracle", strategy, (cases() / 1000).max(4), |(case, size, forgets, seed)| {
+    run(name, strategy, (cases() / 1000).max(4), |(case, size, forgets, seed)| {
         check(case, *size, *forgets, *seed, &redis)
     });
+}
+
+#[test]
+fn what_a_store_forgets_is_fed_again() {
+    let kinds = vec![Forgets::Everything, Forgets::Shards, Forgets::ProgressOfShards];
+    run_with("a store that forgets = oracle", kinds);
+}
+
+#[test]
+fn a_store_that_goes_back_is_fed_what_came_later() {
+    run_with("a store that goes back = oracle", vec![Forgets::WhatCameLater]);
 }

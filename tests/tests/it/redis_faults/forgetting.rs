@@ -26,8 +26,13 @@ enum Forgets {
 
 /// Deletes what fits patterns. ARGV: patterns.
 const DELETE: &str = "for _, pattern in ipairs(ARGV) do for _, key in ipairs(redis.call('KEYS', pattern)) do redis.call('DEL', key) end end";
-/// Copies what fits a pattern. ARGV: the pattern, how many bytes to cut off names, what to put before them.
-const COPY: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('COPY', key, ARGV[3] .. string.sub(key, ARGV[2] + 1), 'REPLACE') end";
+/// Copies what fits patterns to names with `older:` before them. ARGV: patterns.
+const REMEMBER: &str = "for _, pattern in ipairs(ARGV) do for _, key in ipairs(redis.call('KEYS', pattern)) do redis.call('COPY', key, 'older:' .. key) end end";
+/// Puts such copies in the place of what fits patterns now, in one step: a store that goes back does not go there key by key.
+const GO_BACK: &str = "for _, pattern in ipairs(ARGV) do
+  for _, key in ipairs(redis.call('KEYS', pattern)) do redis.call('DEL', key) end
+  for _, key in ipairs(redis.call('KEYS', 'older:' .. pattern)) do redis.call('COPY', key, string.sub(key, 7)) end
+end";
 
 struct Forgetful<'r> {
     redis: &'r Redis,
@@ -36,9 +41,9 @@ struct Forgetful<'r> {
 }
 
 impl Forgetful<'_> {
-    fn delete(&self, patterns: &[String]) {
+    fn each(&self, script: &str, patterns: &[String]) {
         let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
-        self.redis.cli(&[&["eval", DELETE, "0"], &patterns[..]].concat());
+        self.redis.cli(&[&["eval", script, "0"], &patterns[..]].concat());
     }
 
     fn patterns(&self, behind: &str) -> Vec<String> {
@@ -47,22 +52,15 @@ impl Forgetful<'_> {
 
     /// Keeps copies beside.
     fn remember(&self) {
-        for pattern in self.patterns("*") {
-            self.redis.cli(&["eval", COPY, "0", &pattern, "0", "older:"]);
-        }
+        self.each(REMEMBER, &self.patterns("*"));
     }
 
     fn forget(&self, what: Forgets) {
         match what {
             Forgets::Everything => drop(self.redis.cli(&["flushall"])),
-            Forgets::Shards => self.delete(&self.patterns("*")),
-            Forgets::ProgressOfShards => self.delete(&self.patterns("progress")),
-            Forgets::WhatCameLater => {
-                self.delete(&self.patterns("*"));
-                for pattern in self.patterns("*") {
-                    self.redis.cli(&["eval", COPY, "0", &format!("older:{pattern}"), "6", ""]);
-                }
-            }
+            Forgets::Shards => self.each(DELETE, &self.patterns("*")),
+            Forgets::ProgressOfShards => self.each(DELETE, &self.patterns("progress")),
+            Forgets::WhatCameLater => self.each(GO_BACK, &self.patterns("*")),
         }
     }
 

@@ -112,12 +112,15 @@ async fn serving_processes_follow_a_cluster_that_fails_over() {
 
 /// Waits until all processes have everything, then compares each with brute force, out of its index.
 async fn everybody_agrees(world: &mut World, clients: &[Client], random: &mut Random) {
-    // What was pushed last is found last: the writer goes on only when the store has everything before it.
+    // The writer goes on only when the store has everything before what was pushed last. Whoever follows takes in one shard after
+    // the other, and names the new position when it has all of them.
     let now = world.now().await;
     let vector = [random.below(1_000_000) as f32, 50.0, 50.0, 50.0];
     let item = format!("last{}", random.below(u64::MAX));
     world.push(&item, Some(vector), "red", 1.0, now - 1_000).await;
     let own = world.client.clone();
+    let sources = own.status().await.unwrap().sources;
+    let has_all = |of: &v1::Position| sources[&of.source].positions.get(&of.partition) <= Some(&of.next_offset);
     for client in std::iter::once(&own).chain(clients) {
         // By their dot product, longer vectors are nearer than its own.
         let asked = Asked { vector, k: 15, ..Asked::default() };
@@ -129,7 +132,11 @@ async fn everybody_agrees(world: &mut World, clients: &[Client], random: &mut Ra
                 let is_there = found(&answer).iter().any(|(found, _)| *found == item);
                 let standing = world.model.rows.keys().filter(|item| world.model.standing(item, i64::MAX).is_some());
                 let (vectors, plan) = (status.embeddings["items"].vectors, &answer.plans[0].plan);
-                if is_there && vectors == standing.clone().count() as u64 && plan != "records" {
+                if is_there
+                    && vectors == standing.clone().count() as u64
+                    && plan != "records"
+                    && answer.positions.iter().all(has_all)
+                {
                     return;
                 }
                 lacks = format!("{is_there}, {vectors} of {}, {plan}, {:?}", standing.count(), status.sources);

@@ -15,7 +15,7 @@ use tidemill_features::record::{NodeId, Nodes};
 
 use super::StoreError;
 use super::records::Records;
-use super::redis::{ReadChunks, RedisStore};
+use super::redis::{Positions, ReadChunks, RedisStore};
 use super::shared::{SharedKey, SharedRecord};
 use crate::limits::{CHUNKS_APART, CHUNKS_AT_ONCE, LONG_CHUNKS_APART, SHARED_COMMITS_IN_FLIGHT, SHARED_FETCH_BYTES};
 
@@ -79,6 +79,23 @@ impl<'r> Fetched<'r> {
         }
     }
 
+    /// Fetches records that were asked for, all of one shard and nothing else yet, between two looks at the shard's positions.
+    pub async fn fetch_at(&mut self, store: &RedisStore, shard: usize) -> Result<[Positions; 2], StoreError> {
+        let keys: Vec<(usize, Box<[u8]>)> = self.missing.take().into_iter().map(|(view, key, _)| (view, key)).collect();
+        let name = |(view, key): &(usize, Box<[u8]>)| (self.registry.views[*view].plan.hash, key.clone());
+        let names: Vec<SharedKey> = keys.iter().map(name).collect();
+        let (records, positions) = store.records_at(shard, &names, SHARED_FETCH_BYTES).await?;
+        self.take_records(keys, records);
+        Ok(positions)
+    }
+
+    fn take_records(&mut self, keys: Vec<(usize, Box<[u8]>)>, records: Vec<Option<SharedRecord>>) {
+        for ((view, key), record) in keys.into_iter().zip(records) {
+            self.bytes += record.as_ref().map_or(0, |record| record.body.len() as u64);
+            self.views[view].insert(key, Entity { record, ..Entity::default() });
+        }
+    }
+
     /// Fetches what was asked for.
     pub async fn fetch(&mut self, store: &RedisStore) -> Result<(), StoreError> {
         let missing = self.missing.take();
@@ -104,10 +121,7 @@ impl<'r> Fetched<'r> {
             .buffer_unordered(SHARED_COMMITS_IN_FLIGHT)
             .try_collect::<Vec<_>>();
         let (records, reads) = futures::future::try_join(records, reads).await?;
-        for ((view, key), record) in keys.into_iter().zip(records) {
-            self.bytes += record.as_ref().map_or(0, |record| record.body.len() as u64);
-            self.views[view].insert(key, Entity { record, ..Entity::default() });
-        }
+        self.take_records(keys, records);
         for read in reads {
             let (view, key, read) = read;
             let entity = self.views[view].entry(key).or_default();

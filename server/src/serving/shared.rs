@@ -124,11 +124,7 @@ impl Reader {
             fetched.fetch(store).await.map_err(away)?;
             return Ok((false, None));
         };
-        // What is sent first is answered first: the two surround the records.
-        let three = futures::future::join3(store.positions(shard), fetched.fetch(store), store.positions(shard)).await;
-        let (before, read, after) = three;
-        read.map_err(away)?;
-        let (before, after) = (before.map_err(away)?, after.map_err(away)?);
+        let [before, after] = fetched.fetch_at(store, shard).await.map_err(away)?;
         Ok((before == after, Some(before)))
     }
 

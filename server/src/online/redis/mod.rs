@@ -43,6 +43,9 @@ pub struct RedisStore {
     changes: Arc<Script>,
 }
 
+/// Next offsets by partition.
+pub type Positions = BTreeMap<SourcePartition, u64>;
+
 /// Chunks of a record, or the record that it has become.
 pub enum ReadChunks {
     /// the record is the same
@@ -122,15 +125,9 @@ impl RedisStore {
         bytes_max: u64,
     ) -> Result<Vec<Option<SharedRecord>>, StoreError> {
         let reads = keys.chunks(REDIS_MGET_KEYS).map(|keys| async move {
-            let mut command = redis::cmd("MGET");
-            let names: Vec<Vec<u8>> = keys.iter().map(|(view, key)| self.names.record(*view, key)).collect();
-            command.arg(&names);
-            let stored: Vec<Option<Bytes>> = self.connection.query(&command).await?;
-            let of = |(stored, name): (&Option<Bytes>, &Vec<u8>)| {
-                let read = stored.as_deref().map_or(Ok(None), record);
-                read.map_err(|error| of_key(error, name))
-            };
-            stored.iter().zip(&names).map(of).collect::<Result<Vec<_>, _>>()
+            let names = self.names_of(keys);
+            let stored: Vec<Option<Bytes>> = self.connection.query(redis::cmd("MGET").arg(&names)).await?;
+            opened(&stored, &names)
         });
         let mut reads = futures::stream::iter(reads.collect::<Vec<_>>()).buffered(REDIS_MGETS);
         let (mut records, mut bytes) = (Vec::with_capacity(keys.len()), 0);
@@ -143,6 +140,41 @@ impl RedisStore {
             records.extend(part);
         }
         Ok(records)
+    }
+
+    /// Records of one shard, between two looks at its positions: where these are the same, they are those of the records.
+    pub async fn records_at(
+        &self,
+        shard: usize,
+        keys: &[SharedKey],
+        bytes_max: u64,
+    ) -> Result<(Vec<Option<SharedRecord>>, [Positions; 2]), StoreError> {
+        if keys.len() > REDIS_MGET_KEYS {
+            // What is sent first is answered first.
+            let records = self.records_up_to(keys, bytes_max);
+            let three = futures::future::try_join3(self.positions(shard), records, self.positions(shard)).await;
+            let (before, records, after) = three?;
+            return Ok((records, [before, after]));
+        }
+        let (mut look, mut read) = (redis::cmd("HGETALL"), redis::cmd("MGET"));
+        let names = self.names_of(keys);
+        look.arg(self.names.positions(shard));
+        read.arg(&names);
+        let answers = self.connection.query_together(&[&look, &read, &look]).await?;
+        let [before, stored, after] = <[redis::Value; 3]>::try_from(answers).map_err(|_| not_understood())?;
+        let stored: Vec<Option<Bytes>> = redis::from_redis_value(stored).map_err(|_| not_understood())?;
+        let records = opened(&stored, &names)?;
+        let bytes = records.iter().flatten().map(|record| record.body.len() as u64).sum::<u64>();
+        let positions = |answer| redis::from_redis_value(answer).map(placed).map_err(|_| not_understood());
+        if bytes > bytes_max {
+            Err(StoreError::TooMuch)
+        } else {
+            Ok((records, [positions(before)?, positions(after)?]))
+        }
+    }
+
+    fn names_of(&self, keys: &[SharedKey]) -> Vec<Vec<u8>> {
+        keys.iter().map(|(view, key)| self.names.record(*view, key)).collect()
     }
 
     /// Chunks of a record that was read before: those of some ids, or all where there are no more than `all_up_to`.
@@ -176,11 +208,8 @@ impl RedisStore {
     }
 
     /// Next offsets by partition as a shard has them; a partition of which it has nothing may be missing.
-    pub async fn positions(&self, shard: usize) -> Result<BTreeMap<SourcePartition, u64>, StoreError> {
-        let mut command = redis::cmd("HGETALL");
-        command.arg(self.names.positions(shard));
-        let stored: Vec<(String, u64)> = self.connection.query(&command).await?;
-        Ok(stored.into_iter().filter_map(|(name, next)| Some((parse_name(&name)?, next))).collect())
+    pub async fn positions(&self, shard: usize) -> Result<Positions, StoreError> {
+        self.connection.query(redis::cmd("HGETALL").arg(self.names.positions(shard))).await.map(placed)
     }
 
     /// Encoded keys of all entities of a view, each once.
@@ -265,6 +294,18 @@ impl RedisStore {
 /// The shard where a partition has its home: spread by its name.
 pub fn home_of(partition: &SourcePartition) -> usize {
     crate::place::shard_of(partition.to_string().as_bytes())
+}
+
+fn placed(stored: Vec<(String, u64)>) -> Positions {
+    stored.into_iter().filter_map(|(name, next)| Some((parse_name(&name)?, next))).collect()
+}
+
+fn opened(stored: &[Option<Bytes>], names: &[Vec<u8>]) -> Result<Vec<Option<SharedRecord>>, StoreError> {
+    let of = |(stored, name): (&Option<Bytes>, &Vec<u8>)| {
+        let read = stored.as_deref().map_or(Ok(None), record);
+        read.map_err(|error| of_key(error, name))
+    };
+    stored.iter().zip(names).map(of).collect()
 }
 
 fn number(number: usize) -> Vec<u8> {

@@ -103,8 +103,9 @@ impl<'s> Live<'s> {
         keys.sort_unstable();
         let step = (keys.len() / self.asked.samples.max(1)).max(1);
         // One that has just been deleted is nothing to look for.
-        let vectors = keys.iter().step_by(step).filter_map(|key| index.vector(key)).take(self.asked.samples);
-        let vectors: Vec<Vec<f32>> = vectors.collect();
+        let vectors =
+            keys.iter().step_by(step).filter_map(|key| index.vector(key).transpose()).take(self.asked.samples);
+        let vectors = vectors.collect::<Result<Vec<Vec<f32>>, Failure>>()?;
         match vectors.is_empty() {
             true => Err(Failure::field("E4028", "recall", "the collection has no vectors to look for")),
             false => Ok(Queries::Vectors(vectors)),

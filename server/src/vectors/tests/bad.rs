@@ -33,7 +33,7 @@ fn writes_that_cannot_be_change_nothing() {
     refused(index.write(&changes), "E4004", "length zero");
     assert!(!index.delete(b"b") && !index.delete(&vec![0; 1 << 20]));
     assert_eq!(index.stats().live, 1);
-    assert_eq!(index.vector(b"a"), Some(vec![1.0, 0.0]));
+    assert_eq!(index.vector(b"a").unwrap(), Some(vec![1.0, 0.0]));
 }
 
 #[test]

@@ -89,13 +89,15 @@ mod x86 {
             sums[3] = wide_step(simd, q, d, sums[3]);
         }
         // The four sums at once: halves, then pairs within 256 bits.
-        let mut halves = sums.map(|sum| half(simd, sum));
+        // Spelled out: a closure might not be compiled for these instructions.
+        let mut halves = [half(simd, sums[0]), half(simd, sums[1]), half(simd, sums[2]), half(simd, sums[3])];
         if let Some(rest) = rest {
-            for (half, (_, codes)) in halves.iter_mut().zip(chunks) {
-                if let Some(codes) = codes.first_chunk() {
-                    *half = narrow_step(*simd, pulp::cast(*rest), codes, *half);
-                }
-            }
+            let q: __m256i = pulp::cast(*rest);
+            let [(_, a), (_, b), (_, c), (_, d)] = chunks;
+            halves[0] = rest_step(*simd, q, a, halves[0]);
+            halves[1] = rest_step(*simd, q, b, halves[1]);
+            halves[2] = rest_step(*simd, q, c, halves[2]);
+            halves[3] = rest_step(*simd, q, d, halves[3]);
         }
         folded(*simd, halves)
     }
@@ -111,6 +113,15 @@ mod x86 {
         let codes: __m256i = pulp::cast(*codes);
         let products = simd.avx512bw._mm512_madd_epi16(q, simd.avx512bw._mm512_cvtepi8_epi16(codes));
         simd.avx512f._mm512_add_epi32(sum, products)
+    }
+
+    /// The last sixteen codes of a row.
+    #[inline(always)]
+    fn rest_step(simd: V3, q: __m256i, codes: &[i8], sum: __m256i) -> __m256i {
+        match codes.first_chunk() {
+            Some(codes) => narrow_step(simd, q, codes, sum),
+            None => sum,
+        }
     }
 
     pub struct Narrow<'a> {

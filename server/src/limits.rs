@@ -339,6 +339,10 @@ pub const VECTOR_COMPONENT_MAX: f32 = 1e15;
 pub const VECTOR_KEY_BYTES_MAX: usize = 2 * 64 * 1024 + 16 * 16;
 /// Vectors of one sealed segment: a row's number and two marks share 32 bits.
 pub const VECTOR_ROWS_MAX: usize = 1 << 30;
+/// Bytes of vectors that a scan reads from a file at once: many rows for one call, and a buffer that stays in the caches.
+pub const VECTOR_READ_BYTES: usize = 256 * 1024;
+/// Bytes between two vectors of a file that are read along with them: copying a page costs half of what a call does.
+pub const VECTOR_GAP_BYTES: usize = 4 * 1024;
 /// Neighbours that one search may ask for: some megabytes of keys.
 pub const SEARCH_K_MAX: usize = 10_000;
 /// Candidates that a search may keep: beyond it a scan is faster, and exact.

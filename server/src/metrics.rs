@@ -68,6 +68,7 @@ fn refresh(server: &Server) {
         gauge!("tidemill_embedding_vectors", "embedding" => name()).set(stats.live as f64);
         gauge!("tidemill_embedding_bytes", "embedding" => name())
             .set((stats.bytes + collection.attribute_bytes()) as f64);
+        gauge!("tidemill_embedding_disk_bytes", "embedding" => name()).set(stats.disk_bytes as f64);
         counter!("tidemill_search_sampled_total", "embedding" => name()).absolute(recall.searches);
         counter!("tidemill_search_sampled_neighbours_total", "embedding" => name()).absolute(recall.neighbours);
         counter!("tidemill_search_sampled_found_total", "embedding" => name()).absolute(recall.found);

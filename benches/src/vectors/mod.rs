@@ -10,7 +10,7 @@ mod peers;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use tidemill::vectors::{Builder, Change, Hit, Index, IndexOptions, Metric, Query, View, Way};
+use tidemill::vectors::{Builder, Change, Expected, Hit, Index, IndexOptions, Metric, Query, RowsIn, View, Way};
 
 use crate::row;
 
@@ -67,13 +67,27 @@ fn measured(set: &Set, metric: Metric) -> Result<()> {
     for recall in [0.95, 0.99] {
         row(&format!("{of}: queries a CPU second at {recall}"), &shown(at(&points, recall)), "2.0 x hnswlib");
     }
+    let folder = tempfile::tempdir()?;
+    let disk = on_disk(&index, folder.path())?;
+    let (disk_bytes, disk) = (disk.stats().bytes_per_vector, disk.view());
+    let disk_points = EFS.iter().map(|ef| point(&disk, set, &truth, *ef)).collect::<Result<Vec<_>>>()?;
+    row(&format!("{of}: bytes a vector with rows on disk"), &disk_bytes.to_string(), "0.35 x hnswlib");
+    for recall in [0.95, 0.99] {
+        let figure = match (at(&disk_points, recall), at(&points, recall)) {
+            (Some(disk), Some(memory)) => format!("{disk:.0}; {:.2} x rows in memory", disk / memory),
+            (disk, _) => shown(disk),
+        };
+        row(&format!("{of}: queries a CPU second at {recall} with rows on disk"), &figure, "-");
+    }
     let exact = scans(&view, set)?;
     row(&format!("{of}: queries a CPU second of the exact scan"), &format!("{exact:.0}"), "-");
     for engine in peers::ENGINES {
         let peer = peers::measure(engine, set, metric, &truth)?;
         let beside = |ours: f64, theirs: f64| format!("{theirs:.1}; ours is {:.2} x", ours / theirs);
         row(&format!("{of}: {engine}, CPU of the build"), &beside(build, peer.build), "-");
-        row(&format!("{of}: {engine}, bytes a vector"), &beside(stats.bytes_per_vector as f64, peer.bytes), "-");
+        let bytes = beside(stats.bytes_per_vector as f64, peer.bytes);
+        let bytes = format!("{bytes}, {:.2} x with rows on disk", disk_bytes as f64 / peer.bytes);
+        row(&format!("{of}: {engine}, bytes a vector"), &bytes, "-");
         for recall in [0.95, 0.99] {
             let figure = match (at(&points, recall), at(&peer.points, recall)) {
                 (Some(ours), Some(theirs)) => beside(ours, theirs),
@@ -136,6 +150,18 @@ fn filled(set: &Set, metric: Metric) -> Result<Index> {
     for changes in changes.chunks(1024) {
         index.write(changes)?;
     }
+    Ok(index)
+}
+
+/// The same index with its vectors in a file.
+fn on_disk(index: &Index, folder: &Path) -> Result<Index> {
+    let mut file = Vec::new();
+    index.save(0, &mut file)?;
+    let view = index.view();
+    let options = IndexOptions { rows: RowsIn::Disk, ..view.options };
+    let expected = Expected { dims: view.dims, metric: view.metric, options, sequence: 0 };
+    let index = Index::load(expected, Some(folder), (file.len() as u64, &mut &file[..]))?;
+    ensure!(index.stats().disk_bytes > 0, "vectors are in memory");
     Ok(index)
 }
 

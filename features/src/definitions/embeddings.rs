@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::builder::{Builder, ViewName};
 use super::check::Definition;
 use super::document::{Files, ItemValue};
-use super::model::{Embedding, Entity, GraphShape, Metric, Source, Stream, VectorColumn, View};
+use super::model::{Embedding, Entity, GraphShape, Metric, RowsIn, Source, Stream, VectorColumn, View};
 use super::sources::{key_type_fits, reference};
 use super::types::parse_type;
 use crate::aggregates::{Aggregate, Edge, Kind};
@@ -205,6 +205,7 @@ fn check_index(files: &Files<'_>, definition: &Definition<'_>) -> Option<GraphSh
         ef_construction: number("ef_construction"),
         ef_search: number("ef_search"),
         exact_below: number("exact_below"),
+        rows: options.text("rows").map(|rows| if rows == "disk" { RowsIn::Disk } else { RowsIn::Memory }),
     };
     if let (Some(m), Some(ef)) = (shape.m, shape.ef_construction)
         && ef < m

@@ -145,6 +145,7 @@ const INDEX: &[Field] = &[
     may("ef_construction", Kind::Int(2, 4_096), "candidates while building"),
     may("ef_search", Kind::Int(1, 20_000), "candidates while searching"),
     may("exact_below", Kind::Int(0, 100_000_000), "smaller collections are scanned"),
+    may("rows", Kind::Choice(&["memory", "disk"]), "where the vectors of a graph lie, beside their codes"),
 ];
 
 const SERVICE: &[Field] = &[

@@ -32,7 +32,7 @@ pub use self::document::DefinitionFile;
 pub use self::format::format_text;
 pub use self::model::{
     Connector, Derived, Embedding, Entity, GraphShape, HISTORY_PARTITIONS, HistoryFiles, Input, KafkaTopics, Metadata,
-    Metric, OutputId, Payload, PayloadFormat, Registry, Service, Source, Stream, VectorColumn, View,
+    Metric, OutputId, Payload, PayloadFormat, Registry, RowsIn, Service, Source, Stream, VectorColumn, View,
 };
 pub use self::payloads::problem_of_source;
 pub use self::schema::json_schema;

@@ -272,6 +272,17 @@ pub struct GraphShape {
     pub ef_search: Option<usize>,
     /// smaller collections are scanned
     pub exact_below: Option<usize>,
+    /// where the vectors of a graph lie
+    pub rows: Option<RowsIn>,
+}
+
+/// Where the vectors lie whose codes a graph is walked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowsIn {
+    /// beside the graph
+    Memory,
+    /// in a file of the data directory
+    Disk,
 }
 
 /// Features of one entity from one source.

@@ -1,10 +1,11 @@
 //! One collection: an index, what may be filtered on, and rows that stand from a later time on.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{RwLock, RwLockWriteGuard};
-use tidemill_features::definitions::{Embedding, Metric as Declared, Registry};
+use tidemill_features::definitions::{Embedding, Metric as Declared, Registry, RowsIn as DeclaredRows};
 use tidemill_features::read::{Standing, Stored, standing};
 use tidemill_features::value::Value;
 
@@ -14,7 +15,7 @@ use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::limits::COLLECTION_WRITE_ROWS;
 use crate::online::{Records, State};
-use crate::vectors::{Change, Expected, Index, IndexOptions, Metric, View};
+use crate::vectors::{Change, Expected, Index, IndexOptions, Metric, RowsIn, View};
 
 /// See above.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Collection {
     dims: usize,
     metric: Metric,
     options: IndexOptions,
+    /// for vectors on the disk
+    folder: PathBuf,
     contents: RwLock<Contents>,
 }
 
@@ -59,7 +62,7 @@ pub fn metric_of(declared: Declared) -> Metric {
 }
 
 impl Collection {
-    pub(super) fn new(registry: &Registry, embedding: &Embedding) -> Result<Self, Failure> {
+    pub(super) fn new(registry: &Registry, embedding: &Embedding, folder: &Path) -> Result<Self, Failure> {
         let usual = IndexOptions::default();
         let shape = embedding.index;
         let m = shape.m.unwrap_or(usual.m);
@@ -68,16 +71,21 @@ impl Collection {
             ef_construction: shape.ef_construction.unwrap_or(usual.ef_construction.max(m)),
             ef_search: shape.ef_search.unwrap_or(usual.ef_search),
             exact_below: shape.exact_below.unwrap_or(usual.exact_below),
+            rows: match shape.rows {
+                Some(DeclaredRows::Disk) => RowsIn::Disk,
+                Some(DeclaredRows::Memory) | None => RowsIn::Memory,
+            },
         };
         let (dims, metric) = (embedding.vector.dims, metric_of(embedding.vector.metric));
-        let contents = RwLock::new(Contents::new(Index::new(dims, metric, options)?));
+        let folder = folder.to_path_buf();
+        let contents = RwLock::new(Contents::new(Index::new(dims, metric, options)?.beside(Some(&folder))));
         let (view, definition) = (embedding.view, registry.views[embedding.view].plan.hash);
-        Ok(Collection { view, definition, dims, metric, options, contents })
+        Ok(Collection { view, definition, dims, metric, options, folder, contents })
     }
 
     /// An empty index of this shape.
     pub(super) fn contents(&self) -> Result<Contents, Failure> {
-        Ok(Contents::new(Index::new(self.dims, self.metric, self.options)?))
+        Ok(Contents::new(Index::new(self.dims, self.metric, self.options)?.beside(Some(&self.folder))))
     }
 
     /// Bytes of the attributes.

@@ -33,11 +33,12 @@ pub(super) fn save(collection: &Collection, path: &Path) -> std::io::Result<()> 
 }
 
 /// The index of a file; None: there is none that is of use.
-pub(super) fn load(expected: Expected, path: &Path) -> Option<Index> {
-    let file = File::open(path).ok()?;
+pub(super) fn load(expected: Expected, folder: &Path, embedding: &str) -> Option<Index> {
+    let path = path_of(folder, embedding);
+    let file = File::open(&path).ok()?;
     let read = || -> Result<Index, Failure> {
         let length = file.metadata().map_err(|e| Failure::internal("E4010", e.to_string()))?.len();
-        Index::load(expected, length, &mut BufReader::with_capacity(BUFFER, &file))
+        Index::load(expected, Some(folder), (length, &mut BufReader::with_capacity(BUFFER, &file)))
     };
     read().inspect_err(|failure| tracing::warn!(%failure, path = %path.display(), "the index is built anew")).ok()
 }

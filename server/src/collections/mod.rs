@@ -39,18 +39,19 @@ pub struct Collections {
 impl Collections {
     /// With indexes from the files of a folder, where there are good ones; what records say has yet to be taken in.
     pub fn open(registry: &Arc<Registry>, folder: &Path) -> Result<Self, Failure> {
-        let collections = Collections::new(registry)?;
+        let collections = Collections::new(registry, folder)?;
         for (embedding, collection) in collections.embeddings().iter().zip(&collections.list) {
-            if let Some(index) = kept::load(collection.expected(), &kept::path_of(folder, &embedding.name)) {
+            if let Some(index) = kept::load(collection.expected(), folder, &embedding.name) {
                 collection.write().index = Arc::new(index);
             }
         }
         Ok(collections)
     }
 
-    /// Empty ones.
-    fn new(registry: &Arc<Registry>) -> Result<Self, Failure> {
-        let list = registry.embeddings.iter().map(|embedding| Collection::new(registry, embedding).map(Arc::new));
+    /// Empty ones, with a folder for what their indexes keep on the disk.
+    fn new(registry: &Arc<Registry>, folder: &Path) -> Result<Self, Failure> {
+        let list = registry.embeddings.iter();
+        let list = list.map(|embedding| Collection::new(registry, embedding, folder).map(Arc::new));
         Ok(Collections { registry: Some(registry.clone()), list: list.collect::<Result<_, Failure>>()? })
     }
 

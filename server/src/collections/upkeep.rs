@@ -1,5 +1,6 @@
 //! Upkeep: one thread that seals fresh vectors and rebuilds indexes with many dead ones. Searches and writes go on meanwhile.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,14 +25,20 @@ impl Upkeep {
         // Half of the machine is left to those who ask.
         let threads = (std::thread::available_parallelism().map_or(1, std::num::NonZero::get) / 2).max(1);
         let run = move || {
+            // Of an index that cannot be built it is said once.
+            let mut failing = HashSet::new();
             while !stopping.load(Ordering::Relaxed) {
                 for (embedding, collection) in collections.embeddings().iter().zip(&collections.list) {
                     match collection.index().upkeep(threads) {
                         Ok(false) => {}
-                        Ok(true) => keep(collection, &folder, &embedding.name),
-                        Err(failure) => {
-                            tracing::error!(%failure, "an index could not be built; its vectors are scanned");
+                        Ok(true) => {
+                            failing.remove(&embedding.name);
+                            keep(collection, &folder, &embedding.name);
                         }
+                        Err(failure) if failing.insert(embedding.name.clone()) => {
+                            tracing::error!(%failure, embedding = embedding.name, "an index could not be built; it goes on as it is");
+                        }
+                        Err(_) => {}
                     }
                 }
                 std::thread::park_timeout(UPKEEP_EVERY);

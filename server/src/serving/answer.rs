@@ -296,6 +296,7 @@ fn embedding_status(server: &Server, at: usize, kept: v1::ViewStatus) -> v1::Emb
         codes: stats.codes.unwrap_or_default().to_string(),
         bytes: bytes as u64,
         bytes_per_vector: (bytes / stats.live.max(1)) as u64,
+        disk_bytes: stats.disk_bytes as u64,
         state: kept.state,
         sampled: recall.searches,
         sampled_neighbours: recall.neighbours,

@@ -5,11 +5,13 @@
 //! f16: everything scaled by one power of two, so that the greatest component fits. f32: the vectors themselves.
 
 mod int8;
+mod margin;
 
 use half::f16;
 
 use super::lanes::{self, Cells};
 use super::metric::Metric;
+use super::options::RowsIn;
 use super::rows::Rows;
 use int8::Int8;
 
@@ -42,38 +44,33 @@ pub struct CodedQuery {
     factor: f32,
     offset: f32,
     floats: Vec<f32>,
+    /// what an error of a row is multiplied by at most (see `margin`)
+    slack: f32,
     /// one more component, of rows while a graph is built
     pub(super) tail: f32,
 }
 
 impl Codes {
-    /// Codes of all rows.
-    pub fn new(kind: CodeKind, metric: Metric, vectors: &Rows<f32>) -> Self {
+    /// Codes of all rows, which are to lie in that home.
+    pub fn new(kind: CodeKind, metric: Metric, vectors: &Rows<f32>, rows: RowsIn) -> Self {
         match kind {
-            CodeKind::Int8 => Codes::Int8(Int8::new(metric, vectors)),
+            CodeKind::Int8 => Codes::Int8(Int8::new(metric, vectors, rows)),
             CodeKind::F16 => {
-                let greatest = vectors.all().iter().fold(0.0f32, |most, x| most.max(x.abs()));
-                let scale = half_scale(greatest);
-                let mut rows = Rows::zeros(vectors.cells().stride, vectors.count());
-                for number in 0..vectors.count() {
-                    for (code, x) in rows.row_mut(number).iter_mut().zip(vectors.row(number)) {
-                        *code = f16::from_f32(x * scale).to_bits();
-                    }
-                }
-                Codes::F16(rows, scale)
+                let scale = half_scale(greatest(vectors));
+                Codes::F16(halves(&Rows::zeros(vectors.cells().stride, 0), vectors, scale), scale)
             }
             CodeKind::F32 => Codes::F32,
         }
     }
 
-    /// Codes of these rows and of more behind them, by the mean and the scale of before; None where those do not fit any more.
-    pub fn extended(&self, metric: Metric, vectors: &Rows<f32>) -> Option<Self> {
+    /// These codes and those of fresh rows behind them, by the mean and the scale of before; None where the fresh rows do not fit.
+    pub fn extended(&self, fresh: &Rows<f32>) -> Option<Self> {
         match self {
-            Codes::Int8(int8) => Some(Codes::Int8(int8.extended(vectors))),
-            Codes::F16(_, scale) => match Codes::new(CodeKind::F16, metric, vectors) {
-                Codes::F16(rows, new) if new == *scale => Some(Codes::F16(rows, new)),
-                _ => None,
-            },
+            Codes::Int8(int8) => Some(Codes::Int8(int8.extended(fresh))),
+            Codes::F16(rows, scale) => {
+                let fits = half_scale(greatest(fresh)) >= *scale;
+                fits.then(|| Codes::F16(halves(rows, fresh, *scale), *scale))
+            }
             Codes::F32 => Some(Codes::F32),
         }
     }
@@ -109,26 +106,23 @@ impl Codes {
         query.tail = 0.0;
         match self {
             Codes::Int8(int8) => int8.query(vector, query),
-            Codes::F16(_, scale) => {
+            Codes::F16(..) | Codes::F32 => {
                 query.floats.clear();
-                query.floats.extend(vector.iter().map(|x| x * scale));
-            }
-            Codes::F32 => {
-                query.floats.clear();
-                query.floats.extend_from_slice(vector);
+                query.floats.extend(vector.iter().map(|x| x * self.scale()));
+                query.slack = margin::length(&query.floats);
             }
         }
     }
 
     /// Prepares a row that its neighbours are looked for.
-    pub fn row_query(&self, vectors: &Rows<f32>, row: u32, query: &mut CodedQuery) {
+    pub fn row_query(&self, vectors: Cells<f32>, row: u32, query: &mut CodedQuery) {
         match self {
             Codes::Int8(int8) => int8.row_query(row, query),
             Codes::F16(rows, _) => {
                 query.floats.clear();
                 query.floats.extend(rows.row(row as usize).iter().map(|bits| f16::from_bits(*bits).to_f32()));
             }
-            Codes::F32 => self.query(vectors.row(row as usize), query),
+            Codes::F32 => self.query(&vectors.cells[row as usize * vectors.stride..][..vectors.stride], query),
         }
     }
 
@@ -151,6 +145,24 @@ impl Codes {
         }
         out.iter_mut().for_each(|x| *x = -*x);
     }
+}
+
+fn greatest(vectors: &Rows<f32>) -> f32 {
+    vectors.all().iter().fold(0.0f32, |most, x| most.max(x.abs()))
+}
+
+/// Rows of halves, and those of fresh vectors behind them.
+fn halves(old: &Rows<u16>, fresh: &Rows<f32>, scale: f32) -> Rows<u16> {
+    let mut rows = Rows::zeros(fresh.cells().stride, old.count() + fresh.count());
+    for number in 0..old.count() {
+        rows.row_mut(number).copy_from_slice(old.row(number));
+    }
+    for number in 0..fresh.count() {
+        for (code, x) in rows.row_mut(old.count() + number).iter_mut().zip(fresh.row(number)) {
+            *code = f16::from_f32(x * scale).to_bits();
+        }
+    }
+    rows
 }
 
 /// The power of two that brings the greatest component below 2^15, the last power within f16.

@@ -6,15 +6,17 @@
 //! are computed from the vectors. Deleted vectors are in it until the index is built anew.
 
 use std::io::{self, Read, Write};
+use std::path::Path;
 
 use xxhash_rust::xxh3::Xxh3;
 
 use super::codes::{CodeKind, Codes};
-use super::graph::{EMPTY, Graph, Shape};
+use super::graph::{EMPTY, Graph, Links, Shape};
 use super::index::Index;
+use super::keys::Keys;
 use super::metric::Metric;
-use super::options::IndexOptions;
-use super::rows::{Keys, Rows};
+use super::options::{IndexOptions, RowsIn};
+use super::rows::Rows;
 use super::segment::{Body, Segment};
 use super::view::View;
 use crate::failure::Failure;
@@ -31,7 +33,7 @@ pub struct Expected {
     pub dims: usize,
     /// the metric
     pub metric: Metric,
-    /// the options
+    /// the options; a file does not know where rows are to lie
     pub options: IndexOptions,
     /// the state of the store that it was made of, by the store's own number
     pub sequence: u64,
@@ -56,27 +58,32 @@ impl Index {
         let body = sealed.and_then(|sealed| sealed.body.as_ref());
         let rows = sealed.map_or(0, Segment::count);
         let head = Head { expected, rows, graph: body.map(|body| body.codes.kind()), fresh: fresh.len() };
-        section(out, 0, HEAD_BYTES, [head.bytes()].iter())?;
+        section(out, 0, HEAD_BYTES, |write| write(&head.bytes()))?;
         let all: Vec<(&Segment, usize)> =
             sealed.iter().flat_map(|sealed| (0..rows).map(|row| (*sealed, row))).collect();
         write_rows(out, 1, view.dims, &all)?;
-        let dead = all.iter().map(|(sealed, row)| [u8::from(!sealed.lives(*row as u32, view.seen))]);
-        section(out, 4, rows, dead)?;
+        let dead = all.iter().map(|(sealed, row)| u8::from(!sealed.lives(*row as u32, view.seen)));
+        section(out, 4, rows, |write| write(&dead.collect::<Vec<u8>>()))?;
         if let Some(body) = body {
             write_graph(out, &body.graph)?;
         }
         write_rows(out, 7, view.dims, &fresh)
     }
 
-    /// Reads an index of `length` bytes. Refuses everything but an unharmed index of what is expected.
-    pub fn load(expected: Expected, length: u64, from: &mut dyn Read) -> Result<Self, Failure> {
+    /// Reads an index of `length` bytes. Refuses everything but an unharmed index of what is expected. Vectors that are to lie on
+    /// the disk go into a file of the folder.
+    pub fn load(
+        expected: Expected,
+        folder: Option<&Path>,
+        (length, from): (u64, &mut dyn Read),
+    ) -> Result<Self, Failure> {
         let mut reader = Reader { from, left: length };
-        let head = Head::parse(&reader.section(0, HEAD_BYTES)?)?;
+        let head = Head::parse(&reader.section(0, HEAD_BYTES)?, expected.options.rows)?;
         if head.expected != expected {
             let message = "the index file is of another state of its collection; rebuild the index from the store";
             return Err(Failure::internal("E4011", message));
         }
-        let index = Index::new(expected.dims, expected.metric, expected.options)?;
+        let index = Index::new(expected.dims, expected.metric, expected.options)?.beside(folder);
         let (vectors, keys) = reader.rows(1, head.rows, expected)?;
         let dead = reader.section(4, head.rows)?;
         let graph = head.graph.map(|_| reader.graph(head.rows, expected.options.m)).transpose()?;
@@ -85,7 +92,7 @@ impl Index {
             return Err(damaged("bytes after its end"));
         }
         if head.rows > 0 {
-            index.take_in(expected.metric, vectors, keys, &dead, graph.zip(head.graph))?;
+            index.take_in(expected, (vectors, keys), &dead, graph.zip(head.graph))?;
         }
         index.upsert_kept((0..head.fresh).map(|row| (fresh_keys.get(row), fresh.row(row))));
         Ok(index)
@@ -93,9 +100,8 @@ impl Index {
 
     fn take_in(
         &self,
-        metric: Metric,
-        vectors: Rows<f32>,
-        keys: Keys,
+        expected: Expected,
+        (vectors, keys): (Rows<f32>, Keys),
         dead: &[u8],
         graph: Option<(Graph, CodeKind)>,
     ) -> Result<(), Failure> {
@@ -108,15 +114,17 @@ impl Index {
         });
         let slots = slots.collect();
         let mut writer = self.writer.lock();
+        let body = graph.map(|(graph, kind)| Body {
+            codes: Codes::new(kind, expected.metric, &vectors, expected.options.rows),
+            graph,
+        });
         let mut segment = Segment::plain(writer.segment_id(), vectors, keys, slots);
+        segment.body = body;
         segment.note_slots(|row| dead[row] == 0);
         for row in (0..dead.len()).filter(|row| dead[*row] != 0) {
             segment.bury(row, 0);
         }
-        if let Some((graph, kind)) = graph {
-            let codes = Codes::new(kind, metric, &segment.vectors);
-            segment.body = Some(Body { codes, graph });
-        }
+        self.settle(&mut segment, expected.options.rows);
         if !writer.adopt(segment) {
             return Err(damaged("a key that is there twice"));
         }
@@ -143,13 +151,13 @@ impl Head {
             Some(CodeKind::F32) => 3,
         };
         let kinds = u64::from(metric.number()) | graph << 8;
-        let IndexOptions { m, ef_construction, ef_search, exact_below } = options;
+        let IndexOptions { m, ef_construction, ef_search, exact_below, rows: _ } = options;
         let sizes = [dims, m, ef_construction, ef_search, exact_below, self.rows, self.fresh].map(|size| size as u64);
         let numbers = sizes.into_iter().chain([kinds, sequence]);
         MAGIC.into_iter().chain(numbers.flat_map(u64::to_le_bytes)).collect()
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, Failure> {
+    fn parse(bytes: &[u8], rows_in: RowsIn) -> Result<Self, Failure> {
         if bytes[..8] != MAGIC {
             return Err(damaged("another format"));
         }
@@ -158,8 +166,8 @@ impl Head {
         let size = |at: usize| usize::try_from(numbers[at]).map_err(|_| damaged("a size"));
         let metrics = [Metric::Cosine, Metric::Dot, Metric::L2];
         let metric = metrics.into_iter().find(|metric| u64::from(metric.number()) == numbers[7] & 0xff);
-        let options =
-            IndexOptions { m: size(1)?, ef_construction: size(2)?, ef_search: size(3)?, exact_below: size(4)? };
+        let (m, ef_construction, ef_search, exact_below) = (size(1)?, size(2)?, size(3)?, size(4)?);
+        let options = IndexOptions { m, ef_construction, ef_search, exact_below, rows: rows_in };
         let metric = metric.ok_or_else(|| damaged("its metric"))?;
         let graph = match numbers[7] >> 8 {
             0 => None,
@@ -195,22 +203,30 @@ fn section(
     out: &mut dyn Write,
     tag: u64,
     length: usize,
-    parts: impl Iterator<Item = impl AsRef<[u8]>>,
+    content: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>,
 ) -> io::Result<()> {
     out.write_all(&tag.to_le_bytes())?;
     out.write_all(&(length as u64).to_le_bytes())?;
     let mut hash = begun(tag, length as u64);
-    for part in parts {
-        hash.update(part.as_ref());
-        out.write_all(part.as_ref())?;
-    }
+    content(&mut |part| {
+        hash.update(part);
+        out.write_all(part)
+    })?;
     out.write_all(&hash.digest().to_le_bytes())
 }
 
 /// Vectors, the ends of keys, and keys: three sections.
 fn write_rows(out: &mut dyn Write, tag: u64, dims: usize, rows: &[(&Segment, usize)]) -> io::Result<()> {
-    let floats = rows.iter().flat_map(|(segment, row)| segment.vectors.row(*row).iter().map(|x| x.to_le_bytes()));
-    section(out, tag, rows.len() * dims * size_of::<f32>(), floats)?;
+    section(out, tag, rows.len() * dims * size_of::<f32>(), |write| {
+        let (mut buffer, mut bytes) = (Vec::new(), Vec::new());
+        for (segment, row) in rows {
+            let vector = segment.vectors.row(*row, &mut buffer).map_err(io::Error::other)?;
+            bytes.clear();
+            bytes.extend(vector.iter().flat_map(|x| x.to_le_bytes()));
+            write(&bytes)?;
+        }
+        Ok(())
+    })?;
     let mut end = 0u64;
     let ends: Vec<u64> = rows
         .iter()
@@ -219,18 +235,34 @@ fn write_rows(out: &mut dyn Write, tag: u64, dims: usize, rows: &[(&Segment, usi
             end
         })
         .collect();
-    section(out, tag + 1, ends.len() * size_of::<u64>(), ends.iter().map(|end| end.to_le_bytes()))?;
-    section(out, tag + 2, end as usize, rows.iter().map(|(segment, row)| segment.keys.get(*row)))
+    section(out, tag + 1, ends.len() * size_of::<u64>(), |write| {
+        ends.iter().try_for_each(|end| write(&end.to_le_bytes()))
+    })?;
+    section(out, tag + 2, end as usize, |write| {
+        rows.iter().try_for_each(|(segment, row)| write(segment.keys.get(*row)))
+    })
 }
 
-/// The level of each node, and all lists node by node.
+/// The level of each node, and all lists node by node, each filled up with `EMPTY`.
 fn write_graph(out: &mut dyn Write, graph: &Graph) -> io::Result<()> {
     let shape = graph.shape();
     let nodes = 0..shape.count() as u32;
-    section(out, 5, shape.count(), nodes.clone().map(|node| [shape.level(node) as u8]))?;
-    let lists = nodes.flat_map(|node| (0..=shape.level(node)).flat_map(move |level| graph.list(level, node)));
+    let levels: Vec<u8> = nodes.clone().map(|node| shape.level(node) as u8).collect();
+    section(out, 5, shape.count(), |write| write(&levels))?;
     let length = (shape.count() * 2 + shape.upper_lists()) * shape.m * size_of::<u32>();
-    section(out, 6, length, lists.map(|id| id.to_le_bytes()))
+    section(out, 6, length, |write| {
+        let mut list = Vec::new();
+        for node in nodes {
+            list.clear();
+            for level in 0..=shape.level(node) {
+                let whole = list.len() + shape.length(level) * size_of::<u32>();
+                graph.each(level, node, |id| list.extend_from_slice(&id.to_le_bytes()));
+                list.resize(whole, u8::MAX);
+            }
+            write(&list)?;
+        }
+        Ok(())
+    })
 }
 
 struct Reader<'a> {
@@ -305,7 +337,7 @@ impl Reader<'_> {
         }
         let starts = Shape::new(m, levels.iter().map(|level| usize::from(*level)));
         Ok(Graph::new(shape, |level, node, list| {
-            let before = 2 * node as usize + starts.upper[node as usize] as usize;
+            let before = 2 * node as usize + starts.lists_before(node);
             let start = if level == 0 { before } else { before + 1 + level } * m;
             let length = starts.length(level);
             list.extend(lists[start..start + length].iter().filter(|id| **id != EMPTY));

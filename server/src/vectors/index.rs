@@ -1,33 +1,37 @@
 //! The index of one collection: writes come in one after the other, searches run beside them and never wait.
 //!
-//! A write goes into a small fresh segment that is scanned; `upkeep` moves what gathered there into the sealed segment and its
+//! A write goes into a small fresh segment that is scanned; `upkeep` (`seal`) moves what gathered there into the sealed segment and its
 //! graph. Both are put in place of the old ones in one step. The index is derived: whoever doubts it builds a new one from the
 //! vectors of the store.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 
 use super::codes::CodeKind;
 use super::metric::Metric;
-use super::options::{Builder, IndexOptions};
-use super::rows::{Keys, Rows};
+use super::options::{IndexOptions, RowsIn};
 use super::search::{Answer, Query};
-use super::segment::{Recipe, Segment};
+use super::segment::Segment;
 use super::view::View;
 use super::writer::Writer;
 use crate::failure::Failure;
-use crate::limits::{DEAD_PERCENT, FRESH_ROWS, VECTOR_KEY_BYTES_MAX, VECTOR_ROWS_MAX};
+use crate::limits::{VECTOR_KEY_BYTES_MAX, VECTOR_ROWS_MAX};
 
 /// See above.
 #[derive(Debug)]
 pub struct Index {
     view: RwLock<Arc<View>>,
     pub(super) writer: Mutex<Writer>,
-    building: Mutex<()>,
-    done: AtomicUsize,
+    pub(super) building: Mutex<()>,
+    pub(super) done: AtomicUsize,
+    /// where files of vectors may lie
+    folder: Option<PathBuf>,
+    /// whether it was said that vectors stay in memory which should not
+    said_full: AtomicBool,
 }
 
 /// A change of one key.
@@ -62,12 +66,11 @@ pub struct Stats {
     pub codes: Option<&'static str>,
     /// bytes of memory
     pub bytes: usize,
-    /// bytes for each key that has a vector
+    /// bytes of memory for each key that has a vector
     pub bytes_per_vector: usize,
+    /// bytes of vectors on the disk
+    pub disk_bytes: usize,
 }
-
-/// Segments smaller than this have no graph, in large collections too: a scan of them is as fast.
-const GRAPH_ROWS: usize = 4_096;
 
 impl Index {
     /// An empty index.
@@ -81,7 +84,28 @@ impl Index {
             writer: Mutex::new(Writer::new(dims)),
             building: Mutex::new(()),
             done: AtomicUsize::new(0),
+            folder: None,
+            said_full: AtomicBool::new(false),
         })
+    }
+
+    /// The same with a folder for files of vectors. An index without one keeps them in memory, whatever its options say.
+    #[must_use]
+    pub fn beside(mut self, folder: Option<&Path>) -> Self {
+        self.folder = folder.map(Path::to_path_buf);
+        self
+    }
+
+    /// Moves the vectors of a segment to the disk, if that is where they are to lie. What cannot be moved stays in memory.
+    pub(super) fn settle(&self, segment: &mut Segment, rows: RowsIn) {
+        let Some(folder) = self.folder.as_ref().filter(|_| rows == RowsIn::Disk && segment.may_spill()) else { return };
+        match segment.spill(folder) {
+            Ok(()) => self.said_full.store(false, Ordering::Relaxed),
+            Err(error) if !self.said_full.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%error, folder = %folder.display(), "vectors stay in memory: the disk does not take them");
+            }
+            Err(_) => {}
+        }
     }
 
     /// The index as it is now.
@@ -100,7 +124,7 @@ impl Index {
     }
 
     /// The vector of a key. Under cosine its length is one.
-    pub fn vector(&self, key: &[u8]) -> Option<Vec<f32>> {
+    pub fn vector(&self, key: &[u8]) -> Result<Option<Vec<f32>>, Failure> {
         self.writer.lock().vector(key)
     }
 
@@ -109,7 +133,8 @@ impl Index {
         let view = self.view();
         let kept = view.metric.kept(vector.filter(|vector| view.metric.check(view.dims, vector).is_ok())?);
         let writer = self.writer.lock();
-        let known = writer.vector(key)?;
+        // One that cannot be read is written again.
+        let known = writer.vector(key).ok().flatten()?;
         let is_same = known.iter().zip(&kept).all(|(a, b)| a.to_bits() == b.to_bits());
         is_same.then(|| writer.slot(key)).flatten()
     }
@@ -164,59 +189,6 @@ impl Index {
         *view = Arc::new(View { dims, metric, options, sealed, fresh, seen, live, scratch });
     }
 
-    /// Whether upkeep would do something.
-    pub fn due(&self) -> bool {
-        let view = self.view();
-        too_many_dead(&view) || view.fresh.iter().map(|chunk| chunk.count()).sum::<usize>() >= FRESH_ROWS
-    }
-
-    /// Moves fresh vectors into the sealed segment once there are many, and builds it anew once many of its vectors are dead.
-    /// It takes long, on the caller's thread and `threads - 1` more; searches and writes go on meanwhile.
-    pub fn upkeep(&self, threads: usize) -> Result<bool, Failure> {
-        if !self.due() {
-            return Ok(false);
-        }
-        let anew = too_many_dead(&self.view());
-        self.seal(anew, Builder::Flat, threads)?;
-        Ok(true)
-    }
-
-    /// Builds the sealed segment anew, of all vectors. What is deleted is gone from memory afterwards.
-    pub fn rebuild(&self, builder: Builder, threads: usize) -> Result<(), Failure> {
-        self.seal(true, builder, threads)
-    }
-
-    /// Vectors whose neighbours have been found, of the graph that is being built.
-    pub fn built(&self) -> usize {
-        self.done.load(Ordering::Relaxed)
-    }
-
-    fn seal(&self, anew: bool, builder: Builder, threads: usize) -> Result<(), Failure> {
-        let _one = self.building.lock();
-        let id = {
-            let mut writer = self.writer.lock();
-            writer.close();
-            self.publish(&writer);
-            writer.segment_id()
-        };
-        let view = self.view();
-        let grown = view.sealed.as_deref().filter(|sealed| !anew && sealed.body.is_some());
-        let origins = origins(&view, grown.is_some());
-        let mut segment = gathered(&view, id, &origins)?;
-        self.done.store(0, Ordering::Relaxed);
-        let recipe = Recipe { metric: view.metric, options: &view.options, builder, threads, done: &self.done };
-        if grown.and_then(|sealed| sealed.extended(&mut segment, recipe)).is_none() && has_graph(&view, segment.count())
-        {
-            segment = segment.with_graph(recipe);
-        }
-        let mut writer = self.writer.lock();
-        let inputs: Vec<u32> = view.segments().map(|segment| segment.id).collect();
-        writer.swap(&segment, &origins);
-        writer.replace(Arc::new(segment), &inputs);
-        self.publish(&writer);
-        Ok(())
-    }
-
     /// How much there is.
     pub fn stats(&self) -> Stats {
         let view = self.view();
@@ -239,6 +211,7 @@ impl Index {
             }),
             bytes,
             bytes_per_vector: bytes / view.live.max(1),
+            disk_bytes: view.segments().map(|segment| segment.vectors.disk_bytes()).sum(),
         }
     }
 }
@@ -261,44 +234,6 @@ fn check(view: &View, change: &Change) -> Result<(), Failure> {
     }
 }
 
-fn too_many() -> Failure {
+pub(super) fn too_many() -> Failure {
     Failure::invalid("E4012", format!("a collection has at most {VECTOR_ROWS_MAX} vectors; split it"))
-}
-
-fn too_many_dead(view: &View) -> bool {
-    let dead = |segment: &Segment| segment.count() - segment.live();
-    view.sealed.as_ref().is_some_and(|sealed| dead(sealed) * 100 > sealed.count() * DEAD_PERCENT)
-}
-
-fn has_graph(view: &View, rows: usize) -> bool {
-    rows >= 2 && view.live >= view.options.exact_below && rows >= view.options.exact_below.min(GRAPH_ROWS)
-}
-
-/// Where the rows of a new sealed segment come from. A graph that is extended keeps its rows, dead ones too: they lead to others.
-fn origins(view: &View, extends: bool) -> Vec<(Arc<Segment>, u32)> {
-    let mut origins = Vec::new();
-    for (number, segment) in view.sealed.iter().chain(&view.fresh).enumerate() {
-        let whole = extends && number == 0;
-        let rows = (0..segment.count() as u32).filter(|row| whole || segment.lives(*row, view.seen));
-        origins.extend(rows.map(|row| (segment.clone(), row)));
-    }
-    origins
-}
-
-fn gathered(view: &View, id: u32, origins: &[(Arc<Segment>, u32)]) -> Result<Segment, Failure> {
-    if origins.len() > VECTOR_ROWS_MAX {
-        return Err(too_many());
-    }
-    let mut vectors = Rows::zeros(view.dims, origins.len());
-    let mut keys = Keys::default();
-    let mut slots = Vec::with_capacity(origins.len());
-    for (number, (segment, row)) in origins.iter().enumerate() {
-        let row = *row as usize;
-        vectors.row_mut(number).copy_from_slice(segment.vectors.row(row));
-        keys.push(segment.keys.get(row));
-        slots.push(segment.slots[row]);
-    }
-    let mut segment = Segment::plain(id, vectors, keys, slots);
-    segment.note_slots(|row| origins[row].0.lives(origins[row].1, view.seen));
-    Ok(segment)
 }

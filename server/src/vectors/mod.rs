@@ -1,9 +1,9 @@
 //! Nearest neighbours: the index of a collection of vectors.
 //!
-//! In reading order: `metric` (what near means, and which vectors are refused), `options`; `index` (writes, upkeep) and `view`
-//! (what a search sees); `search` (scan or walk, and the answer); `segment` (vectors that lie together), `graph` (neighbours,
-//! laid out flat), `codes` (short forms of vectors), `lanes` (arithmetic by wide instructions); `file` (an index at rest). `hnsw`
-//! is the other builder of graphs.
+//! In reading order: `metric` (what near means, and which vectors are refused), `options`; `index` (writes), `seal` (upkeep) and
+//! `view` (what a search sees); `search` (scan or walk, and the answer); `segment` (vectors that lie together), `graph`
+//! (neighbours, laid out flat), `codes` (short forms of vectors), `home` (vectors in memory or on the disk: the only file that
+//! opens one), `lanes` (arithmetic by wide instructions); `file` (an index at rest). `hnsw` is the other builder of graphs.
 //!
 //! The room is a library: it knows no store, no source and no request. Vectors belong to the store; an index is derived from
 //! them, and where a file of it is in doubt it is refused, so that it is built anew.
@@ -13,13 +13,17 @@ mod file;
 mod filter;
 mod graph;
 mod hnsw;
+mod home;
 mod index;
+mod keys;
 mod lanes;
+mod marks;
 mod metric;
 mod options;
 mod pool;
 mod recall;
 mod rows;
+mod seal;
 mod search;
 mod segment;
 mod view;
@@ -29,7 +33,7 @@ pub use file::Expected;
 pub use filter::{Bitmap, Filter};
 pub use index::{Change, Index, Stats};
 pub use metric::Metric;
-pub use options::{Builder, IndexOptions};
+pub use options::{Builder, IndexOptions, RowsIn};
 pub use search::{Answer, Explained, Hit, Plan, Query, Way};
 pub use view::View;
 

@@ -17,11 +17,24 @@ pub struct IndexOptions {
     pub ef_search: usize,
     /// collections with fewer vectors have no graph: they are scanned, which is exact
     pub exact_below: usize,
+    /// where the vectors of a graph lie
+    pub rows: RowsIn,
+}
+
+/// Where the vectors lie whose codes a graph is walked on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowsIn {
+    /// beside the graph
+    #[default]
+    Memory,
+    /// in a file; a search reads those that may be among the nearest
+    Disk,
 }
 
 impl Default for IndexOptions {
     fn default() -> Self {
-        IndexOptions { m: 16, ef_construction: 200, ef_search: 64, exact_below: 20_000 }
+        IndexOptions { m: 16, ef_construction: 200, ef_search: 64, exact_below: 20_000, rows: RowsIn::Memory }
     }
 }
 

@@ -22,11 +22,12 @@ pub fn suffices(recipe: Recipe, vectors: &Rows<f32>, body: &Body) -> bool {
     let truth: Vec<Vec<u32>> = samples.iter().map(|row| nearest(recipe.metric, vectors, *row)).collect();
     let ef = recipe.options.ef_search.max(K + K / 4);
     let found = |codes: &Codes| -> usize {
-        let space = Space { metric: recipe.metric, codes, vectors, tails: &[] };
+        let space =
+            Space { metric: recipe.metric, codes, vectors: vectors.cells(), count: vectors.count(), tails: &[] };
         let mut scratch = Scratch::default();
         let rows = samples.iter().zip(&truth);
         rows.map(|(row, truth)| {
-            let found = search(space, body, *row, ef, &mut scratch);
+            let found = search((space, vectors), body, *row, ef, &mut scratch);
             truth.iter().filter(|row| found.contains(row)).count()
         })
         .sum()
@@ -53,15 +54,12 @@ fn nearest(metric: Metric, vectors: &Rows<f32>, row: u32) -> Vec<u32> {
     nearest.finish().0.into_iter().map(|(_, _, row)| row).collect()
 }
 
-fn search(space: Space, body: &Body, row: u32, ef: usize, scratch: &mut Scratch) -> Vec<u32> {
-    let vector = space.vectors.row(row as usize);
+fn search((space, vectors): (Space, &Rows<f32>), body: &Body, row: u32, ef: usize, scratch: &mut Scratch) -> Vec<u32> {
+    let vector = vectors.row(row as usize);
     space.codes.query(vector, &mut scratch.query);
     body.graph.search(space, scratch, ef, usize::MAX, |id| id != row);
-    let again = scratch
-        .pool
-        .found()
-        .take(2 * K)
-        .map(|(_, id)| (space.metric.score(vector, space.vectors.row(id as usize)), id));
+    let again =
+        scratch.pool.found().take(2 * K).map(|(_, id)| (space.metric.score(vector, vectors.row(id as usize)), id));
     let mut scored: Vec<(f32, u32)> = again.collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     scored.into_iter().take(K).map(|(_, id)| id).collect()

@@ -1,4 +1,4 @@
-//! Rows of equal length in one piece of memory, and keys in another.
+//! Rows of equal length in one piece of memory.
 
 use super::lanes::Cells;
 
@@ -50,37 +50,5 @@ impl<T: Copy + Default> Rows<T> {
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         self.cells.capacity() * size_of::<T>()
-    }
-}
-
-/// Keys of rows, one after the other.
-#[derive(Debug, Default)]
-pub struct Keys {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Keys {
-    /// Appends a key.
-    pub fn push(&mut self, key: &[u8]) {
-        self.bytes.extend_from_slice(key);
-        self.ends.push(self.bytes.len());
-    }
-
-    /// The key of a row.
-    pub fn get(&self, row: usize) -> &[u8] {
-        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.bytes[start..self.ends[row]]
-    }
-
-    /// Gives back what was reserved and is not used.
-    pub fn shrink(&mut self) {
-        self.bytes.shrink_to_fit();
-        self.ends.shrink_to_fit();
-    }
-
-    /// Bytes of memory.
-    pub fn bytes(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
     }
 }

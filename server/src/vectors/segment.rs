@@ -3,17 +3,22 @@
 //! Nothing in a segment changes but the marks of the dead. A mark is the number of the write that deleted or replaced the
 //! vector, so whoever reads as of an earlier write still sees it.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::codes::{CodeKind, Codes};
 use super::graph::{self, Graph, Space};
 use super::hnsw;
+use super::home::{FileRows, Vectors};
+use super::keys::Keys;
+use super::marks::Marks;
 use super::metric::Metric;
 use super::options::{Builder, IndexOptions};
 use super::recall;
-use super::rows::{Keys, Rows};
+use super::rows::Rows;
+use crate::failure::Failure;
 
-const ALIVE: u64 = u64::MAX;
 /// A slot that no row has.
 const NO_ROW: u32 = u32::MAX;
 
@@ -23,15 +28,14 @@ pub struct Segment {
     /// its number in the index; a chunk that grows keeps it
     pub id: u32,
     /// vectors in their kept form
-    pub vectors: Rows<f32>,
+    pub vectors: Vectors,
     /// a key for each row
     pub keys: Keys,
     /// the slot of each row's key
     pub slots: Vec<u32>,
     /// codes and graph, of a sealed segment that is large enough
     pub body: Option<Body>,
-    died: Vec<AtomicU64>,
-    dead: AtomicUsize,
+    died: Marks,
     greatest_norm: f32,
     row_of: Vec<u32>,
 }
@@ -61,32 +65,23 @@ pub struct Recipe<'a> {
 }
 
 impl Segment {
-    /// Rows without a graph.
-    pub fn plain(id: u32, vectors: Rows<f32>, mut keys: Keys, slots: Vec<u32>) -> Self {
-        let norm = |row: &[f32]| row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
-        let greatest = (0..vectors.count()).map(|row| norm(vectors.row(row))).fold(0.0, f64::max);
-        keys.shrink();
-        Segment {
-            id,
-            died: slots.iter().map(|_| AtomicU64::new(ALIVE)).collect(),
-            dead: AtomicUsize::new(0),
-            greatest_norm: greatest as f32 * 1.000_001,
-            row_of: Vec::new(),
-            vectors,
-            keys,
-            slots,
-            body: None,
-        }
+    /// Rows without a graph, in memory.
+    pub fn plain(id: u32, rows: Rows<f32>, keys: Keys, slots: Vec<u32>) -> Self {
+        let greatest_norm = greatest_norm(&rows);
+        Segment::new(id, (Vectors::Memory(rows), greatest_norm), keys, slots)
     }
 
-    /// Notes the row of each slot, of rows that live: a filter that few pass is then looked up, where else every row is asked.
+    fn new(id: u32, (vectors, greatest_norm): (Vectors, f32), mut keys: Keys, slots: Vec<u32>) -> Self {
+        keys.shrink();
+        let died = Marks::new(slots.len());
+        Segment { id, died, greatest_norm, row_of: Vec::new(), vectors, keys, slots, body: None }
+    }
+
+    /// Notes the row of each slot, of rows that live: so the writer finds them, and a filter that few pass is looked up, where
+    /// else every row is asked.
     pub fn note_slots(&mut self, lives: impl Fn(usize) -> bool) {
         let rows = || (0..self.slots.len()).filter(|row| lives(*row));
         let slots = rows().map(|row| self.slots[row] as usize + 1).max().unwrap_or(0);
-        // An index that shrank has slots far beyond its rows; then this would cost more than it is worth.
-        if slots > 4 * self.count() + 1024 {
-            return;
-        }
         let mut row_of = vec![NO_ROW; slots];
         rows().for_each(|row| row_of[self.slots[row] as usize] = row as u32);
         self.row_of = row_of;
@@ -109,25 +104,23 @@ impl Segment {
 
     /// Rows that are neither deleted nor replaced, about: writes go on.
     pub fn live(&self) -> usize {
-        self.count() - self.dead.load(Ordering::Relaxed).min(self.count())
+        self.count() - self.died.ended().min(self.count())
     }
 
     /// Whether the row is there as of that write.
     #[inline(always)]
     pub fn lives(&self, row: u32, seen: u64) -> bool {
-        self.died[row as usize].load(Ordering::Relaxed) > seen
+        self.died.lives(row as usize, seen)
     }
 
     /// The write that ended the row.
     pub fn death(&self, row: usize) -> Option<u64> {
-        Some(self.died[row].load(Ordering::Relaxed)).filter(|died| *died != ALIVE)
+        self.died.end(row)
     }
 
     /// Marks a row as deleted or replaced by that write.
     pub fn bury(&self, row: usize, write: u64) {
-        if self.died[row].swap(write, Ordering::Relaxed) == ALIVE {
-            self.dead.fetch_add(1, Ordering::Relaxed);
-        }
+        self.died.set(row, write);
     }
 
     /// Length of the longest vector, or a little more.
@@ -138,41 +131,87 @@ impl Segment {
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         let body = self.body.as_ref().map_or(0, |body| body.codes.bytes() + body.graph.bytes());
-        let marks = self.died.capacity() * size_of::<AtomicU64>()
-            + (self.slots.capacity() + self.row_of.capacity()) * size_of::<u32>();
-        self.vectors.bytes() + self.keys.bytes() + marks + body
+        let slots = (self.slots.capacity() + self.row_of.capacity()) * size_of::<u32>();
+        self.vectors.bytes() + self.keys.bytes() + self.died.bytes() + slots + body
     }
 
-    /// Gives the segment a graph on the shortest codes that find as much as the vectors themselves.
+    /// Gives the segment a graph. Its rows are in memory as long as it is built.
     pub fn with_graph(mut self, recipe: Recipe) -> Self {
-        for kind in [CodeKind::Int8, CodeKind::F16, CodeKind::F32] {
-            let codes = Codes::new(kind, recipe.metric, &self.vectors);
-            let tails = graph::tails(recipe.metric, &codes, &self.vectors);
-            let space = Space { metric: recipe.metric, codes: &codes, vectors: &self.vectors, tails: &tails };
-            recipe.done.store(0, Ordering::Relaxed);
-            let graph = match recipe.builder {
-                Builder::Flat => graph::build(space, recipe.options, recipe.threads, recipe.done),
-                Builder::HnswRs => hnsw::build(recipe.metric, &self.vectors, recipe.options, recipe.threads),
-            };
-            let body = Body { codes, graph };
-            let enough = kind == CodeKind::F32 || recall::suffices(recipe, &self.vectors, &body);
-            if enough {
-                self.body = Some(body);
-                break;
-            }
+        if let Vectors::Memory(rows) = &self.vectors {
+            self.body = Some(Body::new(rows, recipe));
         }
         self
     }
 
-    /// Rows of this graph and more rows behind them: the graph is extended, not built anew. None where the codes of before do
-    /// not fit the new rows.
-    pub fn extended(&self, plain: &mut Segment, recipe: Recipe) -> Option<()> {
-        let old = self.body.as_ref()?;
-        let codes = old.codes.extended(recipe.metric, &plain.vectors)?;
-        let tails = graph::tails(recipe.metric, &codes, &plain.vectors);
-        let space = Space { metric: recipe.metric, codes: &codes, vectors: &plain.vectors, tails: &tails };
+    /// Rows of this graph and fresh ones behind them, with the keys and slots of all: the graph is extended, not built anew. None
+    /// where the codes of before do not fit the fresh rows.
+    pub fn extended(
+        &self,
+        id: u32,
+        fresh: &Rows<f32>,
+        (keys, slots): (Keys, Vec<u32>),
+        recipe: Recipe,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(old) = &self.body else { return Ok(None) };
+        let Some(codes) = old.codes.extended(fresh) else { return Ok(None) };
+        let vectors = self.vectors.with(fresh)?;
+        let (cells, count) = (vectors.cells(), vectors.count());
+        let mut buffer = Vec::new();
+        let square = |row: usize| vectors.row(row, &mut buffer).map(graph::square);
+        let squares = graph::needs_tails(recipe.metric).then(|| (0..count).map(square).collect::<Result<_, Failure>>());
+        let tails = graph::tails(&codes, squares.transpose()?);
+        let space = Space { metric: recipe.metric, codes: &codes, vectors: cells, count, tails: &tails };
         let graph = graph::extend(space, &old.graph, recipe.options, recipe.threads, recipe.done);
-        plain.body = Some(Body { codes, graph });
-        Some(())
+        let greatest_norm = self.greatest_norm.max(greatest_norm(fresh));
+        let mut segment = Segment::new(id, (vectors, greatest_norm), keys, slots);
+        segment.body = Some(Body { codes, graph });
+        Ok(Some(segment))
+    }
+
+    /// Whether a search does without most of the rows: it walks on their codes. What is scanned, or walked on the vectors
+    /// themselves, stays in memory.
+    pub fn may_spill(&self) -> bool {
+        let has_codes = self.body.as_ref().is_some_and(|body| body.codes.kind() != CodeKind::F32);
+        has_codes && matches!(self.vectors, Vectors::Memory(_))
+    }
+
+    /// Moves the rows into a file. If that fails, they stay.
+    pub fn spill(&mut self, folder: &Path) -> io::Result<()> {
+        if let Vectors::Memory(rows) = &self.vectors {
+            self.vectors = Vectors::Disk(FileRows::create(folder, rows)?);
+        }
+        Ok(())
+    }
+}
+
+fn greatest_norm(rows: &Rows<f32>) -> f32 {
+    let squares = (0..rows.count()).map(|row| graph::square(rows.row(row)));
+    squares.fold(0.0, f64::max).sqrt() as f32 * 1.000_001
+}
+
+impl Body {
+    /// A graph on the shortest codes that find as much as the vectors themselves.
+    fn new(rows: &Rows<f32>, recipe: Recipe) -> Self {
+        for kind in [CodeKind::Int8, CodeKind::F16] {
+            let body = Body::on(kind, rows, recipe);
+            if recall::suffices(recipe, rows, &body) {
+                return body;
+            }
+        }
+        Body::on(CodeKind::F32, rows, recipe)
+    }
+
+    fn on(kind: CodeKind, rows: &Rows<f32>, recipe: Recipe) -> Self {
+        let codes = Codes::new(kind, recipe.metric, rows, recipe.options.rows);
+        let (vectors, count) = (rows.cells(), rows.count());
+        let squares = || (0..count).map(|row| graph::square(rows.row(row))).collect();
+        let tails = graph::tails(&codes, graph::needs_tails(recipe.metric).then(squares));
+        let space = Space { metric: recipe.metric, codes: &codes, vectors, count, tails: &tails };
+        recipe.done.store(0, Ordering::Relaxed);
+        let graph = match recipe.builder {
+            Builder::Flat => graph::build(space, recipe.options, recipe.threads, recipe.done),
+            Builder::HnswRs => hnsw::build(recipe.metric, rows, recipe.options, recipe.threads),
+        };
+        Body { codes, graph }
     }
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::rows::{Keys, Rows};
+use super::keys::Keys;
+use super::rows::Rows;
 use super::segment::Segment;
+use crate::failure::Failure;
 use crate::limits::FRESH_CHUNK_ROWS;
 
 /// Where the vector of a key lies.
@@ -21,8 +23,11 @@ struct Place {
 #[derive(Debug, Default)]
 pub struct Writer {
     dims: usize,
+    /// slots by the hash of their keys
     table: HashTable<u32>,
-    places: Vec<Place>,
+    /// places of slots whose vectors are not sealed yet; the sealed segment itself knows where its slots lie
+    places: HashMap<u32, Place>,
+    given: u32,
     free: Vec<u32>,
     segments: HashMap<u32, Arc<Segment>>,
     sealed: Option<u32>,
@@ -73,13 +78,14 @@ impl Writer {
 
     /// Slots that were given out, those that are free again included.
     pub fn slots(&self) -> usize {
-        self.places.len()
+        self.given as usize
     }
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
         let table = self.table.capacity() * (size_of::<u32>() + 1);
-        table + self.places.capacity() * size_of::<Place>() + self.free.capacity() * size_of::<u32>()
+        let places = self.places.capacity() * (size_of::<(u32, Place)>() + 1);
+        table + places + self.free.capacity() * size_of::<u32>()
     }
 
     /// The slot of a key.
@@ -88,21 +94,31 @@ impl Writer {
     }
 
     /// The vector of a key in its kept form.
-    pub fn vector(&self, key: &[u8]) -> Option<Vec<f32>> {
-        let place = self.places[self.slot(key)? as usize];
+    pub fn vector(&self, key: &[u8]) -> Result<Option<Vec<f32>>, Failure> {
+        let Some(slot) = self.slot(key) else { return Ok(None) };
+        let place = self.place(slot);
         let row = place.row as usize;
         match place.segment == self.tail.id {
-            true => Some(self.tail.vectors[row * self.dims..][..self.dims].to_vec()),
-            false => Some(self.segments[&place.segment].vectors.row(row).to_vec()),
+            true => Ok(Some(self.tail.vectors[row * self.dims..][..self.dims].to_vec())),
+            false => Ok(Some(self.segments[&place.segment].vectors.row(row, &mut Vec::new())?.to_vec())),
         }
     }
 
     fn key(&self, slot: u32) -> &[u8] {
-        let place = self.places[slot as usize];
+        let place = self.place(slot);
         match place.segment == self.tail.id {
             true => self.tail.keys.get(place.row as usize),
             false => self.segments[&place.segment].keys.get(place.row as usize),
         }
+    }
+
+    /// Where the vector of a slot lies that has one.
+    fn place(&self, slot: u32) -> Place {
+        let sealed = || {
+            let sealed = &self.segments[&self.sealed?];
+            Some(Place { segment: sealed.id, row: sealed.row_of(slot)? })
+        };
+        self.places.get(&slot).copied().or_else(sealed).expect("a slot in use lies among fresh vectors or sealed ones")
     }
 
     /// Gives a key a vector in its kept form; the one that it had is dead as of this write.
@@ -111,12 +127,11 @@ impl Writer {
         if let Some(slot) = known {
             self.bury(slot, write);
         }
-        let slot = known.or_else(|| self.free.pop()).unwrap_or(self.places.len() as u32);
-        let place = Place { segment: self.tail.id, row: self.tail.slots.len() as u32 };
-        match self.places.get_mut(slot as usize) {
-            Some(old) => *old = place,
-            None => self.places.push(place),
-        }
+        let slot = known.or_else(|| self.free.pop()).unwrap_or_else(|| {
+            self.given += 1;
+            self.given - 1
+        });
+        self.places.insert(slot, Place { segment: self.tail.id, row: self.tail.slots.len() as u32 });
         self.tail.vectors.extend_from_slice(vector);
         self.tail.keys.push(key);
         self.tail.slots.push(slot);
@@ -150,12 +165,13 @@ impl Writer {
             table.shrink_to(0, |slot| xxh3_64(self.key(*slot)));
             self.table = table;
         }
+        self.places.remove(&slot);
         self.free.push(slot);
         Some(slot)
     }
 
     fn bury(&mut self, slot: u32, write: u64) {
-        let place = self.places[slot as usize];
+        let place = self.place(slot);
         match place.segment == self.tail.id {
             true => self.tail.died[place.row as usize] = Some(write),
             false => self.segments[&place.segment].bury(place.row as usize, write),
@@ -201,11 +217,11 @@ impl Writer {
         for (row, (origin, old)) in origins.iter().enumerate() {
             match origin.death(*old as usize) {
                 Some(write) => sealed.bury(row, write),
-                None => {
-                    let place = Place { segment: sealed.id, row: row as u32 };
-                    self.places[sealed.slots[row] as usize] = place;
-                }
+                None => drop(self.places.remove(&sealed.slots[row])),
             }
+        }
+        if self.places.capacity() > 4 * self.places.len() + 1024 {
+            self.places.shrink_to_fit();
         }
     }
 
@@ -226,10 +242,10 @@ impl Writer {
         for row in (0..segment.count()).filter(|row| segment.death(*row).is_none()) {
             let key = segment.keys.get(row);
             let slot = segment.slots[row];
-            if self.slot(key).is_some() || slot as usize != self.places.len() {
+            if self.slot(key).is_some() || slot != self.given {
                 return false;
             }
-            self.places.push(Place { segment: segment.id, row: row as u32 });
+            self.given += 1;
             self.enter(key, slot);
         }
         true

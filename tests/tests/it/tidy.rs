@@ -148,6 +148,9 @@ const WALLS: [(&str, &[&str]); 16] = [
     ("tests/src/oracle/", &["tidemill_features", "tidemill::"]),
 ];
 
+/// The files of a room that may name what the rest of it may not.
+const DOORS: [(&str, &[&str]); 1] = [("std::fs", &["server/src/vectors/home.rs", "server/src/vectors/tests/disk.rs"])];
+
 /// Foreign engines, and the only places that may name them.
 const ENGINES: [(&str, &[&str]); 12] = [
     ("fjall::", &["server/src/online/embedded.rs"]),
@@ -172,7 +175,9 @@ fn rooms_keep_their_walls() {
     for (path, text) in sources().into_iter().filter(|(path, _)| !path.ends_with("tidy.rs")) {
         for (room, forbidden) in WALLS.iter().filter(|(room, _)| path.starts_with(room)) {
             for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
-                let broken = forbidden.iter().find(|name| line.contains(*name));
+                let is_door =
+                    |name: &str| DOORS.iter().any(|(of, files)| *of == name && files.contains(&path.as_str()));
+                let broken = forbidden.iter().find(|name| line.contains(*name) && !is_door(name));
                 assert!(broken.is_none(), "{path}:{}: {room} must not name {broken:?}", number + 1);
             }
         }

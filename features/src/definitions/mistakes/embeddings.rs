@@ -11,6 +11,8 @@ fn of_embeddings() {
         ("Edims = 2\nindex = { «mm = 3 }\n", "E0002", "unknown key `mm` in `index`", Some("m")),
         ("Edims = 2\nindex = { m = «1 }\n", "E0003", "an integer from 2 to 128, not 1", None),
         ("Edims = 2\nindex = { m = 16, ef_construction = «8 }\n", "E0003", "at least `m`, which is 16", None),
+        ("Edims = 2\nindex = { rows = «'dsk' }\n", "E0003", "one of memory, disk, not `dsk`", Some("disk")),
+        ("Edims = 2\nindex = { rows = «true }\n", "E0003", "`rows` is", None),
         ("Edims = 2\nattributes = { k = «'a' }\n", "E0015", "attribute `k` is of no known type", None),
         (
             "Edims = 2\nattributes = { k = «'int64' }\n",
@@ -49,6 +51,9 @@ fn of_embeddings() {
         is_mistake(&text.replace('E', embedding), code, message, near);
     }
     is_right(&format!("{embedding}dims = 2\nattributes = {{ k = 'string' }}\nindex = {{ m = 2, exact_below = 0 }}\n"));
+    for rows in ["memory", "disk"] {
+        is_right(&format!("{embedding}dims = 2\nindex = {{ rows = '{rows}' }}\n"));
+    }
     let wrong = "[embedding.m]\nentity = 'e'\nsource = 's'\ndims = 2\nvector = «'uu'\n";
     is_mistake(wrong, "E0007", "source `s` has no column `uu`", Some("u"));
 }

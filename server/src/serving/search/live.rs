@@ -102,10 +102,10 @@ impl<'s> Live<'s> {
         keys.sort_unstable();
         let step = (keys.len() / self.asked.samples.max(1)).max(1);
         // One that has just been deleted is nothing to look for.
-        let vectors = keys.iter().step_by(step).filter_map(|key| Some((key, index.vector(key)?)));
+        let vectors = keys.iter().step_by(step).filter_map(|key| Some((key, index.vector(key).transpose()?)));
         let sample = vectors.take(self.asked.samples).map(|(key, vector)| {
             let key = of_ordered(self.server, self.asked, key)?;
-            Ok((key, vector))
+            Ok((key, vector?))
         });
         let sample: Vec<(Vec<u8>, Vec<f32>)> = sample.collect::<Result<_, Failure>>()?;
         match sample.is_empty() {

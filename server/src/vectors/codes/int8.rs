@@ -5,9 +5,10 @@
 //! have in common, which would use up most of the 255 steps. The greatest component sets the steps; cutting it off at a quantile
 //! was tried, and graphs built on such codes find less.
 
-use super::CodedQuery;
+use super::{CodedQuery, margin};
 use crate::vectors::lanes::{Cells, TRAILER};
 use crate::vectors::metric::Metric;
+use crate::vectors::options::RowsIn;
 use crate::vectors::rows::Rows;
 
 /// Rows of int8, each with its scale and its bias.
@@ -26,29 +27,28 @@ pub struct Int8 {
 
 impl Int8 {
     /// Codes of all rows, around their mean.
-    pub fn new(metric: Metric, vectors: &Rows<f32>) -> Self {
+    pub fn new(metric: Metric, vectors: &Rows<f32>, rows: RowsIn) -> Self {
         let squared = metric == Metric::L2;
         let mean = mean(vectors);
         let constant = if squared { 0.0 } else { dot(&mean, &mean) as f32 };
-        let stride = (mean.len() + TRAILER).next_multiple_of(32);
+        // Rows that begin at every 32nd byte lie in fewer lines of the cache, some 8 % of a walk at 100 components. Who keeps
+        // vectors on the disk has asked for memory first.
+        let stride = (mean.len() + TRAILER).next_multiple_of(if rows == RowsIn::Disk { 16 } else { 32 });
         let steps = (f64::from(i32::MAX) / 127.0 / stride as f64).min(16_383.0).floor() as f32;
         let factor = if squared { -2.0 } else { -1.0 };
         let none = Int8 { rows: Rows::zeros(stride, 0), mean, factor, constant, squared, steps };
         none.extended(vectors)
     }
 
-    /// The rows that there are, of which the first are rows of these vectors, and codes of the vectors behind them.
-    pub fn extended(&self, vectors: &Rows<f32>) -> Self {
+    /// The rows that there are, and codes of fresh vectors behind them.
+    pub fn extended(&self, fresh: &Rows<f32>) -> Self {
         let (stride, begun) = (self.rows.cells().stride, self.rows.count());
-        let mut rows = Rows::zeros(stride, vectors.count());
+        let mut rows = Rows::zeros(stride, begun + fresh.count());
+        (0..begun).for_each(|number| rows.row_mut(number).copy_from_slice(self.rows.row(number)));
         let mut centred = vec![0.0; self.mean.len()];
-        for number in 0..vectors.count() {
-            let row: &mut [i8] = rows.row_mut(number);
-            if number < begun {
-                row.copy_from_slice(self.rows.row(number));
-                continue;
-            }
-            let (scale, bias) = self.centre(vectors.row(number), &mut centred, 127.0);
+        for number in 0..fresh.count() {
+            let row: &mut [i8] = rows.row_mut(begun + number);
+            let (scale, bias) = self.centre(fresh.row(number), &mut centred, 127.0);
             for (code, x) in row.iter_mut().zip(&centred) {
                 *code = (x / scale).round_ties_even() as i8;
             }
@@ -88,17 +88,24 @@ impl Int8 {
         query.int8.extend(query.floats.iter().map(|x| (x / scale).round_ties_even() as i16));
         query.int8.resize(self.rows.cells().stride, 0);
         (query.factor, query.offset) = (self.factor * scale, bias + self.constant);
+        query.slack = self.factor.abs() * margin::of_steps(&query.floats);
+    }
+
+    /// The size of one step of a row, and its bias.
+    pub fn trailer(&self, row: u32) -> (f32, f32) {
+        let row = self.rows.row(row as usize);
+        let trailer: &[u8] = bytemuck::cast_slice(&row[row.len() - TRAILER..]);
+        let number = |at: usize| f32::from_le_bytes([trailer[at], trailer[at + 1], trailer[at + 2], trailer[at + 3]]);
+        (number(0), number(4))
     }
 
     pub fn row_query(&self, row: u32, query: &mut CodedQuery) {
+        let (scale, bias) = self.trailer(row);
         let row = self.rows.row(row as usize);
-        let (codes, trailer) = row.split_at(row.len() - TRAILER);
         query.int8.clear();
-        query.int8.extend(codes.iter().map(|x| i16::from(*x)));
+        query.int8.extend(row[..row.len() - TRAILER].iter().map(|x| i16::from(*x)));
         query.int8.resize(row.len(), 0);
-        let trailer: &[u8] = bytemuck::cast_slice(trailer);
-        let number = |at: usize| f32::from_le_bytes([trailer[at], trailer[at + 1], trailer[at + 2], trailer[at + 3]]);
-        (query.factor, query.offset) = (self.factor * number(0), number(4) + self.constant);
+        (query.factor, query.offset) = (self.factor * scale, bias + self.constant);
     }
 }
 

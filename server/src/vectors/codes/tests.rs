@@ -16,10 +16,10 @@ fn rows(dims: usize, count: usize, middle: f32, width: f32) -> Rows<f32> {
 
 /// The greatest error of a distance, as a share of the distances' spread.
 fn error(kind: CodeKind, metric: Metric, vectors: &Rows<f32>, by_row: bool) -> f64 {
-    let codes = Codes::new(kind, metric, vectors);
+    let codes = Codes::new(kind, metric, vectors, RowsIn::Disk);
     let (mut query, mut out) = (CodedQuery::default(), Vec::new());
     match by_row {
-        true => codes.row_query(vectors, 0, &mut query),
+        true => codes.row_query(vectors.cells(), 0, &mut query),
         false => codes.query(vectors.row(0), &mut query),
     }
     let ids: Vec<u32> = (0..vectors.count() as u32).collect();
@@ -39,6 +39,42 @@ fn error(kind: CodeKind, metric: Metric, vectors: &Rows<f32>, by_row: bool) -> f
         .collect();
     let spread = truth.iter().fold(f64::MIN, |m, x| m.max(*x)) - truth.iter().fold(f64::MAX, |m, x| m.min(*x));
     truth.iter().zip(&out).map(|(t, x)| (t - f64::from(*x) / scale).abs() / spread).fold(0.0, f64::max)
+}
+
+/// No vector is nearer than its code says, less the margin.
+#[test]
+fn margins_hold() {
+    for (dims, metric) in [1, 2, 7, 100, 384].into_iter().flat_map(|dims| [Metric::Dot, Metric::L2].map(|m| (dims, m)))
+    {
+        for (middle, width) in [(0.0, 1.0), (5.0, 1.0), (1e6, 1e5), (0.0, 1e-6)] {
+            let vectors = rows(dims, 400, middle, width);
+            let longest = (0..400).map(|row| margin::length(vectors.row(row))).fold(0.0, f32::max);
+            for kind in [CodeKind::Int8, CodeKind::F16, CodeKind::F32] {
+                let codes = Codes::new(kind, metric, &vectors, RowsIn::Memory);
+                let scale = f64::from(codes.scale() * codes.scale());
+                let ids: Vec<u32> = (0..400).collect();
+                for asked in 0..20 {
+                    let (mut query, mut out) = (CodedQuery::default(), Vec::new());
+                    codes.query(vectors.row(asked), &mut query);
+                    codes.distances(metric, vectors.cells(), &query, &ids, &mut out);
+                    for (row, by_code) in ids.iter().zip(&out) {
+                        let pairs = vectors.row(asked).iter().zip(vectors.row(*row as usize));
+                        let pairs = pairs.map(|(a, b)| (f64::from(*a), f64::from(*b)));
+                        let exact = scale
+                            * pairs
+                                .map(|(a, b)| match metric {
+                                    Metric::L2 => (a - b) * (a - b),
+                                    _ => -a * b,
+                                })
+                                .sum::<f64>();
+                        let margin = codes.margin(metric, &query, *row, *by_code, longest);
+                        let least = f64::from(*by_code - margin);
+                        assert!(exact >= least, "{kind:?} {metric:?} {dims} {middle}: {exact} {by_code} {margin}");
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]

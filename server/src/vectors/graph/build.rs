@@ -26,7 +26,7 @@ pub fn extend(space: Space, old: &Graph, options: &IndexOptions, threads: usize,
 }
 
 fn grow(space: Space, old: Option<&Graph>, options: &IndexOptions, threads: usize, done: &AtomicUsize) -> Graph {
-    let count = space.vectors.count();
+    let count = space.count;
     let begun = old.map_or(0, |graph| graph.shape().count());
     let mut random = StdRng::seed_from_u64(begun as u64);
     let levels = (0..count).map(|node| match old {
@@ -93,9 +93,12 @@ impl<'a> Growing<'a> {
             entry: RwLock::new(old.and_then(Graph::entry)),
             shape,
         };
+        let mut list = Vec::new();
         for node in 0..old.map_or(0, |graph| graph.shape().count()) as u32 {
             for (level, graph) in (0..=growing.shape.level(node)).filter_map(|level| Some((level, old?))) {
-                growing.write(level, node, graph.list(level, node));
+                list.clear();
+                graph.each(level, node, |id| list.push(id));
+                growing.write(level, node, &list);
             }
         }
         growing
@@ -207,8 +210,7 @@ impl<'a> Growing<'a> {
 
     fn finish(self) -> Graph {
         let Growing { shape, bottom, above, .. } = &self;
-        let copied = Shape { m: shape.m, upper: shape.upper.clone() };
-        Graph::new(copied, |level, node, list| {
+        Graph::new(shape.clone(), |level, node, list| {
             let cells = match level {
                 0 => &bottom[node as usize * 2 * shape.m..][..2 * shape.m],
                 _ => &above[shape.place(level, node)..][..shape.m],

@@ -9,9 +9,9 @@ mod links;
 pub mod visited;
 
 use super::codes::{CodedQuery, Codes};
+use super::lanes::Cells;
 use super::metric::Metric;
 use super::pool::{Pool, ordered};
-use super::rows::Rows;
 use crate::limits::GRAPH_M_MAX;
 pub use build::{build, extend};
 pub use links::{EMPTY, Graph, Shape};
@@ -24,15 +24,17 @@ pub struct Space<'a> {
     pub metric: Metric,
     /// the rows as they are walked on
     pub codes: &'a Codes,
-    /// the vectors
-    pub vectors: &'a Rows<f32>,
+    /// the vectors, where they are in memory: nothing else is walked on them
+    pub vectors: Cells<'a, f32>,
+    /// how many rows there are
+    pub count: usize,
     /// one more component of each row, where a graph is built for dot products (see `tails`); empty: none
     pub tails: &'a [f32],
 }
 
 impl Space<'_> {
     pub(super) fn distances(&self, query: &CodedQuery, ids: &[u32], out: &mut Vec<f32>) {
-        self.codes.distances(self.metric, self.vectors.cells(), query, ids, out);
+        self.codes.distances(self.metric, self.vectors, query, ids, out);
         if query.tail != 0.0 {
             out.iter_mut().zip(ids).for_each(|(distance, id)| *distance -= query.tail * self.tails[*id as usize]);
         }
@@ -49,14 +51,20 @@ impl Space<'_> {
 /// ends. With one more component, which makes all rows equally long, the rows that are nearest by dot product are those at the
 /// smallest angle (Bachrach and others, RecSys 2014); a query has nothing there, so its order of the rows stays what it was. Only
 /// building knows of it.
-pub fn tails(metric: Metric, codes: &Codes, vectors: &Rows<f32>) -> Vec<f32> {
-    if metric != Metric::Dot {
-        return Vec::new();
-    }
-    let square = |row: usize| vectors.row(row).iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>();
-    let squares: Vec<f64> = (0..vectors.count()).map(square).collect();
+pub fn tails(codes: &Codes, squares: Option<Vec<f64>>) -> Vec<f32> {
+    let squares = squares.unwrap_or_default();
     let greatest = squares.iter().copied().fold(0.0, f64::max);
     squares.iter().map(|square| (greatest - square).max(0.0).sqrt() as f32 * codes.scale()).collect()
+}
+
+/// Whether a graph is built with `tails`.
+pub fn needs_tails(metric: Metric) -> bool {
+    metric == Metric::Dot
+}
+
+/// The square of a vector's length.
+pub fn square(vector: &[f32]) -> f64 {
+    vector.iter().map(|x| f64::from(*x) * f64::from(*x)).sum()
 }
 
 /// Memory that walks use again and again.
@@ -82,7 +90,7 @@ pub struct Walked {
 }
 
 /// Lists of neighbours, finished or in the making.
-trait Links {
+pub trait Links {
     /// The neighbours of a node on a level.
     fn each(&self, level: usize, node: u32, visit: impl FnMut(u32));
 }
@@ -151,7 +159,7 @@ fn walk(
     passes: impl Fn(u32) -> bool,
 ) -> Walked {
     let Scratch { visited, pool, query, ids, distances } = scratch;
-    visited.begin(space.vectors.count());
+    visited.begin(space.count);
     // Room for a whole list: a neighbour is written down in any case, and the next one takes its place if it was seen before. A
     // branch would be guessed wrong nearly half of the time.
     ids.resize(starts.len().max(2 * GRAPH_M_MAX) + 1, 0);

@@ -10,7 +10,7 @@ use super::Cells;
 /// Bytes at the end of a row: its scale and its bias.
 pub const TRAILER: usize = 8;
 
-/// For each row `bias + factor * scale * dot(query, row) + offset`. The query is as long as a row, a multiple of 32.
+/// For each row `bias + factor * scale * dot(query, row) + offset`. The query is as long as a row, a multiple of 16.
 pub fn int8_distances(
     arch: Arch,
     query: &[i16],
@@ -64,10 +64,11 @@ mod x86 {
 
         #[inline(always)]
         fn call(self) {
-            let (query, _) = self.query.as_chunks::<32>();
+            let (query, rest) = self.query.as_chunks::<32>();
+            let rest = rest.as_chunks::<16>().0.first();
             for (ids, out) in self.ids.chunks(4).zip(self.out.chunks_mut(4)) {
                 let rows = self.rows.four(ids, self.query.len());
-                let dots = wide(self.simd, query, rows);
+                let dots = wide(self.simd, query, rest, rows);
                 for ((out, row), dot) in out.iter_mut().zip(rows).zip(dots) {
                     *out = finished(row, self.factor, self.offset, dot);
                 }
@@ -76,9 +77,10 @@ mod x86 {
     }
 
     #[inline(always)]
-    fn wide(simd: V4, query: &[[i16; 32]], rows: [&[i8]; 4]) -> [i32; 4] {
+    fn wide(simd: V4, query: &[[i16; 32]], rest: Option<&[i16; 16]>, rows: [&[i8]; 4]) -> [i32; 4] {
         let mut sums: [__m512i; 4] = [simd.avx512f._mm512_setzero_si512(); 4];
-        let [(a, _), (b, _), (c, _), (d, _)] = rows.map(|row| row.as_chunks::<32>());
+        let chunks = rows.map(|row| row.as_chunks::<32>());
+        let [(a, _), (b, _), (c, _), (d, _)] = chunks;
         for ((((q, a), b), c), d) in query.iter().zip(a).zip(b).zip(c).zip(d) {
             let q: __m512i = pulp::cast(*q);
             sums[0] = wide_step(simd, q, a, sums[0]);
@@ -87,7 +89,17 @@ mod x86 {
             sums[3] = wide_step(simd, q, d, sums[3]);
         }
         // The four sums at once: halves, then pairs within 256 bits.
-        folded(*simd, [half(simd, sums[0]), half(simd, sums[1]), half(simd, sums[2]), half(simd, sums[3])])
+        // Spelled out: a closure might not be compiled for these instructions.
+        let mut halves = [half(simd, sums[0]), half(simd, sums[1]), half(simd, sums[2]), half(simd, sums[3])];
+        if let Some(rest) = rest {
+            let q: __m256i = pulp::cast(*rest);
+            let [(_, a), (_, b), (_, c), (_, d)] = chunks;
+            halves[0] = rest_step(*simd, q, a, halves[0]);
+            halves[1] = rest_step(*simd, q, b, halves[1]);
+            halves[2] = rest_step(*simd, q, c, halves[2]);
+            halves[3] = rest_step(*simd, q, d, halves[3]);
+        }
+        folded(*simd, halves)
     }
 
     #[inline(always)]
@@ -101,6 +113,15 @@ mod x86 {
         let codes: __m256i = pulp::cast(*codes);
         let products = simd.avx512bw._mm512_madd_epi16(q, simd.avx512bw._mm512_cvtepi8_epi16(codes));
         simd.avx512f._mm512_add_epi32(sum, products)
+    }
+
+    /// The last sixteen codes of a row.
+    #[inline(always)]
+    fn rest_step(simd: V3, q: __m256i, codes: &[i8], sum: __m256i) -> __m256i {
+        match codes.first_chunk() {
+            Some(codes) => narrow_step(simd, q, codes, sum),
+            None => sum,
+        }
     }
 
     pub struct Narrow<'a> {

@@ -4,6 +4,7 @@
 //! right however a candidate was found, and the same on every machine.
 
 mod plan;
+mod rank;
 mod scan;
 
 use std::collections::HashSet;
@@ -127,9 +128,10 @@ impl<'a> Asked<'a> {
         passes && (self.excluded.is_empty() || !self.excluded.contains(segment.keys.get(row as usize)))
     }
 
-    fn scored(&self, segment: &'a Segment, row: u32) -> Candidate<'a> {
-        let score = self.view.metric.score(&self.vector, segment.vectors.row(row as usize));
-        Candidate { segment, row, score }
+    /// The row with its score; it is in the buffer for that, where it is not in memory.
+    fn scored(&self, segment: &'a Segment, row: u32, buffer: &mut Vec<f32>) -> Result<Candidate<'a>, Failure> {
+        let score = self.view.metric.score(&self.vector, segment.vectors.row(row as usize, buffer)?);
+        Ok(Candidate { segment, row, score })
     }
 }
 
@@ -145,7 +147,7 @@ pub fn answer(view: &View, query: Query) -> Result<Answer, Failure> {
     let vector = view.metric.kept(query.vector);
     let asked = Asked { view, query, vector, excluded: query.exclude.iter().copied().collect() };
     let mut explained = Explained::default();
-    let mut candidates = plan::candidates(&asked, &mut explained);
+    let mut candidates = plan::candidates(&asked, &mut explained)?;
     if let Some(least) = query.min_score {
         candidates.retain(|candidate| candidate.score >= least);
     }

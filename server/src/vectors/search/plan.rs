@@ -7,7 +7,8 @@
 
 use serde::Serialize;
 
-use super::{Asked, Candidate, Way, scan};
+use super::{Asked, Candidate, Way, rank, scan};
+use crate::failure::Failure;
 use crate::vectors::filter::Filter;
 use crate::vectors::graph::Space;
 use crate::vectors::segment::{Body, Segment};
@@ -52,24 +53,29 @@ pub struct Explained {
 const SAMPLES: usize = 128;
 
 /// Rows among which are the nearest of all, with their scores.
-pub fn candidates<'a>(asked: &Asked<'a>, explained: &mut Explained) -> Vec<Candidate<'a>> {
+pub fn candidates<'a>(asked: &Asked<'a>, explained: &mut Explained) -> Result<Vec<Candidate<'a>>, Failure> {
     let view = asked.view;
     explained.estimated = view.segments().map(|segment| estimate(asked, segment)).sum();
     let sealed = view.sealed.as_deref().and_then(|sealed| Some((sealed, sealed.body.as_ref()?)));
     let found = match sealed {
         Some((sealed, body)) if asked.query.way != Way::Exact => {
-            let mut found = of_graph(asked, sealed, body, explained);
+            let mut found = of_graph(asked, sealed, body, explained)?;
             let fresh: Vec<&Segment> = view.fresh.iter().map(|chunk| &**chunk).collect();
-            found.extend(scan::exact(asked, &fresh, explained));
+            found.extend(scan::exact(asked, &fresh, explained)?);
             found
         }
-        _ => scan::exact(asked, &view.segments().collect::<Vec<_>>(), explained),
+        _ => scan::exact(asked, &view.segments().collect::<Vec<_>>(), explained)?,
     };
     explained.candidates = found.len();
-    found
+    Ok(found)
 }
 
-fn of_graph<'a>(asked: &Asked<'a>, sealed: &'a Segment, body: &Body, explained: &mut Explained) -> Vec<Candidate<'a>> {
+fn of_graph<'a>(
+    asked: &Asked<'a>,
+    sealed: &'a Segment,
+    body: &Body,
+    explained: &mut Explained,
+) -> Result<Vec<Candidate<'a>>, Failure> {
     let view = asked.view;
     let k = asked.query.k;
     // Codes blur the order: a few more candidates than neighbours make up for it.
@@ -82,7 +88,13 @@ fn of_graph<'a>(asked: &Asked<'a>, sealed: &'a Segment, body: &Body, explained: 
     let budget = if asked.query.way == Way::Graph { usize::MAX } else { passing / 5 };
     let mut scratch = view.scratch.take();
     body.codes.query(&asked.vector, &mut scratch.query);
-    let space = Space { metric: view.metric, codes: &body.codes, vectors: &sealed.vectors, tails: &[] };
+    let space = Space {
+        metric: view.metric,
+        codes: &body.codes,
+        vectors: sealed.vectors.cells(),
+        count: sealed.count(),
+        tails: &[],
+    };
     let plain = asked.query.filter.is_none() && asked.excluded.is_empty() && sealed.live() == sealed.count();
     let walked = match plain {
         true => body.graph.search(space, &mut scratch, ef, budget, |_| true),
@@ -90,15 +102,15 @@ fn of_graph<'a>(asked: &Asked<'a>, sealed: &'a Segment, body: &Body, explained: 
     };
     explained.distances += walked.distances;
     explained.plan = if walked.abandoned { Plan::Abandoned } else { Plan::Traverse };
-    let best = scratch.pool.found().take((2 * k).max(k + 16));
-    let found: Vec<Candidate> = best.map(|(_, row)| asked.scored(sealed, row)).collect();
+    let near = scratch.pool.found().take((2 * k).max(k + 16));
+    let found = rank::best(asked, (sealed, body), &scratch.query, near)?;
     view.scratch.put(scratch);
     match walked.abandoned || found.len() < k {
         true => {
             explained.plan = Plan::Abandoned;
             scan::by_codes(asked, sealed, body, explained)
         }
-        false => found,
+        false => Ok(found),
     }
 }
 

@@ -5,7 +5,8 @@
 //! may. If so it looks a second time, at everything within that error. So the answer is that of exact arithmetic, ties included.
 
 use super::plan::Explained;
-use super::{Asked, Candidate};
+use super::{Asked, Candidate, rank};
+use crate::failure::Failure;
 use crate::vectors::filter::Filter;
 use crate::vectors::lanes;
 use crate::vectors::metric::Metric;
@@ -18,46 +19,41 @@ const BLOCK: usize = 256;
 const SPARE: usize = 16;
 
 /// Rows among which are the nearest of these segments, exactly.
-pub fn exact<'a>(asked: &Asked<'a>, segments: &[&'a Segment], explained: &mut Explained) -> Vec<Candidate<'a>> {
+pub fn exact<'a>(
+    asked: &Asked<'a>,
+    segments: &[&'a Segment],
+    explained: &mut Explained,
+) -> Result<Vec<Candidate<'a>>, Failure> {
     let k = asked.query.k;
     let mut nearest = Nearest::new(k + SPARE);
+    let mut buffer = Vec::new();
     for (number, segment) in segments.iter().enumerate() {
-        blocks(
-            asked,
-            segment,
-            explained,
-            |ids, out| by_vectors(asked, segment, ids, out),
-            |ordered, row| {
-                nearest.push(ordered, number as u32, row);
-            },
-        );
+        let distances = |ids: &[u32], out: &mut Vec<f32>| by_vectors(asked, segment, ids, &mut buffer, out);
+        let visit = |ordered: u32, row: u32| nearest.push(ordered, number as u32, row);
+        blocks(asked, segment, explained, distances, visit)?;
     }
     let (rows, left_out) = nearest.finish();
-    let scored = |rows: &[(u32, u32, u32)]| -> Vec<Candidate<'a>> {
-        rows.iter().map(|(_, number, row)| asked.scored(segments[*number as usize], *row)).collect()
+    let scored = |rows: &[(u32, u32, u32)], buffer: &mut Vec<f32>| -> Result<Vec<Candidate<'a>>, Failure> {
+        rows.iter().map(|(_, number, row)| asked.scored(segments[*number as usize], *row, buffer)).collect()
     };
-    let mut found = scored(&rows);
+    let mut found = scored(&rows, &mut buffer)?;
     super::sort(&mut found);
-    let Some(last) = found.get(k - 1).filter(|_| left_out != u32::MAX) else { return found };
+    let Some(last) = found.get(k - 1).filter(|_| left_out != u32::MAX) else { return Ok(found) };
     let within = reach(asked, segments, last.score);
     if distance(left_out) > within {
-        return found;
+        return Ok(found);
     }
     let mut near = Vec::new();
     for (number, segment) in segments.iter().enumerate() {
-        blocks(
-            asked,
-            segment,
-            explained,
-            |ids, out| by_vectors(asked, segment, ids, out),
-            |distance, row| {
-                if distance <= ordered(within) {
-                    near.push((distance, number as u32, row));
-                }
-            },
-        );
+        let distances = |ids: &[u32], out: &mut Vec<f32>| by_vectors(asked, segment, ids, &mut buffer, out);
+        let visit = |distance: u32, row: u32| {
+            if distance <= ordered(within) {
+                near.push((distance, number as u32, row));
+            }
+        };
+        blocks(asked, segment, explained, distances, visit)?;
     }
-    scored(&near)
+    scored(&near, &mut buffer)
 }
 
 /// Rows of a segment among which are the nearest, as far as codes tell.
@@ -66,21 +62,23 @@ pub fn by_codes<'a>(
     segment: &'a Segment,
     body: &Body,
     explained: &mut Explained,
-) -> Vec<Candidate<'a>> {
+) -> Result<Vec<Candidate<'a>>, Failure> {
     let k = asked.query.k;
     let mut nearest = Nearest::new((4 * k).max(k + 32));
     let mut scratch = asked.view.scratch.take();
     body.codes.query(&asked.vector, &mut scratch.query);
     let cells = segment.vectors.cells();
-    blocks(
-        asked,
-        segment,
-        explained,
-        |ids, out| body.codes.distances(asked.view.metric, cells, &scratch.query, ids, out),
-        |ordered, row| nearest.push(ordered, 0, row),
-    );
+    let distances = |ids: &[u32], out: &mut Vec<f32>| {
+        body.codes.distances(asked.view.metric, cells, &scratch.query, ids, out);
+        Ok(())
+    };
+    blocks(asked, segment, explained, distances, |ordered, row| nearest.push(ordered, 0, row))?;
+    let (mut near, _) = nearest.finish();
+    near.sort_unstable();
+    let near = near.into_iter().map(|(ordered, _, row)| (distance(ordered), row));
+    let found = rank::best(asked, (segment, body), &scratch.query, near);
     asked.view.scratch.put(scratch);
-    nearest.finish().0.into_iter().map(|(_, _, row)| asked.scored(segment, row)).collect()
+    found
 }
 
 /// Gathers rows that pass, computes their distances, and hands both over.
@@ -88,46 +86,59 @@ fn blocks(
     asked: &Asked,
     segment: &Segment,
     explained: &mut Explained,
-    distances: impl Fn(&[u32], &mut Vec<f32>),
+    mut distances: impl FnMut(&[u32], &mut Vec<f32>) -> Result<(), Failure>,
     mut visit: impl FnMut(u32, u32),
-) {
+) -> Result<(), Failure> {
     let mut ids = Vec::with_capacity(BLOCK);
     let mut out = Vec::with_capacity(BLOCK);
-    let mut compare = |ids: &mut Vec<u32>| {
+    let mut compare = |ids: &mut Vec<u32>| -> Result<(), Failure> {
         explained.distances += ids.len();
-        distances(ids, &mut out);
+        distances(ids, &mut out)?;
         ids.iter().zip(&out).for_each(|(id, distance)| visit(ordered(*distance), *id));
         ids.clear();
+        Ok(())
     };
     let mut gather = |row: u32| {
         if asked.passes(segment, row) {
             ids.push(row);
             if ids.len() == BLOCK {
-                compare(&mut ids);
+                return compare(&mut ids);
             }
         }
+        Ok(())
     };
     match asked.query.filter {
         // Of few marks each is looked up; else all rows are asked for theirs.
         Some(Filter::Slots(bitmap)) if segment.finds_slots() && bitmap.count() < segment.count() / 4 => {
-            bitmap.slots().filter_map(|slot| segment.row_of(slot)).for_each(gather);
+            bitmap.slots().filter_map(|slot| segment.row_of(slot)).try_for_each(gather)?;
         }
-        _ => (0..segment.count() as u32).for_each(&mut gather),
+        _ => (0..segment.count() as u32).try_for_each(&mut gather)?,
     }
-    compare(&mut ids);
+    compare(&mut ids)
 }
 
-fn by_vectors(asked: &Asked, segment: &Segment, ids: &[u32], out: &mut Vec<f32>) {
+fn by_vectors(
+    asked: &Asked,
+    segment: &Segment,
+    ids: &[u32],
+    buffer: &mut Vec<f32>,
+    out: &mut Vec<f32>,
+) -> Result<(), Failure> {
     let arch = lanes::widest();
     out.clear();
     out.resize(ids.len(), 0.0);
-    match asked.view.metric {
-        Metric::L2 => lanes::squared_distances(arch, &asked.vector, segment.vectors.cells(), ids, out),
-        Metric::Cosine | Metric::Dot => {
-            lanes::dots(arch, &asked.vector, segment.vectors.cells(), ids, out);
-            out.iter_mut().for_each(|x| *x = -*x);
+    let mut done = 0;
+    segment.vectors.visit(ids, buffer, |cells, ids| {
+        let out = &mut out[done..][..ids.len()];
+        done += ids.len();
+        match asked.view.metric {
+            Metric::L2 => lanes::squared_distances(arch, &asked.vector, cells, ids, out),
+            Metric::Cosine | Metric::Dot => {
+                lanes::dots(arch, &asked.vector, cells, ids, out);
+                out.iter_mut().for_each(|x| *x = -*x);
+            }
         }
-    }
+    })
 }
 
 /// How far, as f32 computes it, a vector with that score may seem at most.

@@ -4,10 +4,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
 
-/// Keys that move: at each round a key's vector names the round, and odd keys are gone in odd rounds.
 #[test]
 fn searches_beside_writes_see_one_moment() {
-    let index = Index::new(4, Metric::L2, small()).unwrap();
+    HOMES.into_iter().for_each(beside_writes);
+}
+
+/// Keys that move: at each round a key's vector names the round, and odd keys are gone in odd rounds.
+fn beside_writes(home: RowsIn) {
+    let folder = tempfile::tempdir().unwrap();
+    let index = Index::new(4, Metric::L2, small_in(home)).unwrap().beside(Some(folder.path()));
     let keys: Vec<Vec<u8>> = (0..300u32).map(|number| number.to_le_bytes().to_vec()).collect();
     let vector = |key: usize, round: u64| [key as f32 * 10.0, round as f32 * 0.001, 0.0, 0.0];
     let (begun, ended) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -54,7 +59,7 @@ fn searches_beside_writes_see_one_moment() {
                 index.rebuild(Builder::Flat, 1).unwrap();
             }
         });
-        for round in 1..times("TIDEMILL_VECTOR_ROUNDS", 150) as u64 {
+        for round in 1..times("TIDEMILL_VECTOR_ROUNDS", 80) as u64 {
             write(round);
             std::thread::yield_now();
         }

@@ -3,6 +3,7 @@
 mod bad;
 mod beside;
 mod damage;
+mod disk;
 mod operations;
 mod quality;
 
@@ -55,7 +56,15 @@ fn score(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
 
+/// Where vectors lie.
+const HOMES: [RowsIn; 2] = [RowsIn::Memory, RowsIn::Disk];
+
 /// Options with which small collections have a graph that is walked.
 fn small() -> IndexOptions {
-    IndexOptions { m: 8, ef_construction: 64, ef_search: 16, exact_below: 0 }
+    IndexOptions { m: 8, ef_construction: 64, ef_search: 16, exact_below: 0, rows: RowsIn::Memory }
+}
+
+/// The same with vectors in one of the homes.
+fn small_in(rows: RowsIn) -> IndexOptions {
+    IndexOptions { rows, ..small() }
 }

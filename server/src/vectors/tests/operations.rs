@@ -6,6 +6,7 @@ use super::*;
 
 struct Model {
     metric: Metric,
+    folder: tempfile::TempDir,
     index: Index,
     rows: BTreeMap<Vec<u8>, Vec<f32>>,
     cloud: Cloud,
@@ -22,9 +23,10 @@ fn passes(key: &[u8], one_in: u64) -> bool {
 }
 
 impl Model {
-    fn new(metric: Metric, random: &mut StdRng) -> Self {
-        let index = Index::new(DIMS, metric, small()).unwrap();
-        Model { metric, index, rows: BTreeMap::new(), cloud: Cloud::new(random, DIMS, 20), found: 0, wanted: 0 }
+    fn new(metric: Metric, home: RowsIn, random: &mut StdRng) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let index = Index::new(DIMS, metric, small_in(home)).unwrap().beside(Some(folder.path()));
+        Model { metric, folder, index, rows: BTreeMap::new(), cloud: Cloud::new(random, DIMS, 20), found: 0, wanted: 0 }
     }
 
     fn key(&self, random: &mut StdRng) -> Vec<u8> {
@@ -47,7 +49,8 @@ impl Model {
             }
             680..700 => self.batch(random),
             700..995 => self.search(random),
-            995..998 => self.index.rebuild(Builder::Flat, 1 + random.random_range(0..2)).unwrap(),
+            995..997 => self.index.rebuild(Builder::Flat, 1 + random.random_range(0..2)).unwrap(),
+            997 => self.index.extend(Builder::Flat, 1 + random.random_range(0..2)).unwrap(),
             _ => self.restart(),
         }
     }
@@ -70,7 +73,8 @@ impl Model {
         let expected = Expected { dims: DIMS, metric: self.metric, options: view.options, sequence: 7 };
         let mut file = Vec::new();
         self.index.save(7, &mut file).unwrap();
-        self.index = Index::load(expected, file.len() as u64, &mut &file[..]).unwrap();
+        let read = (file.len() as u64, &mut &file[..] as &mut dyn std::io::Read);
+        self.index = Index::load(expected, Some(self.folder.path()), read).unwrap();
         let kept: Vec<Vec<u8>> = {
             let view = self.index.view();
             let mut keys: Vec<Vec<u8>> = view.keys().map(|(_, key)| key.to_vec()).collect();
@@ -155,15 +159,17 @@ fn change((key, vector): &(Vec<u8>, Option<Vec<f32>>)) -> Change<'_> {
 fn random_operations_agree_with_brute_force() {
     let mut random = seed(20261126);
     let operations = times("TIDEMILL_VECTOR_OPERATIONS", 10_000);
-    for metric in METRICS {
-        let mut model = Model::new(metric, &mut random);
-        for _ in 0..operations / 3 {
+    for (metric, home) in METRICS.into_iter().flat_map(|metric| HOMES.map(|home| (metric, home))) {
+        let mut model = Model::new(metric, home, &mut random);
+        for _ in 0..operations / 6 {
             model.step(&mut random);
         }
         let stats = model.index.stats();
         let recall = model.found as f64 / model.wanted as f64;
-        eprintln!("{metric:?}: {stats:?}, recall {recall:.4} of {}", model.wanted);
+        eprintln!("{metric:?} {home:?}: {stats:?}, recall {recall:.4} of {}", model.wanted);
         assert_eq!(stats.live, model.rows.len());
-        assert!(recall > 0.95, "{metric:?}: {recall}");
+        assert!(recall > 0.95, "{metric:?} {home:?}: {recall}");
+        model.index.rebuild(Builder::Flat, 1).unwrap();
+        assert_eq!(model.index.stats().disk_bytes > 0, home == RowsIn::Disk);
     }
 }

@@ -19,7 +19,7 @@ async fn searches(world: &mut World, random: &mut Random) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn graphs_are_kept_and_damaged_ones_are_not_believed() {
-    let index = "index = { m = 12, ef_construction = 100, ef_search = 24, exact_below = 100 }";
+    let index = "index = { m = 12, ef_construction = 100, ef_search = 24, exact_below = 100, rows = \"disk\" }";
     let shape = Shape { metric: Metric::L2, items: 6_000, index, settings: String::new() };
     let mut world = World::start_as(shape).await;
     let mut random = Random::seeded();
@@ -32,6 +32,8 @@ async fn graphs_are_kept_and_damaged_ones_are_not_believed() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), written).await.expect("the graph is kept");
+    let on_disk = world.client.status().await.unwrap().embeddings["items"].disk_bytes;
+    assert!(on_disk > 0, "vectors lie on the disk: {on_disk} bytes");
     let file = std::fs::read(&path).unwrap();
     // The file is older than what comes now: replaced and deleted vectors are in it, and new ones are not.
     for _ in 0..20 {

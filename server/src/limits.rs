@@ -191,6 +191,8 @@ pub const ROUND_BYTES: usize = 64 << 20;
 pub const BUILD_AT_START_SHARE: u64 = 4;
 /// Bytes of changed records that a build holds back from the disk: bounds the memory of one commit.
 pub const BUILD_COMMIT_BYTES: u64 = 256 << 20;
+/// A build commits no more often than this; what a kill takes away is done again.
+pub const BUILD_COMMIT_EVERY: Duration = Duration::from_millis(250);
 /// A build goes on for so many times as long as its last commit took before it commits again: so commits take a tenth of it.
 pub const BUILD_COMMIT_REST: u32 = 9;
 /// Events that the applier folds in when a view is switched in, while pushes wait: some milliseconds.

@@ -20,7 +20,7 @@ use super::flusher::{Derived, DerivedView, ToKeep};
 use super::fold::{Growing, fold};
 use super::walk::Walk;
 use crate::failure::{Failure, Remedy};
-use crate::limits::{BUILD_COMMIT_BYTES, BUILD_COMMIT_REST, BUILD_PASSES_MAX, FLUSH_EVERY, HANDOVER_EVENTS};
+use crate::limits::{BUILD_COMMIT_BYTES, BUILD_COMMIT_EVERY, BUILD_COMMIT_REST, BUILD_PASSES_MAX, HANDOVER_EVENTS};
 use crate::log::LogPlace;
 use crate::online::{Shard, ViewState};
 
@@ -210,7 +210,7 @@ impl Keeper {
 /// Whether what has changed had better be committed.
 pub(super) fn is_due(since: Duration, took: Duration, growing: &[Growing]) -> bool {
     let bytes: u64 = growing.iter().map(|view| view.changed_bytes).sum();
-    bytes >= BUILD_COMMIT_BYTES || since >= FLUSH_EVERY.max(took * BUILD_COMMIT_REST)
+    bytes >= BUILD_COMMIT_BYTES || since >= BUILD_COMMIT_EVERY.max(took * BUILD_COMMIT_REST)
 }
 
 fn derived(growing: &mut [Growing], told: Sender<Duration>) -> Derived {

@@ -32,8 +32,14 @@ pub fn billionth_of(real: &BigRational) -> BigRational {
     real.abs() / BigRational::from_integer(BigInt::from(1_000_000_000))
 }
 
-/// At most `margin` off.
+/// At most `margin` off. Where that reaches over the greatest float, on whichever side the real number is, an engine may find
+/// that float or none.
 pub fn near(real: &BigRational, margin: &BigRational) -> Finding {
+    let (least, most) = (real.abs() - margin, real.abs() + margin);
+    if number::to_f64(&least).is_some() && number::to_f64(&most).is_none() {
+        let value = if real.is_negative() { f64::MIN } else { f64::MAX };
+        return Ok(Found { value: Datum::Float(value), accuracy: Accuracy::Unknown });
+    }
     let value = number::to_f64(real).ok_or(NotANumber)?;
     Ok(Found { value: Datum::Float(value), accuracy: Accuracy::Within(vec![range(real, margin)]) })
 }

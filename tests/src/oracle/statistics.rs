@@ -150,7 +150,7 @@ fn refuse_infinities(values: &[Datum]) -> Result<(), NotANumber> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::{Answer, Status};
+    use super::super::model::{Accuracy, Answer, Status};
     use super::*;
 
     fn floats(values: &[f64]) -> Vec<Datum> {
@@ -236,7 +236,10 @@ mod tests {
         assert!(decayed_sum(&[0, 0], &floats(&[f64::MIN, f64::NEG_INFINITY]), 1, 0).is_ok());
         assert!(decayed_sum(&[0, 0], &floats(&[f64::INFINITY, f64::NEG_INFINITY]), 1, 0).is_err());
         assert!(decayed_sum(&[0, 0], &floats(&[f64::MAX, f64::MAX]), 1000, 1).is_err());
-        check(decayed_sum(&[0, 0], &floats(&[f64::MAX, f64::MAX]), 1, 1), f64::MAX);
+        check(decayed_sum(&[0, 0], &floats(&[f64::MAX, f64::MAX]), 1, 2), f64::MAX / 2.0);
+        let greatest =
+            decayed_sum(&[0, 0], &floats(&[f64::MAX, f64::MAX]), 1, 1).expect("within the bound there are floats");
+        assert!(matches!(greatest.accuracy, Accuracy::Unknown), "and beyond it there are none");
     }
 
     #[test]

@@ -26,9 +26,10 @@ const PROTOBUF: &str = "syntax = \"proto3\";\nenum Status { declined = 0; approv
     int64 created_at = 7; }\n";
 
 /// An event of seven columns.
-struct Txn {
+pub struct Txn {
     id: String,
-    card: String,
+    /// the key
+    pub card: String,
     merchant: String,
     amount: f64,
     country: &'static str,
@@ -37,7 +38,8 @@ struct Txn {
 }
 
 impl Txn {
-    fn new(number: usize) -> Txn {
+    /// The event of a number.
+    pub fn new(number: usize) -> Txn {
         let random = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
         Txn {
             id: format!("txn-{number:09}"),
@@ -106,33 +108,71 @@ fn varint(mut number: u64, bytes: &mut Vec<u8>) {
     bytes.push(number as u8);
 }
 
+/// A way to write events.
+pub struct Format {
+    /// its name
+    pub name: &'static str,
+    /// what a source says of it
+    keys: &'static str,
+    /// an event
+    pub encode: fn(&Txn) -> Vec<u8>,
+    /// what is asked of it
+    pub bar: &'static str,
+}
+
+/// The formats that topics have.
+pub const FORMATS: [Format; 3] = [
+    Format { name: "JSON", keys: "format = 'json'", encode: Txn::json, bar: "at least 200 k" },
+    Format {
+        name: "Avro",
+        keys: "format = 'avro'\nschema_file = 'txn.avsc'",
+        encode: Txn::avro,
+        bar: "at least 300 k",
+    },
+    Format {
+        name: "Protobuf",
+        keys: "format = 'protobuf'\nschema_file = 'txn.proto'",
+        encode: Txn::protobuf,
+        bar: "at least 300 k",
+    },
+];
+
+impl Format {
+    /// A source that reads a topic of it.
+    pub fn source(&self, topic: &str) -> String {
+        format!(
+            "[source.s]\nconnector = 'kafka'\ntopic = '{topic}'\nevent_time = 'created_at'\n{}\n[source.s.fields]\ntxn_id = 'string'\n\
+             card_id = 'string'\nmerchant_id = 'string'\namount = 'float64'\ncountry = 'string'\nstatus = 'string'\n\
+             created_at = 'timestamp[ms]'\n",
+            self.keys
+        )
+    }
+}
+
+/// Puts the schemas into a project.
+pub fn write_schemas(project: &Path) -> Result<()> {
+    std::fs::write(project.join("txn.avsc"), AVRO)?;
+    Ok(std::fs::write(project.join("txn.proto"), PROTOBUF)?)
+}
+
+/// The table.
 pub fn run() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    std::fs::write(folder.path().join("txn.avsc"), AVRO)?;
-    std::fs::write(folder.path().join("txn.proto"), PROTOBUF)?;
+    write_schemas(folder.path())?;
     let events: Vec<Txn> = (0..EVENTS).map(Txn::new).collect();
-    let avro = "format = 'avro'\nschema_file = 'txn.avsc'";
-    let protobuf = "format = 'protobuf'\nschema_file = 'txn.proto'";
-    for (name, keys, encode, bar) in [
-        ("JSON", "format = 'json'", Txn::json as fn(&Txn) -> Vec<u8>, "at least 200 k"),
-        ("Avro", avro, Txn::avro, "at least 300 k"),
-        ("Protobuf", protobuf, Txn::protobuf, "at least 300 k"),
-    ] {
+    for format in FORMATS {
+        let Format { name, encode, bar, .. } = format;
         let messages: Vec<Vec<u8>> = events.iter().map(encode).collect();
         let bytes = messages.iter().map(Vec::len).sum::<usize>() / EVENTS;
-        let speed = speed(folder.path(), keys, &messages)?;
+        let speed = speed(folder.path(), &format, &messages)?;
         let question = format!("decoding {name} messages of 7 columns, {bytes} bytes, into batches");
         row(&question, &format!("{:.2} M events per CPU-second", speed / 1e6), bar);
     }
     Ok(())
 }
 
-fn speed(project: &Path, keys: &str, messages: &[Vec<u8>]) -> Result<f64> {
-    let text = format!(
-        "[source.s]\nconnector = 'kafka'\ntopic = 't'\nevent_time = 'created_at'\n{keys}\n[source.s.fields]\ntxn_id = 'string'\n\
-         card_id = 'string'\nmerchant_id = 'string'\namount = 'float64'\ncountry = 'string'\nstatus = 'string'\n\
-         created_at = 'timestamp[ms]'\n"
-    );
+fn speed(project: &Path, format: &Format, messages: &[Vec<u8>]) -> Result<f64> {
+    let text = format.source("t");
     let checked = check(&[DefinitionFile { path: "bench.toml".into(), text }]);
     let source = checked.map_err(|problems| anyhow!("{}", problems[0]))?.sources[0].clone();
     let reader = MessageReader::open(source.clone(), project, None)?;

@@ -15,6 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tidemill_client::{Client, v1};
 
+use crate::formats::{FORMATS, Format, Txn, write_schemas};
 use crate::processes::{project, tidemill};
 use crate::row;
 
@@ -89,12 +90,20 @@ impl Broker {
 
     /// Fills a topic; a key's events are in one partition.
     pub fn fill(&self, topic: &str, events: u64) -> Result<()> {
-        let producer: BaseProducer =
-            self.client().set("linger.ms", "20").set("batch.num.messages", "10000").create()?;
         let start = 1_700_000_000_000_000i64;
-        for id in 0..events {
+        self.fill_with(topic, events, |id| {
             let key = format!("user-{:07}", id % KEYS);
             let payload = event(id, &key, start + id as i64 * 1_000);
+            (key, payload.into_bytes())
+        })
+    }
+
+    /// The same with other events: key and message by number.
+    fn fill_with(&self, topic: &str, events: u64, event: impl Fn(u64) -> (String, Vec<u8>)) -> Result<()> {
+        let producer: BaseProducer =
+            self.client().set("linger.ms", "20").set("batch.num.messages", "10000").create()?;
+        for id in 0..events {
+            let (key, payload) = event(id);
             let mut record = BaseRecord::to(topic).key(&key).payload(&payload);
             while let Err((_, back)) = producer.send(record) {
                 producer.poll(Duration::from_millis(10));
@@ -177,7 +186,36 @@ pub async fn run(arguments: &[String]) -> Result<()> {
     row("JSON from a broker: reading and parsing alone", &format!("{:.0} k events per CPU-second", rate(bare)), "-");
     let figure = format!("{:.0} k events per CPU-second, {:.1} x the CPU", rate(ours), ours / bare);
     row("JSON from a broker: log, apply, commit", &figure, "at least 200 k");
-    latency(&broker, &client).await
+    latency(&broker, &client).await?;
+    server.terminate()?;
+    for format in FORMATS {
+        whole(&broker, &format, events).await?;
+    }
+    Ok(())
+}
+
+/// From a topic of a format to the state.
+async fn whole(broker: &Broker, format: &Format, events: u64) -> Result<()> {
+    let topic = format!("bench-{}", format.name);
+    broker.create(&topic).await?;
+    tokio::task::block_in_place(|| {
+        broker.fill_with(&topic, events, |id| {
+            let txn = Txn::new(id as usize);
+            let message = (format.encode)(&txn);
+            (txn.card, message)
+        })
+    })?;
+    let features = "[entity.e]\nkey = 'card_id'\n[view.v]\nentity = 'e'\nsource = 's'\n[view.v.features]\n\
+         n = { agg = 'count()', windows = ['30d'] }\ntotal = { agg = 'sum(amount)', windows = ['30d'] }\n\
+         most = { agg = 'max(amount)', windows = ['30d'] }\n";
+    let folder = project(&format!("{}{features}", format.source(&topic)))?;
+    write_schemas(folder.path())?;
+    std::fs::write(folder.path().join("tidemill.toml"), format!("[kafka]\nbrokers = '{}'\n", broker.address))?;
+    let (server, client) = tidemill(folder.path()).await?;
+    consumed(&client, events).await?;
+    let figure = format!("{:.0} k events per CPU-second", events as f64 / server.cpu()? / 1e3);
+    row(&format!("{} of 7 columns from a broker: log, apply, commit", format.name), &figure, format.bar);
+    Ok(())
 }
 
 /// Produced to readable while 5,000 events a second come in.

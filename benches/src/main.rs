@@ -6,7 +6,7 @@
 //! to derive state from the log, `… -- formats` how fast messages of topics are decoded, `… -- kafka [EVENTS]` events from a real
 //! broker (which `tests/services` brings), `… -- group [EVENTS]` one and two members of a group on one
 //! Redis, `… -- redis` reads and commits with Redis as the store, `… -- vectors [words|pieces] [ROWS]` nearest neighbours beside
-//! hnswlib, faiss and usearch (only so: it takes many minutes).
+//! hnswlib, faiss and usearch (only so: it takes many minutes), `… -- searches` what the same costs over gRPC.
 
 mod apply;
 mod backfill;
@@ -17,6 +17,7 @@ mod kafka;
 mod processes;
 mod reads;
 mod redis;
+mod searches;
 mod training;
 mod vectors;
 mod vocabulary;
@@ -43,6 +44,9 @@ fn main() -> anyhow::Result<()> {
     }
     if only.as_deref() == Some("vectors") {
         return vectors::run(&std::env::args().skip(2).collect::<Vec<_>>());
+    }
+    if only.as_deref() == Some("searches") {
+        return runtime.block_on(searches::run());
     }
     if only.as_deref() == Some("formats") {
         return formats::run();

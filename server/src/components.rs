@@ -1,11 +1,11 @@
 //! The one place where settings become parts, and parts a server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tidemill_features::definitions::{Connector, Registry, Source};
+use tidemill_features::definitions::{Connector, Registry, Source, View};
 
 use crate::catalog::project;
 use crate::clock::Clock;
@@ -222,13 +222,15 @@ impl Server {
         reader.shared = shared.as_ref().map(shared_reads);
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let sinks = registry.sinks.iter().map(|_| SinkProgress::default()).collect();
+        let records = shared.is_none().then(|| (memory.clone(), clock.clone()));
+        let upkeep = Upkeep::start(collections.clone(), records, data_dir.join("neighbours"), stopping.clone());
         let server = Server {
             registry,
             memory,
             clock,
             ingest,
             reader,
-            _upkeep: Upkeep::start(collections.clone(), data_dir.join("neighbours"), stopping.clone()),
+            _upkeep: upkeep,
             collections,
             quality: Quality::default(),
             scans: tokio::sync::Semaphore::new(SEARCH_SCANS_MAX),
@@ -412,7 +414,14 @@ fn open_shared(
         .filter(|view| view.stream.is_some())
         .map(|view| (view.name.clone(), format!("{:016x}", view.plan.hash)))
         .collect();
-    let said = serde_json::json!({ "format": SHARED_FORMAT, "shards": SHARDS, "views": ours });
+    let mut said = serde_json::json!({ "format": SHARED_FORMAT, "shards": SHARDS, "views": ours });
+    // Whoever writes records has to number the changes of those that indexes follow: all do, or none does.
+    let followed =
+        |(at, view): (usize, &Arc<View>)| (view.is_declared() && registry.is_followed(at)).then(|| view.name.clone());
+    let followed: BTreeSet<String> = registry.views.iter().enumerate().filter_map(followed).collect();
+    if !followed.is_empty() {
+        said["followed"] = serde_json::json!(followed);
+    }
     let definitions = said.to_string();
     let said_before = if is_reader { runtime.block_on(store.agreed()).map_err(unusable)? } else { None };
     let agreed = match said_before {
@@ -423,7 +432,10 @@ fn open_shared(
     if theirs != said {
         let of = |name: &String| theirs["views"][name].as_str() != ours.get(name).map(String::as_str);
         let known = theirs["views"].as_object().into_iter().flat_map(|views| views.keys());
-        let mut different: Vec<&String> = ours.keys().chain(known).filter(|name| of(name)).collect();
+        let is_followed =
+            |name: &&String| theirs["followed"].as_array().is_some_and(|names| names.iter().any(|n| n == *name));
+        let turned = ours.keys().filter(|name| followed.contains(*name) != is_followed(name));
+        let mut different: Vec<&String> = ours.keys().chain(known).filter(|name| of(name)).chain(turned).collect();
         different.sort_unstable();
         different.dedup();
         let message = format!(

@@ -50,6 +50,13 @@ pub fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The first vectors of the words.
+pub fn words(count: usize, dims: usize) -> Result<Vec<f32>> {
+    let bytes = std::fs::read(Path::new(&peers::fetched()?).join("words.f32"))?;
+    let floats = bytes.as_chunks::<4>().0.iter().take(count * dims);
+    Ok(floats.map(|number| f32::from_le_bytes(*number)).collect())
+}
+
 fn measured(set: &Set, metric: Metric) -> Result<()> {
     let of = format!("{} {:?}", set.name, metric).to_lowercase();
     let set = &set.stretched(metric);

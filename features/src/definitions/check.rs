@@ -8,12 +8,13 @@ use std::sync::Arc;
 use super::DefinitionFile;
 use super::derived::check_derived;
 use super::document::{Files, Item, Key, Place};
-use super::embeddings::check_embedding;
+use super::embeddings::{Namable, OwnView, check_embedding};
 use super::features::check_view;
 use super::grammar::{SECTIONS, check_table};
-use super::model::{Embedding, Entity, Registry, Service, Source, View, resolve_reference};
+use super::model::{Entity, Registry, Service, Source, View, resolve_reference};
 use super::sinks::{Known, check_sinks};
 use super::sources::check_source;
+use super::vectors::{Embedding, VectorColumn, VectorsFrom};
 use crate::hash::hash_bytes;
 use crate::problem::{Problem, nearest};
 
@@ -104,32 +105,47 @@ pub fn check(files: &[DefinitionFile]) -> Result<Registry, Vec<Problem>> {
         services.iter().filter_map(|d| check_service(&context, d, &outputs, &broken)).collect();
     let known = Known { sources: &sources, views: &checked_views, services: &services, service_names, broken: &broken };
     let sinks = check_sinks(&context, sinks, &known);
-    let embeddings: Vec<(Embedding, View)> =
-        embeddings.iter().filter_map(|d| check_embedding(&context, d, &sources, &entities)).collect();
+    let known = Namable { sources: &sources, entities: &entities, views: &checked_views, broken: &broken };
+    let embeddings: Vec<(Embedding, Option<OwnView>)> =
+        embeddings.iter().filter_map(|d| check_embedding(&context, d, &known)).collect();
 
     if context.any_problems() {
         return Err(context.into_problems());
     }
-    let (mut embeddings, vector_views): (Vec<Embedding>, Vec<View>) = embeddings.into_iter().unzip();
-    let first = checked_views.len() + hidden_views.len();
-    for (at, embedding) in embeddings.iter_mut().enumerate() {
-        embedding.view = first + at;
-        let source = Arc::get_mut(&mut sources[embedding.source]).expect("views know their source by its place");
-        source.vectors.push(embedding.vector.clone());
-    }
-    let views: Vec<_> = checked_views.into_iter().chain(hidden_views).chain(vector_views).map(Arc::new).collect();
-    let hash = project_hash(&views, &services);
+    let mut views: Vec<Arc<View>> = checked_views.into_iter().chain(hidden_views).map(Arc::new).collect();
+    let embeddings: Vec<Embedding> =
+        embeddings.into_iter().map(|found| placed(found, &mut views, &mut sources)).collect();
+    let hash = project_hash(&views, &services, &embeddings);
     Ok(Registry { sources, entities, views, embeddings, services, sinks, hash, not_ready })
 }
 
+/// An embedding that knows its view, and is known to its source.
+fn placed(
+    (mut embedding, own): (Embedding, Option<OwnView>),
+    views: &mut Vec<Arc<View>>,
+    sources: &mut [Arc<Source>],
+) -> Embedding {
+    if let (Some(OwnView { column, view }), VectorsFrom::Rows { source }) = (own, embedding.from) {
+        embedding.view = views.len();
+        views.push(Arc::new(view));
+        let source = Arc::get_mut(&mut sources[source]).expect("views know their source by its place");
+        source.vectors.push(VectorColumn { column, rule: embedding.vector.clone() });
+    }
+    embedding
+}
+
 /// The hash of everything that decides an answer: files may be moved and reformatted freely.
-fn project_hash(views: &[Arc<View>], services: &[Service]) -> u64 {
+fn project_hash(views: &[Arc<View>], services: &[Service], embeddings: &[Embedding]) -> u64 {
     let mut text = String::new();
     for view in views {
         text.push_str(&format!("view {} {:x}\n", view.name, view.plan.hash));
     }
     for service in services {
         text.push_str(&format!("service {} {:?}\n", service.name, service.features));
+    }
+    // The others are views of their own.
+    for embedding in embeddings.iter().filter(|embedding| embedding.source().is_none()) {
+        text.push_str(&format!("embedding {} {} {:?}\n", embedding.name, embedding.view, embedding.from));
     }
     hash_bytes(text.as_bytes())
 }

@@ -1,120 +1,151 @@
-//! Checking embeddings: collections of vectors, the newest of each entity, whose neighbours can be searched.
+//! Checking embeddings: collections of vectors whose neighbours can be searched.
 //!
-//! The vectors are kept by a view of their own, as the rows of a table are: the newest row of an entity counts, and one without
-//! a vector that fits says "nothing here". So they share records, commits and positions with features, and a read as of a past
-//! moment is the read of any feature.
+//! Vectors out of a source are kept by a view of their own, as the rows of a table are: the newest row of an entity counts, and one
+//! without a vector that fits says "nothing here". So they share records, commits and positions with features, and a read as of a
+//! past moment is the read of any feature. Where the vector is a feature, the records are those of its view.
 
 use std::sync::Arc;
 
 use super::builder::{Builder, ViewName};
-use super::check::Definition;
+use super::check::{Broken, Definition, shortened};
 use super::document::{Files, ItemValue};
-use super::model::{Embedding, Entity, GraphShape, Metric, RowsIn, Source, Stream, VectorColumn, View};
+use super::model::{Entity, Source, Stream, View};
 use super::sources::{key_type_fits, reference};
 use super::types::parse_type;
+use super::vectors::{Embedding, GraphShape, Metric, RowsIn, VectorRule, VectorsFrom};
 use crate::aggregates::{Aggregate, Edge, Kind};
 use crate::expression::Expression;
 use crate::problem::nearest;
-use crate::value::{DataType, Value};
+use crate::value::DataType;
 
 /// Attributes of a collection: each is in memory once for every vector.
 const ATTRIBUTES_MAX: usize = 64;
 /// Length of a vector, as the shape of files has it.
 const DIMS_MAX: usize = 8_192;
-/// Size of a component: squares of it, summed over all components, stay within 32-bit floats.
-const COMPONENT_MAX: f64 = 1e15;
 
-impl Embedding {
-    /// The name of the feature that is the vector.
-    pub const VECTOR: &'static str = "vector";
-
-    /// The name of the view that keeps the vectors of an embedding. No user's view has an `@`, and no table has an empty name.
-    fn view_name(name: &str) -> String {
-        format!("@{name}")
-    }
-
-    /// Of a view that keeps vectors, the name of the embedding.
-    pub fn of_view(view: &str) -> Option<&str> {
-        view.strip_prefix('@')
-    }
+/// What an embedding can name.
+pub(super) struct Namable<'n> {
+    pub sources: &'n [Arc<Source>],
+    pub entities: &'n [Entity],
+    pub views: &'n [View],
+    pub broken: &'n Broken,
 }
 
-impl VectorColumn {
-    /// Whether a value is a vector of the collection; None: there is none. The error says what is wrong.
-    ///
-    /// A list is as it is; text is a JSON array of numbers; bytes are 32-bit floats, little-endian (in JSON they stand as base64).
-    pub fn read(&self, value: &Value<'_>) -> Result<Option<Vec<f32>>, String> {
-        match value {
-            Value::Null => Ok(None),
-            Value::List(items) => {
-                let number = |item: &Value<'_>| if let Value::Float64(x) = item { Some(*x) } else { None };
-                self.checked(items.len(), items.iter().map(number)).map(Some)
-            }
-            Value::Text(text) => {
-                let numbers: Vec<Option<f64>> =
-                    serde_json::from_str(text).map_err(|_| "text that is no JSON array of numbers".to_string())?;
-                self.checked(numbers.len(), numbers.into_iter()).map(Some)
-            }
-            Value::Bytes(bytes) => match bytes.as_chunks::<4>() {
-                (numbers, []) => {
-                    let number = |bytes: &[u8; 4]| Some(f64::from(f32::from_le_bytes(*bytes)));
-                    self.checked(numbers.len(), numbers.iter().map(number)).map(Some)
-                }
-                _ => Err(format!("{} bytes, which are no 32-bit floats", bytes.len())),
-            },
-            _ => Err("not a vector".to_string()),
-        }
-    }
-
-    fn checked(&self, length: usize, numbers: impl Iterator<Item = Option<f64>>) -> Result<Vec<f32>, String> {
-        if length != self.dims {
-            return Err(format!("a vector of {length} numbers, and embedding `{}` takes {}", self.of, self.dims));
-        }
-        let mut vector = Vec::with_capacity(length);
-        for (at, number) in numbers.enumerate() {
-            match number {
-                Some(x) if x.abs() <= COMPONENT_MAX => vector.push(x as f32),
-                Some(x) if x.is_finite() => {
-                    return Err(format!("component {at} of the vector is {x}; at most {COMPONENT_MAX:e}"));
-                }
-                Some(x) => return Err(format!("component {at} of the vector is {x}, not a finite number")),
-                None => return Err(format!("component {at} of the vector is null")),
-            }
-        }
-        if self.metric == Metric::Cosine && vector.iter().all(|x| *x == 0.0) {
-            return Err(format!("the vector has length zero, and embedding `{}` compares by cosine", self.of));
-        }
-        Ok(vector)
-    }
+/// The view that keeps the vectors of an embedding out of a source, and the column that they are in there.
+pub(super) struct OwnView {
+    pub column: usize,
+    pub view: View,
 }
 
-/// An embedding, and the view that keeps its vectors, if both are right.
+/// An embedding, and its own view where no declared one keeps its vectors, if both are right.
 pub(super) fn check_embedding(
     files: &Files<'_>,
     definition: &Definition<'_>,
-    sources: &[Arc<Source>],
-    entities: &[Entity],
-) -> Option<(Embedding, View)> {
-    let entity = reference(files, definition, "entity", entities, |e| &e.name);
-    let at = reference(files, definition, "source", sources, |s| &s.name);
+    known: &Namable<'_>,
+) -> Option<(Embedding, Option<OwnView>)> {
+    let entity = reference(files, definition, "entity", known.entities, |e| &e.name);
     let metric = match definition.text("metric") {
         Some("dot") => Metric::Dot,
         Some("l2") => Metric::L2,
         _ => Metric::Cosine,
     };
     let index = check_index(files, definition);
-    let source = &sources[at?];
     // Other numbers were reported with the shape of the file.
-    let dims = usize::try_from(integer(definition, "dims")?).ok().filter(|dims| (1..=DIMS_MAX).contains(dims))?;
-    let column = check_vector(files, definition, source, dims);
-    let attributes = check_attributes(files, definition, source);
-    let (entity, column, attributes, index) = (entity?, column?, attributes?, index?);
-    let keys = check_keys(files, definition, source, &entities[entity])?;
-    let vector = VectorColumn { of: definition.name.to_string(), column, dims, metric };
-    let view = view_of(&vector, (at?, source), &keys, &attributes);
-    let attributes = attributes.into_iter().map(|(name, _, data_type)| (name, data_type)).collect();
+    let dims = integer(definition, "dims").and_then(|dims| usize::try_from(dims).ok());
+    let dims = dims.filter(|dims| (1..=DIMS_MAX).contains(dims));
     let name = definition.name.to_string();
-    Some((Embedding { name, entity, source: at?, view: usize::MAX, vector, attributes, index }, view))
+    let vector = dims.map(|dims| VectorRule { of: name.clone(), dims, metric });
+    match (definition.get("source"), definition.get("view")) {
+        (Some(_), None) => {
+            let at = reference(files, definition, "source", known.sources, |s| &s.name)?;
+            let source = &known.sources[at];
+            let vector = vector?;
+            let column = check_vector(files, definition, source, &vector);
+            let attributes = check_attributes(files, definition, source);
+            let (entity, column, attributes, index) = (entity?, column?, attributes?, index?);
+            let keys = check_keys(files, definition, source, &known.entities[entity])?;
+            let view = view_of(&vector, column, (at, source), &keys, &attributes);
+            let attributes = attributes.into_iter().map(|(name, _, data_type)| (name, data_type)).collect();
+            let from = VectorsFrom::Rows { source: at };
+            Some((
+                Embedding { name, entity, view: usize::MAX, from, vector, attributes, index },
+                Some(OwnView { column, view }),
+            ))
+        }
+        (None, Some(_)) => {
+            let vector = vector?;
+            let (view, from) = check_feature(files, definition, known, &vector, entity)?;
+            let (entity, index, attributes) = (entity?, index?, Vec::new());
+            Some((Embedding { name, entity, view, from, vector, attributes, index }, None))
+        }
+        (Some(_), Some(item)) => {
+            files.report("E0011", &item.place, "`source` and `view` exclude one another", None);
+            None
+        }
+        (None, None) => {
+            let message = format!("embedding `{name}` needs `source` or `view`: where its vectors come from");
+            files.report("E0004", definition.place, message, None);
+            None
+        }
+    }
+}
+
+/// A feature that is the vector: its view, and where it is there.
+fn check_feature(
+    files: &Files<'_>,
+    definition: &Definition<'_>,
+    known: &Namable<'_>,
+    vector: &VectorRule,
+    entity: Option<usize>,
+) -> Option<(usize, VectorsFrom)> {
+    let item = definition.get("view")?;
+    let of = item.text()?;
+    let Some(at) = known.views.iter().position(|view| view.name == of) else {
+        if !known.broken.views.iter().any(|broken| broken == of) {
+            let near = nearest(of, known.views.iter().map(|view| view.name.as_str()));
+            files.report("E0007", &item.place, format!("unknown view `{}`", shortened(of)), near);
+        }
+        return None;
+    };
+    let view = &known.views[at];
+    if let (Some(entity), Some(own)) = (entity, view.entity)
+        && entity != own
+    {
+        let message = format!("view `{of}` is of entity `{}`", known.entities[own].name);
+        files.report("E0012", &definition.get("entity")?.place, message, None);
+        return None;
+    }
+    if !definition.table("attributes").is_empty() {
+        let message = "an embedding of a view has no attributes of its own: conditions name features of the entity";
+        files.report("E0018", definition.key_place("attributes"), message, None);
+        return None;
+    }
+    let item = definition.get("vector")?;
+    let name = item.text()?;
+    let Some(feature) = view.plan.features.iter().position(|feature| feature.name == name) else {
+        if view.derived.iter().any(|derived| derived.name == name) {
+            let message = format!("`{name}` is derived; the vector is a feature with an aggregate");
+            files.report("E0015", &item.place, message, None);
+        } else if !known.broken.has(of, name) {
+            let outputs = || view.outputs().map(|(name, _)| name);
+            // A window may have been left out.
+            let near = nearest(name, outputs()).or_else(|| outputs().find(|o| o.starts_with(name)).map(String::from));
+            files.report("E0007", &item.place, format!("view `{of}` has no feature `{}`", shortened(name)), near);
+        }
+        return None;
+    };
+    let data_type = &view.feature_types[feature];
+    if let Err(expected) = vector.check_type(data_type) {
+        files.report("E0015", &item.place, format!("{expected}, but `{name}` is {data_type}"), None);
+        return None;
+    }
+    if view.plan.features[feature].include_request {
+        let message = format!("`{name}` counts the row of a request, which a search does not have");
+        files.report("E0015", &item.place, message, None);
+        return None;
+    }
+    let is_indexed = view.plan.cells[view.plan.features[feature].cell].joined.is_none();
+    Some((at, VectorsFrom::Feature { feature, is_indexed }))
 }
 
 fn integer(definition: &Definition<'_>, key: &str) -> Option<i64> {
@@ -124,7 +155,7 @@ fn integer(definition: &Definition<'_>, key: &str) -> Option<i64> {
     }
 }
 
-fn check_vector(files: &Files<'_>, definition: &Definition<'_>, source: &Source, dims: usize) -> Option<usize> {
+fn check_vector(files: &Files<'_>, definition: &Definition<'_>, source: &Source, vector: &VectorRule) -> Option<usize> {
     let item = definition.get("vector")?;
     let name = item.text()?;
     let Some(column) = source.fields.iter().position(|(field, _)| field == name) else {
@@ -132,20 +163,16 @@ fn check_vector(files: &Files<'_>, definition: &Definition<'_>, source: &Source,
         files.report("E0007", &item.place, format!("source `{}` has no column `{name}`", source.name), near);
         return None;
     };
-    match &source.fields[column].1.data_type {
-        DataType::Vector(declared) if *declared as usize == dims => Some(column),
-        DataType::Vector(declared) => {
-            let message = format!("`dims` is {dims}, but column `{name}` is vector<{declared}>");
+    let data_type = &source.fields[column].1.data_type;
+    match (vector.check_type(data_type), data_type) {
+        (Ok(()), _) => Some(column),
+        (Err(_), DataType::Vector(declared)) => {
+            let message = format!("`dims` is {}, but column `{name}` is vector<{declared}>", vector.dims);
             files.report("E0012", &definition.get("dims")?.place, message, None);
             None
         }
-        DataType::List(items) if matches!(**items, DataType::Float32 | DataType::Float64) => Some(column),
-        DataType::Text | DataType::Bytes => Some(column),
-        other => {
-            let message = format!(
-                "the vector is a column of type vector<{dims}> or list<float32>, a string (a JSON array) or bytes (32-bit floats, little-endian), but `{name}` is {other}"
-            );
-            files.report("E0015", &item.place, message, None);
+        (Err(expected), other) => {
+            files.report("E0015", &item.place, format!("{expected}, but `{name}` is {other}"), None);
             None
         }
     }
@@ -246,14 +273,15 @@ fn check_keys(
 
 /// The view that keeps the vectors: the newest of each entity, with its attributes.
 fn view_of(
-    vector: &VectorColumn,
+    vector: &VectorRule,
+    column: usize,
     (at, source): (usize, &Arc<Source>),
     keys: &[(String, usize, DataType)],
     attributes: &Attributes,
 ) -> View {
     let mut builder = Builder::of_table(Vec::new());
-    let (column, of_vector) = (&source.fields[vector.column].0, &source.fields[vector.column].1.data_type);
-    let columns = std::iter::once((Embedding::VECTOR, column.as_str(), vector.column, of_vector));
+    let (name, field) = &source.fields[column];
+    let columns = std::iter::once((Embedding::VECTOR, name.as_str(), column, &field.data_type));
     let attributes = attributes.iter().map(|(name, at, data_type)| (name.as_str(), name.as_str(), *at, data_type));
     for (number, (name, column, at, data_type)) in columns.chain(attributes).enumerate() {
         // An attribute may have the name of the vector.
@@ -267,7 +295,7 @@ fn view_of(
     let names: Vec<String> = keys.iter().map(|(name, ..)| name.clone()).collect();
     let rule = vector.clone();
     let filter =
-        Expression::test(&format!("{vector:?}"), vector.column, move |value| matches!(rule.read(value), Ok(Some(_))));
+        Expression::test(&format!("{column} {vector:?}"), column, move |value| matches!(rule.read(value), Ok(Some(_))));
     let plan = builder.finish(ViewName::Vectors(&name, &filter.text), Some(source), &names);
     View {
         name,
@@ -287,41 +315,5 @@ fn view_of(
         derived: Vec::new(),
         request: Vec::new(),
         request_fields: builder.request_fields.iter().map(|_| Vec::new()).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_text_and_bytes_are_the_same_vectors() {
-        let rule = VectorColumn { of: "m".to_string(), column: 0, dims: 3, metric: Metric::Cosine };
-        let bytes =
-            |numbers: &[f32]| Value::Bytes(numbers.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>().into());
-        let list = |numbers: &[f64]| Value::List(numbers.iter().copied().map(Value::Float64).collect());
-        let same = [list(&[1.5, -2.0, 1e-3]), Value::text(" [1.5, -2, 0.001]\n"), bytes(&[1.5, -2.0, 1e-3])];
-        for value in same {
-            assert_eq!(rule.read(&value), Ok(Some(vec![1.5, -2.0, 1e-3])));
-        }
-        assert_eq!(rule.read(&Value::Null), Ok(None));
-        for (value, reason) in [
-            (Value::text("[1, 2]"), "a vector of 2 numbers, and embedding `m` takes 3"),
-            (Value::text("[1, null, 3]"), "component 1 of the vector is null"),
-            (Value::text("[1, 1e16, 3]"), "component 1 of the vector is 10000000000000000; at most 1e15"),
-            (Value::text("[0, 0, 0]"), "length zero"),
-            (Value::text("[1, 1e400, 3]"), "no JSON array of numbers"),
-            (Value::text("[1, NaN, 3]"), "no JSON array of numbers"),
-            (Value::text("1, 2, 3"), "no JSON array of numbers"),
-            (Value::text(""), "no JSON array of numbers"),
-            (bytes(&[1.0, 2.0]), "a vector of 2 numbers"),
-            (bytes(&[1.0, f32::NAN, 2.0]), "component 1 of the vector is NaN, not a finite number"),
-            (bytes(&[1.0, 2.0, f32::INFINITY]), "component 2 of the vector is inf"),
-            (Value::Bytes(vec![0; 13].into()), "13 bytes, which are no 32-bit floats"),
-            (Value::Int64(3), "not a vector"),
-        ] {
-            let said = rule.read(&value).unwrap_err();
-            assert!(said.contains(reason), "{value:?}: {said}");
-        }
     }
 }

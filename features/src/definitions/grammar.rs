@@ -127,11 +127,12 @@ const JOIN: &[Field] = &[
 
 const EMBEDDING: &[Field] = &[
     must("entity", Kind::Text, "what the vectors describe"),
-    must("source", Kind::Text, "where they come from"),
+    may("source", Kind::Text, "where they come from: rows, of which the newest counts"),
+    may("view", Kind::Text, "or the view that has them as a feature"),
     must(
         "vector",
         Kind::Text,
-        "the column that holds them: vector<N>, list<float32>, string (a JSON array) or bytes (float32)",
+        "the column, or feature, that holds them: vector<N>, list<float32>, string (a JSON array) or bytes (float32)",
     ),
     must("dims", Kind::Int(1, 8_192), "length of a vector"),
     may("metric", Kind::Choice(&["cosine", "dot", "l2"]), "how near is measured"),

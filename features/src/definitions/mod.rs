@@ -23,6 +23,7 @@ mod schema;
 mod sinks;
 mod sources;
 mod types;
+mod vectors;
 mod vocabulary;
 mod windows;
 
@@ -31,13 +32,14 @@ pub use self::columns::condition;
 pub use self::document::DefinitionFile;
 pub use self::format::format_text;
 pub use self::model::{
-    Connector, Derived, Embedding, Entity, GraphShape, HISTORY_PARTITIONS, HistoryFiles, Input, KafkaTopics, Metadata,
-    Metric, OutputId, Payload, PayloadFormat, Registry, RowsIn, Service, Source, Stream, VectorColumn, View,
+    Connector, Derived, Entity, HISTORY_PARTITIONS, HistoryFiles, Input, KafkaTopics, Metadata, OutputId, Payload,
+    PayloadFormat, Registry, Service, Source, Stream, View,
 };
 pub use self::payloads::problem_of_source;
 pub use self::schema::json_schema;
 pub use self::sinks::{Published, Sink};
 pub use self::types::{FieldType, TimeUnit, parse_type};
+pub use self::vectors::{Embedding, GraphShape, Metric, RowsIn, VectorColumn, VectorRule, VectorsFrom};
 pub use self::vocabulary::{AGGREGATES, AggregateName};
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::sinks::Sink;
 use super::types::FieldType;
+use super::vectors::{Embedding, VectorColumn};
 use crate::expression::Expression;
 use crate::plan::Plan;
 use crate::value::DataType;
@@ -207,84 +208,6 @@ pub struct Entity {
     pub keys: Vec<String>,
 }
 
-/// A collection of vectors, the newest of each entity.
-#[derive(Debug)]
-pub struct Embedding {
-    /// as declared
-    pub name: String,
-    /// index of its entity
-    pub entity: usize,
-    /// index of its source
-    pub source: usize,
-    /// index of the view that keeps its vectors: its first feature is the vector, the next ones are the attributes
-    pub view: usize,
-    /// the vectors
-    pub vector: VectorColumn,
-    /// what may be filtered on, in file order
-    pub attributes: Vec<(String, DataType)>,
-    /// how its graph is built
-    pub index: GraphShape,
-}
-
-/// A column of a source that has the vectors of an embedding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VectorColumn {
-    /// name of the embedding
-    pub of: String,
-    /// index among the source's columns
-    pub column: usize,
-    /// length of a vector
-    pub dims: usize,
-    /// how near is measured
-    pub metric: Metric,
-}
-
-/// How near is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metric {
-    /// the cosine of the angle
-    Cosine,
-    /// the dot product
-    Dot,
-    /// the Euclidean distance
-    L2,
-}
-
-impl Metric {
-    /// As in definitions.
-    pub fn name(self) -> &'static str {
-        match self {
-            Metric::Cosine => "cosine",
-            Metric::Dot => "dot",
-            Metric::L2 => "l2",
-        }
-    }
-}
-
-/// What a definition says of a graph; None: what is usual.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GraphShape {
-    /// neighbours of a node
-    pub m: Option<usize>,
-    /// candidates while building
-    pub ef_construction: Option<usize>,
-    /// candidates while searching
-    pub ef_search: Option<usize>,
-    /// smaller collections are scanned
-    pub exact_below: Option<usize>,
-    /// where the vectors of a graph lie
-    pub rows: Option<RowsIn>,
-}
-
-/// Where the vectors lie whose codes a graph is walked on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowsIn {
-    /// beside the graph
-    Memory,
-    /// in a file of the data directory
-    Disk,
-}
-
 /// Features of one entity from one source.
 #[derive(Debug)]
 pub struct View {
@@ -427,6 +350,11 @@ impl Registry {
     /// An embedding by name.
     pub fn embedding(&self, name: &str) -> Option<usize> {
         self.embeddings.iter().position(|embedding| embedding.name == name)
+    }
+
+    /// Whether an index follows the records of a view.
+    pub fn is_followed(&self, view: usize) -> bool {
+        self.embeddings.iter().any(|embedding| embedding.view == view && embedding.is_indexed())
     }
 
     /// A source by name.

@@ -70,6 +70,36 @@ impl Window {
         }
     }
 
+    /// The first time after `from` at which the window is to be looked at again, because time alone lets the oldest event that it
+    /// has leave, or the next one come in: the first events from its edge and from its end on. It may be too early, never too
+    /// late. None: there is none.
+    pub fn next_change(&self, from: i64, oldest: Option<i64>, next: Option<i64>) -> Option<i64> {
+        let is_edged = !matches!(self, Window::Lifetime | Window::LastN(_));
+        let oldest = oldest.filter(|event| is_edged && *event < self.range(from).to);
+        let leaves = oldest.map(|event| self.first(from, |time| self.edge(time) > event));
+        let enters = next.map(|event| self.first(from.max(event), |time| self.range(time).to > event));
+        leaves.into_iter().chain(enters).min()
+    }
+
+    /// Events before it are not in the window at `time`, whatever other events there are.
+    pub fn edge(&self, time: i64) -> i64 {
+        match self {
+            Window::Session(gap) => time.saturating_sub(*gap).saturating_add(1),
+            _ => self.range(time).from.unwrap_or(i64::MIN),
+        }
+    }
+
+    /// The first time after `from` at which something holds that, once it does, holds for good. What lies behind the window's
+    /// reach is looked at when that has passed.
+    fn first(&self, from: i64, holds: impl Fn(i64) -> bool) -> i64 {
+        let (mut before, mut at) = (from, from.saturating_add(self.reach()).saturating_add(1));
+        while before.saturating_add(1) < at {
+            let middle = before + (at - before) / 2;
+            if holds(middle) { at = middle } else { before = middle }
+        }
+        at
+    }
+
     /// How far before T the window can look.
     pub fn reach(&self) -> i64 {
         match self {
@@ -129,6 +159,42 @@ mod tests {
         assert_eq!(range(Window::Tumbling(10), 20), (Some(10), 20));
         assert_eq!(range(Window::Tumbling(10), -1), (Some(-20), -10));
         assert_eq!(range(Window::Sliding { width: SECOND, hop: None }, i64::MIN), (Some(i64::MIN), i64::MIN));
+    }
+
+    /// Time is walked through step by step: between two changes that are told nothing comes into the window or leaves it.
+    #[test]
+    fn changes_are_told_in_time() {
+        let events = [3_i64, 4, 10, 11, 11, 30, 31, 77];
+        let windows = [
+            Window::Sliding { width: 10, hop: None },
+            Window::Sliding { width: 10, hop: Some(4) },
+            Window::Sliding { width: 3, hop: Some(10) },
+            Window::Tumbling(7),
+            Window::Lifetime,
+            Window::LastN(2),
+            Window::Session(5),
+        ];
+        for window in windows {
+            let held = |time: i64| -> Vec<i64> {
+                let to = window.range(time).to;
+                events.into_iter().filter(|event| (window.edge(time)..to).contains(event)).collect()
+            };
+            let mut told = Some(-20);
+            for time in -20..140 {
+                if told.is_some_and(|told| told <= time) {
+                    let oldest = events.into_iter().find(|event| *event >= window.edge(time));
+                    let next = events.into_iter().find(|event| *event >= window.range(time).to);
+                    told = window.next_change(time, oldest, next);
+                    assert!(told.is_none_or(|told| told > time));
+                } else {
+                    assert_eq!(held(time), held(time - 1), "{window:?} at {time}");
+                }
+            }
+            assert!(window == Window::Lifetime || window == Window::LastN(2) || held(139).is_empty());
+        }
+        let day = Window::Calendar(CalendarUnit::Day, zone("Europe/Berlin").unwrap());
+        let [event, midnight] = ["2026-03-29T12:00:00Z", "2026-03-29T22:00:00Z"].map(|at| parse_rfc3339(at).unwrap());
+        assert_eq!(day.next_change(event + 1, Some(event), None), Some(midnight));
     }
 
     #[test]

@@ -98,6 +98,26 @@ impl<'a> EventSet<'a> {
         Ok(())
     }
 
+    /// The time of the first event at or after `from`; None: there is none. Of a span that begins behind `from` the start is said,
+    /// which may be earlier, and nothing is fetched for it.
+    pub fn next_from(&self, plan: &Plan, from: i64) -> Result<Option<i64>, Damaged> {
+        match &self.shape {
+            Shape::Timeline { timeline, until } => Ok(timeline.next_from(from, *until)),
+            Shape::Rows(rows) => Ok(rows.times.get(rows.times.partition_point(|t| *t < from)).copied()),
+            Shape::Spans { spans, nodes } => {
+                for span in spans.iter().filter(|span| span.branch.id.last() >= from) {
+                    if span.branch.id.start() >= from {
+                        return Ok(Some(span.branch.id.start()));
+                    }
+                    if let Some(time) = span.below(plan, *nodes)?.next_from(plan, from)? {
+                        return Ok(Some(time));
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
     /// Visits the events of a range, oldest first.
     pub fn ascend(&self, plan: &Plan, range: Range, visit: &mut Visit<'_, ()>) -> Result<(), ReadError> {
         let from = range.from.unwrap_or(i64::MIN);

@@ -4,13 +4,14 @@
 //! longer holds. `read_view` computes the features of one view of one entity. In reading order: `events` (what there is),
 //! `fold` (what of it a window holds), `joins` (what an event sees of tables), `history` (one read from the log), `timeline`
 //! (many reads from the log, each of what was visible then), `missing` (what a log that was cut no longer has), `standing` (the
-//! newest row of a table's key).
+//! newest row of a table's key), `passing` (how long a value stays what it is).
 
 mod events;
 mod fold;
 mod history;
 mod joins;
 mod missing;
+mod passing;
 mod standing;
 mod timeline;
 
@@ -23,6 +24,7 @@ pub use self::events::EventSet;
 pub use self::history::History;
 pub use self::joins::{NoTables, TableRows, Tables, table_row};
 pub use self::missing::{Doubts, Missing};
+pub use self::passing::stands_until;
 pub use self::standing::{Standing, standing};
 pub use self::timeline::{Timeline, TimelineBuilder};
 

@@ -138,3 +138,49 @@ fn tiles_stand_for_whole_spans() {
     assert_eq!(sum(Some(20), 22), (4, 0));
     assert_eq!(sum(Some(128), 500), (0, 0));
 }
+
+/// Time is walked through microsecond by microsecond, over records that are a leaf and such that are a ladder: as long as a value
+/// is said to stand it is the same, and it is said anew at most as often as events come and go.
+#[test]
+fn values_stand_for_as_long_as_is_said() {
+    let mut registry = registry(
+        "a = { agg = 'sum(x)', windows = ['10us', '40us'] }\nb = { agg = 'sum(x)', windows = ['20us'], hop = '7us' }\n\
+         c = { agg = 'last(x)', window = 'tumbling(9us)' }\nd = { agg = 'count()', window = 'session(6us)' }\n\
+         e = { agg = 'sum(x)', last_n = 2 }\nf = { agg = 'count()', window = 'lifetime' }\n\
+         g = { agg = 'max(x)', windows = ['15us'], offset = '11us', where = 'x > 2' }\n",
+    );
+    for (leaf_max, events) in [(4, 40), (256, 40), (4, 1), (256, 3)] {
+        let view = Arc::get_mut(&mut registry.views[0]).unwrap();
+        Arc::get_mut(&mut view.plan).unwrap().leaf_max = leaf_max;
+        let view = &registry.views[0];
+        let events: Vec<(i64, Option<i64>)> = (0..events).map(|i| ((i * 37 + i * i) % 150, Some(i % 7))).collect();
+        let batch = batch(&events);
+        let prepared = Prepared::new(view, view.stream.as_ref().unwrap(), &registry.sources[0], &batch);
+        let incoming: Vec<_> = (0..batch.len()).map(|row| prepared.incoming(row)).collect();
+        let applied = apply(&view.plan, None, &incoming, &NoNodes).unwrap();
+        let record = applied.record.unwrap();
+        let chunks = Chunks(applied.chunks.into_iter().filter_map(|(id, chunk)| Some((id, chunk?))).collect());
+        let stored = Stored { record: Some(&record), nodes: &chunks };
+        for feature in 0..view.plan.features.len() {
+            let value = |time: i64| {
+                let mut out = Vec::new();
+                read_view(&view.plan, stored, &Context::default(), &[feature], time, &mut out).unwrap();
+                out.remove(0).value
+            };
+            let (mut until, mut before, mut said) = (Some(-60), Value::Null, 0);
+            for time in -60..300 {
+                let now = value(time);
+                if until.is_some_and(|until| until < time) || time == -60 {
+                    until = stands_until(&view.plan, stored, feature, time).unwrap();
+                    assert!(until.is_none_or(|until| until >= time));
+                    said += 1;
+                } else {
+                    assert!(now.same(&before), "{} changes at {time}", view.plan.features[feature].name);
+                }
+                before = now;
+            }
+            assert_eq!(until, None, "in the end nothing changes any more");
+            assert!(said <= 1 + 3 * events.len() + 2 * chunks.0.len(), "{said} looks at {} events", events.len());
+        }
+    }
+}

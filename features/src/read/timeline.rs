@@ -215,6 +215,11 @@ impl Timeline<'_> {
         Ok(true)
     }
 
+    pub(super) fn next_from(&self, from: i64, until: i64) -> Option<i64> {
+        let (first, end) = self.rows_in(Range { from: Some(from), to: i64::MAX });
+        (first..end).find(|row| self.visible_from[*row] <= until).map(|row| self.rows.times[row])
+    }
+
     fn rows_in(&self, range: Range) -> (usize, usize) {
         let first = range.from.map_or(0, |from| self.rows.times.partition_point(|t| *t < from));
         (first, self.rows.times.partition_point(|t| *t < range.to).max(first))

@@ -6,7 +6,7 @@ pub mod project;
 
 use serde_json::{Value as Json, json};
 use tidemill_features::definitions::{
-    Connector, Input, OutputId, Published, Registry, Sink, Source, VectorColumn, View,
+    Connector, Input, OutputId, Published, Registry, Sink, Source, VectorRule, VectorsFrom, View,
 };
 use tidemill_features::plan::Window;
 use tidemill_features::problem::nearest;
@@ -55,7 +55,7 @@ pub fn list(registry: &Registry, kind: &str) -> Result<Vec<Entry>, Failure> {
         ));
     }
     for embedding in &registry.embeddings {
-        let VectorColumn { dims, metric, .. } = &embedding.vector;
+        let VectorRule { dims, metric, .. } = &embedding.vector;
         let (entity, metric) = (&registry.entities[embedding.entity].name, metric.name());
         entries.push(entry("embedding", &embedding.name, format!("vectors of {entity}, {dims} numbers, {metric}")));
     }
@@ -153,19 +153,25 @@ fn feature(registry: &Registry, reference: &str) -> Result<(Entry, Json), Failur
 
 fn embedding_json(registry: &Registry, at: usize) -> Json {
     let embedding = &registry.embeddings[at];
-    let source = &registry.sources[embedding.source];
-    let attributes: serde_json::Map<String, Json> =
-        embedding.attributes.iter().map(|(name, data_type)| (name.clone(), json!(data_type.to_string()))).collect();
-    let keys: serde_json::Map<String, Json> = registry.views[embedding.view]
-        .keys
-        .iter()
-        .map(|(name, data_type)| (name.clone(), json!(data_type.to_string())))
-        .collect();
-    json!({
-        "entity": registry.entities[embedding.entity].name, "source": source.name, "keys": keys,
-        "vector": source.fields[embedding.vector.column].0, "dims": embedding.vector.dims,
-        "metric": embedding.vector.metric.name(), "attributes": attributes,
-    })
+    let view = &registry.views[embedding.view];
+    let types = |list: &[(String, DataType)]| -> serde_json::Map<String, Json> {
+        list.iter().map(|(name, data_type)| (name.clone(), json!(data_type.to_string()))).collect()
+    };
+    let (from, of, vector) = match embedding.from {
+        VectorsFrom::Rows { source } => {
+            let source = &registry.sources[source];
+            let column = source.vectors.iter().find(|vector| vector.rule.of == embedding.name);
+            ("source", &source.name, column.map(|vector| &source.fields[vector.column].0))
+        }
+        VectorsFrom::Feature { feature, .. } => ("view", &view.name, Some(&view.plan.features[feature].name)),
+    };
+    let mut json = json!({
+        "entity": registry.entities[embedding.entity].name, "keys": types(&view.keys), "vector": vector,
+        "dims": embedding.vector.dims, "metric": embedding.vector.metric.name(),
+        "attributes": types(&embedding.attributes), "indexed": embedding.is_indexed(),
+    });
+    json[from] = json!(of);
+    json
 }
 
 fn source_json(registry: &Registry, at: usize) -> Json {

@@ -1,13 +1,14 @@
 //! From changed records to changed collections: read before the change is published, put in with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use tidemill_features::read::{Standing, Stored, standing};
+use tidemill_features::read::Stored;
 use tidemill_features::record::{NodeId, Nodes};
 
 use super::Collections;
-use super::collection::{Contents, damaged, stands};
+use super::collection::Contents;
+use super::entry::{Entries, Entry, damaged};
 use super::ordered::encoded;
 use crate::failure::Failure;
 use crate::limits::COLLECTION_WRITE_ROWS;
@@ -18,7 +19,7 @@ use crate::online::{Memory, RecordChunks, State, Updates, ViewState};
 pub struct Feed<'c> {
     collections: Option<&'c Collections>,
     /// by embedding
-    rows: Vec<Vec<(Box<[u8]>, Standing)>>,
+    entries: Vec<Entries>,
 }
 
 /// The contents of collections whose views are put in as a whole.
@@ -51,66 +52,61 @@ impl Nodes for Changing<'_> {
 impl Collections {
     /// What a change that is about to be published means at a time. Only the thread that publishes may ask.
     pub fn feed(&self, updates: &Updates, memory: &Memory, time: i64) -> Result<Feed<'_>, Failure> {
-        let Some(registry) = self.registry.as_ref().filter(|_| !self.is_empty()) else { return Ok(Feed::default()) };
-        let of_view: HashMap<u32, usize> =
-            self.embeddings().iter().enumerate().map(|(at, embedding)| (embedding.view as u32, at)).collect();
-        let mut rows: Vec<Vec<(Box<[u8]>, Standing)>> = self.list.iter().map(|_| Vec::new()).collect();
-        if !updates.records.iter().any(|((view, _), _)| of_view.contains_key(view)) {
+        let followed: HashSet<u32> = self.indexed().map(|collection| collection.view() as u32).collect();
+        if !updates.records.iter().any(|((view, _), _)| followed.contains(view)) {
             return Ok(Feed::default());
         }
-        let chunks = updates.chunks.iter().filter(|((view, ..), _)| of_view.contains_key(view));
+        let chunks = updates.chunks.iter().filter(|((view, ..), _)| followed.contains(view));
         let changed = chunks.map(|((view, key, id), chunk)| ((*view, &**key, *id), chunk)).collect();
         let state = memory.read();
-        for ((view, key), record) in &updates.records {
-            let Some(at) = of_view.get(view) else { continue };
-            let before = state.chunks(*view as usize, key);
-            let nodes = Changing { changed: &changed, view: *view, key, before };
-            let stored = Stored { record: Some(record), nodes: &nodes };
-            let found = standing(&registry.views[*view as usize].plan, stored, time).map_err(|_| damaged())?;
-            rows[*at].push((key.clone(), found));
+        let mut entries: Vec<Entries> = self.list.iter().map(|_| Vec::new()).collect();
+        for (collection, entries) in
+            self.list.iter().zip(&mut entries).filter(|(collection, _)| collection.is_indexed())
+        {
+            let own = collection.view() as u32;
+            for ((view, key), record) in updates.records.iter().filter(|((view, _), _)| *view == own) {
+                let before = state.chunks(*view as usize, key);
+                let nodes = Changing { changed: &changed, view: *view, key, before };
+                let stored = Stored { record: Some(record), nodes: &nodes };
+                entries.push((key.clone(), collection.reading().entry(stored, time)?));
+            }
         }
-        Ok(Feed { collections: Some(self), rows })
+        Ok(Feed { collections: Some(self), entries })
     }
 
     /// Takes in all that the state holds: at start, when nobody reads yet.
     pub fn fill(&self, state: &State, time: i64) -> Result<(), Failure> {
-        let Some(registry) = &self.registry else { return Ok(()) };
-        for (embedding, collection) in self.embeddings().iter().zip(&self.list) {
-            let keys: Vec<&[u8]> = state.keys(embedding.view).collect();
+        for collection in self.indexed() {
+            let view = collection.view();
+            let keys: Vec<&[u8]> = state.keys(view).collect();
             for part in keys.chunks(COLLECTION_WRITE_ROWS) {
-                let row = |key: &&[u8]| Ok(((*key).into(), stands(registry, embedding.view, state, key, time)?));
-                let rows = part.iter().map(row).collect::<Result<Vec<_>, Failure>>()?;
-                collection.write().take(registry, embedding.view, rows)?;
+                let entry = |key: &&[u8]| Ok(((*key).into(), collection.reading().of_key(state, key, time)?));
+                collection.take(part.iter().map(entry).collect::<Result<_, Failure>>()?)?;
             }
             // A file may know what has been deleted since.
-            let columns = &registry.views[embedding.view].keys;
-            let index = collection.index();
-            let known = index.view();
-            let keys = known.keys().map(|(_, key)| encoded(columns, key).map_err(|_| damaged()));
+            let known = collection.index().view();
+            let keys = known.keys().map(|(_, key)| encoded(collection.key_columns(), key).map_err(|_| damaged()));
             let keys = keys.collect::<Result<Vec<_>, Failure>>()?;
-            let gone = keys.into_iter().filter(|key| state.record(embedding.view, key).is_none());
-            let gone = gone.map(|key| (key.into(), Standing::default())).collect();
-            collection.write().take(registry, embedding.view, gone)?;
+            let gone = keys.into_iter().filter(|key| state.record(view, key).is_none());
+            collection.take(gone.map(|key| (key.into(), Entry::default())).collect())?;
         }
         Ok(())
     }
 
     /// Contents for views that have been built and are about to be put in.
     pub fn refill(&self, views: &[(usize, ViewState)], time: i64) -> Result<Refill<'_>, Failure> {
-        let Some(registry) = &self.registry else { return Ok(Refill::default()) };
         let mut refilled = Vec::new();
-        for (at, (embedding, collection)) in self.embeddings().iter().zip(&self.list).enumerate() {
-            let Some((view, whole)) = views.iter().find(|(view, _)| *view == embedding.view) else { continue };
+        for (at, collection) in self.list.iter().enumerate().filter(|(_, collection)| collection.is_indexed()) {
+            let Some((_, whole)) = views.iter().find(|(view, _)| *view == collection.view()) else { continue };
             let mut contents = collection.contents()?;
             for shard in &whole.shards {
-                let row = |key: &[u8]| -> Result<(Box<[u8]>, Standing), Failure> {
+                let entry = |key: &[u8]| -> Result<(Box<[u8]>, Entry), Failure> {
                     let nodes = shard.chunks(key);
                     let stored = Stored { record: shard.record(key), nodes: &nodes };
-                    let found = standing(&registry.views[*view].plan, stored, time).map_err(|_| damaged())?;
-                    Ok((key.into(), found))
+                    Ok((key.into(), collection.reading().entry(stored, time)?))
                 };
-                let rows = shard.keys().map(row).collect::<Result<Vec<_>, Failure>>()?;
-                contents.take(registry, *view, rows)?;
+                let entries = shard.keys().map(entry).collect::<Result<_, Failure>>()?;
+                contents.take(collection.key_columns(), entries)?;
             }
             refilled.push((at, contents));
         }
@@ -121,13 +117,9 @@ impl Collections {
 impl Feed<'_> {
     /// Puts the change in; the gate is closed.
     pub fn take(self) -> Result<(), Failure> {
-        let Some((collections, registry)) = self.collections.and_then(|c| Some((c, c.registry.as_ref()?))) else {
-            return Ok(());
-        };
-        for (at, rows) in self.rows.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
-            collections.list[at].write().take(registry, collections.embeddings()[at].view, rows)?;
-        }
-        Ok(())
+        let Some(collections) = self.collections else { return Ok(()) };
+        let changed = collections.list.iter().zip(self.entries).filter(|(_, entries)| !entries.is_empty());
+        changed.into_iter().try_for_each(|(collection, entries)| collection.take(entries))
     }
 }
 

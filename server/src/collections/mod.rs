@@ -1,15 +1,18 @@
 //! Collections: the vectors of each embedding as an index, beside the records that it is derived from.
 //!
-//! Records of the view that an embedding has are the truth; a collection follows them. `feed` reads what stands in changed
-//! records, and puts it into the index in the same step in which the records are published; `collection` is the index of one
-//! embedding with its attributes (`attributes`); `ordered` are keys that compare as their values
-//! do; `upkeep` seals and rebuilds indexes in the background, and `kept` keeps them in files. Where the records lie in a shared store, `shared` follows them there.
+//! Records of the view that an embedding has are the truth; a collection follows them. `entry` is what a record means for a
+//! collection; `feed` reads that from changed records, and puts it into the index in the same step in which the records are
+//! published; `collection` is the index of one embedding with its attributes (`attributes`); `ordered` are keys that compare as
+//! their values do; `upkeep` seals and rebuilds indexes in the background, and `kept` keeps them in files. Where the records lie in
+//! a shared store, `shared` follows them there.
 //!
-//! A row that is dated ahead of the clock stands from its time on, and no timer waits for it: a search first takes in what
-//! stands since the last one. So what a search sees is what a read of the records at its T would see.
+//! A row that is dated ahead of the clock stands from its time on, and a feature changes when an event leaves its window. No
+//! timer waits for that: a search first takes in what stands since the last one. So what a search sees is what a read of the
+//! records at its T would see.
 
 mod attributes;
 mod collection;
+mod entry;
 mod feed;
 mod kept;
 mod ordered;
@@ -50,8 +53,7 @@ impl Collections {
 
     /// Empty ones, with a folder for what their indexes keep on the disk.
     fn new(registry: &Arc<Registry>, folder: &Path) -> Result<Self, Failure> {
-        let list = registry.embeddings.iter();
-        let list = list.map(|embedding| Collection::new(registry, embedding, folder).map(Arc::new));
+        let list = (0..registry.embeddings.len()).map(|at| Collection::new(registry, at, folder).map(Arc::new));
         Ok(Collections { registry: Some(registry.clone()), list: list.collect::<Result<_, Failure>>()? })
     }
 
@@ -63,6 +65,11 @@ impl Collections {
     /// The collection of an embedding, by its place in the registry.
     pub fn get(&self, at: usize) -> &Arc<Collection> {
         &self.list[at]
+    }
+
+    /// Those whose indexes follow records.
+    fn indexed(&self) -> impl Iterator<Item = &Collection> {
+        self.list.iter().map(|collection| &**collection).filter(|collection| collection.is_indexed())
     }
 
     fn embeddings(&self) -> &[Embedding] {

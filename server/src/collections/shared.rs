@@ -16,11 +16,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use tidemill_features::definitions::Registry;
-use tidemill_features::read::Standing;
 use tokio::runtime::Handle;
 
 use super::Collections;
-use super::collection::{Opened, damaged, stands};
+use super::collection::{Collection, Opened};
+use super::entry::{Entries, Entry, damaged};
 use super::ordered::encoded;
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
@@ -53,9 +53,6 @@ pub struct SharedFeed {
 
 /// Pause between two looks at whether the process stops.
 const GLANCE: Duration = Duration::from_millis(50);
-
-/// Rows of keys, each read once.
-type Rows = Vec<(Box<[u8]>, Standing)>;
 
 fn away(error: StoreError) -> Failure {
     Failure::new(Remedy::Unavailable, "E2060", format!("the shared store cannot be read: {error}"))
@@ -90,7 +87,10 @@ impl SharedFeed {
     pub fn run(&self, stopping: &AtomicBool) {
         while !stopping.load(Ordering::Relaxed) {
             let was_whole = self.is_whole();
-            match self.pass(stopping) {
+            let passed = self
+                .pass(stopping)
+                .and_then(|()| (0..self.collections.list.len()).try_for_each(|at| self.take_due(at)));
+            match passed {
                 Ok(()) if !was_whole && self.is_whole() => tracing::info!("vectors of the shared store are searched"),
                 Ok(()) => {}
                 Err(failure) => tracing::debug!(%failure, "vectors were not followed"),
@@ -158,26 +158,26 @@ impl SharedFeed {
     #[allow(clippy::type_complexity)]
     pub fn open(&self, at: usize) -> Result<Option<(Opened, BTreeMap<(u32, u32), u64>)>, Failure> {
         loop {
-            if !self.is_whole() {
+            let collection = &self.collections.list[at];
+            if !self.is_whole() || !collection.is_whole() {
                 return Ok(None);
             }
             let positions = self.positions.lock().clone();
-            if let Some(opened) = self.collections.list[at].opened(&self.clock) {
+            if let Some(opened) = collection.opened(&self.clock) {
                 return Ok(Some((opened, positions)));
             }
             self.take_due(at)?;
         }
     }
 
-    /// Takes in rows that stand since the last time.
+    /// Takes in what stands since the last time.
     fn take_due(&self, at: usize) -> Result<(), Failure> {
         let _seen = self.seen.lock();
-        let (collection, registry) = (&self.collections.list[at], self.registry()?);
+        let collection = &self.collections.list[at];
         let time = self.clock.now();
         let due = collection.write().due(time);
         for keys in due.chunks(COLLECTION_WRITE_ROWS) {
-            let rows = self.runtime.block_on(self.stand(registry, collection.view(), keys, time))?;
-            collection.write().take(registry, collection.view(), rows)?;
+            collection.take(self.runtime.block_on(self.entries(collection, keys, time))?)?;
         }
         collection.write().forget_due(time);
         Ok(())
@@ -194,7 +194,6 @@ impl SharedFeed {
         shards: &[usize],
         stopping: &AtomicBool,
     ) -> Result<bool, Failure> {
-        let registry = self.registry()?;
         let is_first = !self.hears.load(Ordering::Acquire);
         let was_filled =
             is_first && self.collections.list.iter().any(|collection| collection.index().view().live() > 0);
@@ -217,13 +216,12 @@ impl SharedFeed {
                 }
                 doubtful.insert(shard, (newest, keys.iter().cloned().collect()));
             }
-            for collection in &self.collections.list {
-                let hash = registry.views[collection.view()].plan.hash;
+            for collection in self.collections.indexed() {
+                let hash = collection.definition();
                 let own: Vec<Box<[u8]>> =
                     keys.iter().filter(|(view, _)| *view == hash).map(|(_, key)| key.clone()).collect();
                 for keys in own.chunks(COLLECTION_WRITE_ROWS) {
-                    let rows = self.stand(registry, collection.view(), keys, self.clock.now()).await?;
-                    collection.write().take(registry, collection.view(), rows)?;
+                    collection.take(self.entries(collection, keys, self.clock.now()).await?)?;
                 }
             }
             // What a shard in doubt no longer has is found below; until then it stays in doubt.
@@ -232,44 +230,39 @@ impl SharedFeed {
             }
         }
         if !doubtful.is_empty() {
-            self.drop_others(registry, &doubtful)?;
+            self.drop_others(&doubtful)?;
             doubtful.into_iter().for_each(|(shard, (newest, _))| seen[shard] = newest);
         }
         Ok(true)
     }
 
     /// Drops what shards no longer have.
-    fn drop_others(
-        &self,
-        registry: &Registry,
-        listed: &HashMap<usize, (Option<Change>, HashSet<SharedKey>)>,
-    ) -> Result<(), Failure> {
-        for collection in &self.collections.list {
-            let view = &registry.views[collection.view()];
-            let mut gone: Rows = Vec::new();
+    fn drop_others(&self, listed: &HashMap<usize, (Option<Change>, HashSet<SharedKey>)>) -> Result<(), Failure> {
+        for collection in self.collections.indexed() {
+            let mut gone: Entries = Vec::new();
             for (_, key) in collection.index().view().keys() {
-                let key: Box<[u8]> = encoded(&view.keys, key).map_err(|_| damaged())?.into();
+                let key: Box<[u8]> = encoded(collection.key_columns(), key).map_err(|_| damaged())?.into();
                 let listed = listed.get(&shard_of(&key)).map(|(_, keys)| keys);
-                if listed.is_some_and(|keys| !keys.contains(&(view.plan.hash, key.clone()))) {
-                    gone.push((key, Standing::default()));
+                if listed.is_some_and(|keys| !keys.contains(&(collection.definition(), key.clone()))) {
+                    gone.push((key, Entry::default()));
                 }
             }
-            collection.write().take(registry, collection.view(), gone)?;
+            collection.take(gone)?;
         }
         Ok(())
     }
 
     /// What stands for some keys.
-    async fn stand(&self, registry: &Registry, view: usize, keys: &[Box<[u8]>], time: i64) -> Result<Rows, Failure> {
-        let mut fetched = Fetched::new(registry);
-        keys.iter().for_each(|key| fetched.want(view, key));
+    async fn entries(&self, collection: &Collection, keys: &[Box<[u8]>], time: i64) -> Result<Entries, Failure> {
+        let mut fetched = Fetched::new(self.registry()?);
+        keys.iter().for_each(|key| fetched.want(collection.view(), key));
         for _ in 0..SHARED_FETCHES {
             fetched.fetch(&self.store).await.map_err(away)?;
             // Each is tried, also behind one of which something is missing: all that is missing is fetched together.
-            let standing = keys.iter().map(|key| stands(registry, view, &fetched, key, time));
-            let rows: Vec<Result<Standing, Failure>> = standing.collect();
+            let read = keys.iter().map(|key| collection.reading().of_key(&fetched, key, time));
+            let read: Vec<Result<Entry, Failure>> = read.collect();
             if !fetched.is_lacking() {
-                return keys.iter().zip(rows).map(|(key, row)| Ok((key.clone(), row?))).collect();
+                return keys.iter().zip(read).map(|(key, entry)| Ok((key.clone(), entry?))).collect();
             }
         }
         let message = "the records of vectors change faster than they can be read; they are read again";

@@ -1,4 +1,5 @@
-//! Upkeep: one thread that seals fresh vectors and rebuilds indexes with many dead ones. Searches and writes go on meanwhile.
+//! Upkeep: one thread that seals fresh vectors and rebuilds indexes with many dead ones. Searches and writes go on meanwhile. It also
+//! takes in what has come to stand while nobody searched, so that no search has to make up for much.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use super::{Collection, Collections, kept};
+use crate::clock::Clock;
 use crate::limits::UPKEEP_EVERY;
+use crate::online::Memory;
 
 /// The thread.
 #[derive(Debug)]
@@ -18,7 +21,13 @@ pub struct Upkeep {
 impl Upkeep {
     /// Starts it, if there is something to look after; it ends soon after `stopping` is set.
     /// What was built is kept in a folder.
-    pub fn start(collections: Arc<Collections>, folder: PathBuf, stopping: Arc<AtomicBool>) -> Upkeep {
+    /// `store` has the records, where they are in memory; else whoever follows them does the rest.
+    pub fn start(
+        collections: Arc<Collections>,
+        store: Option<(Arc<Memory>, Arc<Clock>)>,
+        folder: PathBuf,
+        stopping: Arc<AtomicBool>,
+    ) -> Upkeep {
         if collections.is_empty() {
             return Upkeep { thread: None };
         }
@@ -29,6 +38,11 @@ impl Upkeep {
             let mut failing = HashSet::new();
             while !stopping.load(Ordering::Relaxed) {
                 for (embedding, collection) in collections.embeddings().iter().zip(&collections.list) {
+                    if let Some((memory, clock)) = &store
+                        && let Err(failure) = collection.open(&memory.read(), clock)
+                    {
+                        tracing::error!(%failure, embedding = embedding.name, "what stands now could not be read");
+                    }
                     match collection.index().upkeep(threads) {
                         Ok(false) => {}
                         Ok(true) => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidemill_features::definitions::{Connector, FieldType, Source};
+use tidemill_features::definitions::{Connector, FieldType, Source, VectorColumn};
 use tidemill_features::expression::{Column, Expression};
 use tidemill_features::stream::{EventBatch, KEY_BYTES_MAX};
 use tidemill_features::time::{MAX_TIME, MIN_TIME, duration_text, rfc3339};
@@ -223,9 +223,9 @@ impl Decoder {
     /// The same as `check`, for a row whose vectors have to be there.
     fn check_whole(&self, values: &[Value<'_>]) -> Result<Option<Times>, Bad> {
         let times = self.check(values)?;
-        for rule in &self.source.vectors {
-            let read = rule.read(&values[rule.column]);
-            read.map_err(|reason| wrong_value(&self.source.fields[rule.column].0, &reason))?;
+        for VectorColumn { column, rule } in &self.source.vectors {
+            let read = rule.read(&values[*column]);
+            read.map_err(|reason| wrong_value(&self.source.fields[*column].0, &reason))?;
         }
         for (at, dims) in &self.vectors {
             whole_vector(&values[*at], *dims).map_err(|reason| wrong_value(&self.source.fields[*at].0, &reason))?;

@@ -7,6 +7,7 @@ mod beside;
 mod graph;
 mod kept;
 mod model;
+mod of_views;
 mod shared;
 mod world;
 

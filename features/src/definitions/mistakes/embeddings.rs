@@ -57,3 +57,36 @@ fn of_embeddings() {
     let wrong = "[embedding.m]\nentity = 'e'\nsource = 's'\ndims = 2\nvector = «'uu'\n";
     is_mistake(wrong, "E0007", "source `s` has no column `uu`", Some("u"));
 }
+
+#[test]
+fn of_embeddings_of_views() {
+    let text = |vector: &str| format!("[embedding.m]\nentity = 'e'\nview = 'w'\nvector = {vector}\ndims = 2\nV");
+    let view = "[view.w]\nentity = 'e'\nsource = 's'\n[view.w.features]\nmean = { agg = 'vector_avg(u)', windows = ['1h'] }\n\
+                n = { agg = 'count()', windows = ['1h'] }\nall = { agg = 'vector_sum(u)', windows = ['1h'], include_request = true }\n\
+                [view.w.derived]\nd = 'n_1h + 1'\n";
+    for (text, code, message, near) in [
+        (text("«'mean'"), "E0007", "view `w` has no feature `mean`", Some("mean_1h")),
+        (text("«'n_1h'"), "E0015", "but `n_1h` is int64", None),
+        (text("«'d'"), "E0015", "`d` is derived", None),
+        (text("«'all_1h'"), "E0015", "counts the row of a request", None),
+        (text("'mean_1h'").replace("'w'", "«'ww'"), "E0007", "unknown view `ww`", Some("w")),
+        (text("'mean_1h'").replace("view", "source = 's'\nview").replace("'w'", "«'w'"), "E0011", "exclude", None),
+        (text("'mean_1h'").replace("view = 'w'\n", "").replace(".m]", ".«m]"), "E0004", "`source` or `view`", None),
+        (
+            text("'mean_1h'").replace('V', "«attributes = { k = 'string' }\nV"),
+            "E0018",
+            "no attributes of its own",
+            None,
+        ),
+        (text("'mean_1h'").replace("dims = 2", "dims = 3").replace("'mean", "«'mean"), "E0015", "vector<3>", None),
+        (
+            text("'mean_1h'").replace("'e'", "«'f'") + "[entity.f]\nkey = 'k'\n",
+            "E0012",
+            "view `w` is of entity `e`",
+            None,
+        ),
+    ] {
+        is_mistake(&text.replace('V', view), code, message, near);
+    }
+    is_right(&text("'mean_1h'").replace('V', view));
+}

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
-use tidemill_features::definitions::Embedding;
 use tidemill_features::record::{Applied, Fate, NodeId, apply};
 
 use super::cache::{Cache, CacheKey, Known, KnownChunks};
@@ -315,7 +314,7 @@ impl Advance<'_> {
             from: work.known.stamp(),
             body: work.body.clone(),
             chunks: work.chunks.clone(),
-            is_followed: Embedding::of_view(&self.parts.registry.views[work.key.0 as usize].name).is_some(),
+            is_followed: self.parts.registry.is_followed(work.key.0 as usize),
         };
         let partitions = ids.iter().map(step).collect();
         let records = works.iter().map(record).collect();

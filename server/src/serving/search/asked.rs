@@ -83,8 +83,7 @@ impl Asked {
             Failure::unknown("E4020", format!("unknown embedding `{}`", shortened(&request.embedding)), near)
         })?;
         let embedding = &registry.embeddings[at];
-        let view = &registry.views[embedding.view];
-        let outputs = (0..view.plan.features.len()).map(|output| OutputId { view: embedding.view, output });
+        let outputs = embedding.features().into_iter().map(|output| OutputId { view: embedding.view, output });
         let vectors = Arc::new(ReadPlan::of(registry, outputs.collect())?);
         let k = within("k", request.k, SEARCH_K_MAX)?;
         let ef = request.ef.map(|ef| within("ef", ef, SEARCH_EF_MAX)).transpose()?;

@@ -36,7 +36,7 @@ pub(super) struct Live<'s> {
 }
 
 impl<'s> Live<'s> {
-    /// Takes the moment; None: the index does not have everything that a shared store has.
+    /// Takes the moment; None: the index does not have everything that the records have.
     pub(super) fn open(
         server: &'s Server,
         asked: &'s Asked,
@@ -52,8 +52,8 @@ impl<'s> Live<'s> {
         let plans = asked.condition.iter().filter_map(|(_, plan)| plan.as_ref());
         let mut plans = plans.chain(asked.features.iter().map(|joined| &joined.plan));
         plans.try_for_each(|plan| reader.check_complete(&state, plan))?;
-        let opened = server.collections.get(asked.embedding).open(&server.registry, &state, &server.clock)?;
-        Ok(Some(Live { server, asked, opened, positions: state.positions.clone(), stop }))
+        let opened = server.collections.get(asked.embedding).open(&state, &server.clock)?;
+        Ok(opened.map(|opened| Live { server, asked, opened, positions: state.positions.clone(), stop }))
     }
 
     /// Answers from the index.

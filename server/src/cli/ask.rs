@@ -1,4 +1,4 @@
-//! Verbs that ask a server: get, explain, status, ls, show, dead-letters.
+//! Verbs that ask a server: get, explain, ls, show, dead-letters.
 
 use std::path::PathBuf;
 
@@ -268,103 +268,6 @@ pub(super) fn print_events(answer: &v1::ExplainResponse) {
 
 fn shown(count: usize) -> String {
     if count > SHOWN_EVENTS { format!(", the newest {SHOWN_EVENTS}:") } else { ":".to_string() }
-}
-
-pub(super) async fn status(server: &str, style: Style) -> Result<(), Ended> {
-    let answer = Client::connect(server).await?.status().await?;
-    let json = crate::serving::http::status_json(&answer);
-    if style.json {
-        println!("{json}");
-        return Ok(());
-    }
-    println!("ready, version {}, definitions {}", answer.version, answer.definition_hash);
-    let mut sources: Vec<_> = answer.sources.iter().collect();
-    sources.sort_by_key(|(name, _)| name.as_str());
-    let source = |(name, s): &(&String, &v1::SourceStatus)| {
-        let newest = time(s.newest_event).unwrap_or("-".into());
-        vec![
-            name.to_string(),
-            s.consumed.to_string(),
-            s.accepted.to_string(),
-            s.dead_lettered.to_string(),
-            s.lag.to_string(),
-            newest,
-        ]
-    };
-    let headers = ["source", "consumed", "accepted", "dead letters", "lag", "newest event"];
-    println!("{}", table(&headers, sources.iter().map(source).collect()));
-    for (name, source) in &sources {
-        if let Some(v1::HistoryStatus { state, files_done, files, rows }) = &source.history {
-            println!("history of {name}: {rows} rows, {files_done} of {files} files, {state}");
-        }
-    }
-    sources.iter().for_each(|(name, source)| print_state(name, source));
-    let mut views: Vec<_> = answer.views.iter().collect();
-    views.sort_by_key(|(name, _)| name.as_str());
-    let view = |(name, v): (&String, &v1::ViewStatus)| {
-        let counts = [v.entities, v.applied, v.filtered, v.keyless, v.late, v.duplicate, v.bytes];
-        let state = if v.built < 1.0 { format!("{}, {:.0} %", v.state, v.built * 100.0) } else { v.state.clone() };
-        std::iter::once(name.clone()).chain(counts.iter().map(u64::to_string)).chain([state]).collect()
-    };
-    let headers = ["view", "entities", "applied", "filtered", "keyless", "late", "duplicate", "bytes", "state"];
-    println!("{}", table(&headers, views.into_iter().map(view).collect()));
-    print_sinks(&answer);
-    if let Some(log) = &answer.log {
-        print_log(log);
-    }
-    if let Some(verify) = &answer.verify {
-        let newest = time(verify.newest).map(|time| format!(", the newest of {time}")).unwrap_or_default();
-        println!(
-            "verification ({}): {} served answers recomputed{newest}; {} values differ; {} of earlier definitions left out",
-            verify.state, verify.answers, verify.differences, verify.outdated
-        );
-    }
-    Ok(())
-}
-
-/// What of a source is not as it should be.
-fn print_state(name: &str, source: &v1::SourceStatus) {
-    if source.state != "running" {
-        println!("source {name}: {}", source.state);
-    }
-    for lost in source.kafka.iter().flat_map(|kafka| &kafka.given_up) {
-        let to = lost.to.map_or("?".to_string(), |to| to.to_string());
-        let v1::GivenUp { topic, partition, from, reason, .. } = lost;
-        println!("source {name} lacks offsets {from} up to (not) {to} of {topic}/{partition}: {reason}");
-    }
-}
-
-fn print_sinks(answer: &v1::StatusResponse) {
-    let mut sinks: Vec<_> = answer.sinks.iter().collect();
-    if sinks.is_empty() {
-        return;
-    }
-    sinks.sort_by_key(|(name, _)| name.as_str());
-    let row = |(name, sink): &(&String, &v1::SinkStatus)| {
-        let counts = [sink.lag, sink.messages, sink.tombstones].map(|count| count.to_string());
-        let texts = [time(sink.sent_at).unwrap_or("-".into()), sink.state.clone()];
-        [vec![name.to_string(), sink.topic.clone()], counts.to_vec(), texts.to_vec()].concat()
-    };
-    let headers = ["sink", "topic", "lag", "messages", "tombstones", "last sent", "state"];
-    println!("{}", table(&headers, sinks.iter().map(row).collect()));
-    for (name, sink) in sinks.iter().filter(|(_, sink)| !sink.warning.is_empty()) {
-        println!("sink {name}: {}", sink.warning);
-    }
-}
-
-fn print_log(log: &v1::LogStatus) {
-    let v1::LogStatus { segments, pieces, files, bytes, events, .. } = log;
-    let oldest = time(log.oldest_event).unwrap_or("-".into());
-    println!(
-        "event log: {events} events in {segments} segments and {pieces} sealed pieces ({files} files), {bytes} bytes, oldest sealed event {oldest}"
-    );
-    if log.cut_events > 0 {
-        let newest = time(log.cut_to).unwrap_or("-".into());
-        println!("retention has cut {} events, up to {newest}", log.cut_events);
-    }
-    if let Some(held) = &log.held_back {
-        println!("view `{}` holds {} pieces back ({} bytes): {}", held.view, held.pieces, held.bytes, held.reason);
-    }
 }
 
 pub(super) async fn list(server: &str, kind: &str, style: Style) -> Result<(), Ended> {

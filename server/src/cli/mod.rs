@@ -14,6 +14,7 @@ mod push;
 mod search;
 pub mod serve;
 mod source;
+mod status;
 mod templates;
 mod test;
 
@@ -245,7 +246,7 @@ fn verb(arguments: Arguments, style: Style) -> Result<(), Ended> {
         Verb::Snapshot(snapshot) => runtime()?.block_on(jobs::snapshot(&arguments.server, snapshot, style)),
         Verb::Backfill { view } => runtime()?.block_on(jobs::backfill(&arguments.server, &view, style)),
         Verb::Verify(verify) => runtime()?.block_on(jobs::verify(&arguments.server, verify, style)),
-        Verb::Status => runtime()?.block_on(ask::status(&arguments.server, style)),
+        Verb::Status => runtime()?.block_on(status::status(&arguments.server, style)),
         Verb::Ls { kind } => runtime()?.block_on(ask::list(&arguments.server, &kind, style)),
         Verb::Show { name } => runtime()?.block_on(ask::show(&arguments.server, &name, style)),
         Verb::Source { action } => runtime()?.block_on(source::run(&arguments.server, action, style)),

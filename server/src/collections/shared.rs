@@ -252,17 +252,41 @@ impl SharedFeed {
         Ok(())
     }
 
-    /// What stands for some keys.
+    /// What stands for some keys: together, or a half after the other where their records are more than fits memory.
     async fn entries(&self, collection: &Collection, keys: &[Box<[u8]>], time: i64) -> Result<Entries, Failure> {
+        let (mut all, mut parts) = (Vec::with_capacity(keys.len()), vec![keys]);
+        while let Some(part) = parts.pop() {
+            match self.entries_at_once(collection, part, time).await? {
+                Some(entries) => all.extend(entries),
+                None => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// None: too much for memory, and there are several keys.
+    async fn entries_at_once(
+        &self,
+        collection: &Collection,
+        keys: &[Box<[u8]>],
+        time: i64,
+    ) -> Result<Option<Entries>, Failure> {
         let mut fetched = Fetched::new(self.registry()?);
         keys.iter().for_each(|key| fetched.want(collection.view(), key));
         for _ in 0..SHARED_FETCHES {
-            fetched.fetch(&self.store).await.map_err(away)?;
+            match fetched.fetch(&self.store).await {
+                Err(StoreError::TooMuch) if keys.len() > 1 => return Ok(None),
+                fetched => fetched.map_err(away)?,
+            }
             // Each is tried, also behind one of which something is missing: all that is missing is fetched together.
             let read = keys.iter().map(|key| collection.reading().of_key(&fetched, key, time));
             let read: Vec<Result<Entry, Failure>> = read.collect();
             if !fetched.is_lacking() {
-                return keys.iter().zip(read).map(|(key, entry)| Ok((key.clone(), entry?))).collect();
+                let entries = keys.iter().zip(read).map(|(key, entry)| Ok((key.clone(), entry?)));
+                return entries.collect::<Result<_, Failure>>().map(Some);
             }
         }
         let message = "the records of vectors change faster than they can be read; they are read again";

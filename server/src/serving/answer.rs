@@ -284,6 +284,7 @@ fn embedding_status(server: &Server, at: usize, kept: v1::ViewStatus) -> v1::Emb
     let collection = server.collections.get(at);
     let (stats, recall) = (collection.index().stats(), server.quality.recall(at));
     let bytes = stats.bytes + collection.attribute_bytes();
+    let (built, building) = collection.index().building();
     v1::EmbeddingStatus {
         vectors: stats.live as u64,
         dead: stats.dead as u64,
@@ -301,6 +302,9 @@ fn embedding_status(server: &Server, at: usize, kept: v1::ViewStatus) -> v1::Emb
         sampled: recall.searches,
         sampled_neighbours: recall.neighbours,
         sampled_found: recall.found,
+        building: building as u64,
+        built: built as u64,
+        indexed: collection.is_indexed(),
     }
 }
 

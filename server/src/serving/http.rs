@@ -283,7 +283,8 @@ fn embedding_json(of: &v1::EmbeddingStatus) -> Json {
     json!({ "vectors": of.vectors, "dead": of.dead, "fresh": of.fresh, "applied": of.applied,
             "filtered": of.filtered, "keyless": of.keyless, "late": of.late, "duplicate": of.duplicate, "codes": of.codes,
             "bytes": of.bytes, "bytes_per_vector": of.bytes_per_vector, "disk_bytes": of.disk_bytes, "state": of.state, "sampled": of.sampled,
-            "sampled_neighbours": of.sampled_neighbours, "sampled_found": of.sampled_found })
+            "sampled_neighbours": of.sampled_neighbours, "sampled_found": of.sampled_found,
+            "building": of.building, "built": of.built, "indexed": of.indexed })
 }
 
 /// The JSON shape of a status, which the command line shows too.

@@ -28,6 +28,7 @@ pub struct Index {
     pub(super) writer: Mutex<Writer>,
     pub(super) building: Mutex<()>,
     pub(super) done: AtomicUsize,
+    pub(super) wanted: AtomicUsize,
     /// where files of vectors may lie
     folder: Option<PathBuf>,
     /// whether it was said that vectors stay in memory which should not
@@ -84,6 +85,7 @@ impl Index {
             writer: Mutex::new(Writer::new(dims)),
             building: Mutex::new(()),
             done: AtomicUsize::new(0),
+            wanted: AtomicUsize::new(0),
             folder: None,
             said_full: AtomicBool::new(false),
         })

@@ -52,13 +52,20 @@ impl Index {
         self.seal(false, builder, threads)
     }
 
-    /// Vectors whose neighbours have been found, of the graph that is being built.
-    pub fn built(&self) -> usize {
-        self.done.load(Ordering::Relaxed)
+    /// Vectors whose neighbours have been found, and all vectors, of the graph that is being built; none where none is.
+    pub fn building(&self) -> (usize, usize) {
+        let wanted = self.wanted.load(Ordering::Relaxed);
+        (self.done.load(Ordering::Relaxed).min(wanted), wanted)
     }
 
     fn seal(&self, anew: bool, builder: Builder, threads: usize) -> Result<(), Failure> {
         let _one = self.building.lock();
+        let made = self.make(anew, builder, threads);
+        self.wanted.store(0, Ordering::Relaxed);
+        made
+    }
+
+    fn make(&self, anew: bool, builder: Builder, threads: usize) -> Result<(), Failure> {
         let id = {
             let mut writer = self.writer.lock();
             writer.close();
@@ -72,6 +79,7 @@ impl Index {
             return Err(too_many());
         }
         self.done.store(0, Ordering::Relaxed);
+        self.wanted.store(origins.len() - grown.map_or(0, Segment::count), Ordering::Relaxed);
         let recipe = Recipe { metric: view.metric, options: &view.options, builder, threads, done: &self.done };
         let mut segment = match grown.map(|sealed| extended(sealed, id, &origins, recipe)).transpose()?.flatten() {
             Some(segment) => segment,

@@ -155,6 +155,13 @@ async fn the_other_door_and_status() {
     let items = &status.embeddings["items"];
     assert_eq!((items.vectors, items.applied, items.filtered), (1, 2, 1));
     assert!(items.bytes_per_vector > 16 && items.disk_bytes == 0);
+    assert_eq!((items.indexed, items.building), (true, 0));
+    let address = world.server.as_ref().unwrap().address.clone();
+    let mut shown = std::process::Command::new(tidemill_tests::server::binary());
+    let shown = String::from_utf8(shown.args(["status", "--server", &address]).output().unwrap().stdout).unwrap();
+    let row = shown.lines().find(|line| line.trim_start().starts_with("items ") && line.trim_end().ends_with("serving"));
+    let row: Vec<&str> = row.unwrap_or_else(|| panic!("{shown}")).split_whitespace().collect();
+    assert_eq!(row[..4], ["items", "1", "1", "2"], "vectors, dead, fresh: {shown}");
     let recall = v1::SearchRequest { vectors: Vec::new(), recall: 5, ..Asked::default().request() };
     let recall = world.ask(recall, None).await.recall.unwrap();
     assert_eq!((recall.queries, recall.neighbours, recall.found), (1, 0, 0), "nobody is a neighbour of its own");

@@ -222,7 +222,7 @@ impl Server {
         reader.shared = shared.as_ref().map(shared_reads);
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let sinks = registry.sinks.iter().map(|_| SinkProgress::default()).collect();
-        let records = shared.is_none().then(|| (memory.clone(), clock.clone()));
+        let records = (shared.is_none().then(|| memory.clone()), clock.clone());
         let upkeep = Upkeep::start(collections.clone(), records, data_dir.join("neighbours"), stopping.clone());
         let server = Server {
             registry,

@@ -368,6 +368,13 @@ pub const SEGMENT_FACTOR: usize = 4;
 pub const DEAD_PERCENT: usize = 20;
 /// Rows that are put into an index together: a search of the same collection waits for them.
 pub const COLLECTION_WRITE_ROWS: usize = 1024;
+/// Entities whose vectors each search reads from the log, beside the index: their records cannot tell, because an event is dated
+/// years ahead. Beyond that the search reads all records.
+pub const COLLECTION_BEYOND_MAX: usize = 64;
+/// Rounds of what has come to stand that a search waits for, beside a shared store: more come while they are read.
+pub const SETTLE_ROUNDS: usize = 64;
+/// How long a graph is kept in memory alone, once a file has an earlier one: the file only spares the next start some work.
+pub const INDEX_KEPT_EVERY: Duration = Duration::from_secs(300);
 /// Microseconds after which an index that has not heard of its shared store is not searched: others may have written since, and
 /// what they have pushed is to be found within a second.
 pub const FOLLOW_LATE: i64 = 3_000_000;

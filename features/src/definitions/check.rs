@@ -144,8 +144,12 @@ fn project_hash(views: &[Arc<View>], services: &[Service], embeddings: &[Embeddi
         text.push_str(&format!("service {} {:?}\n", service.name, service.features));
     }
     // The others are views of their own.
-    for embedding in embeddings.iter().filter(|embedding| embedding.source().is_none()) {
-        text.push_str(&format!("embedding {} {} {:?}\n", embedding.name, embedding.view, embedding.from));
+    for Embedding { name, view, from, vector, .. } in embeddings {
+        if let VectorsFrom::Feature { feature, .. } = from {
+            let view = &views[*view];
+            let feature = &view.plan.features[*feature].name;
+            text.push_str(&format!("embedding {name} {}:{feature} {vector:?}\n", view.name));
+        }
     }
     hash_bytes(text.as_bytes())
 }

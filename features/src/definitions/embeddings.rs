@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use super::builder::{Builder, ViewName};
 use super::check::{Broken, Definition, shortened};
-use super::document::{Files, ItemValue};
+use super::document::{Files, Item, ItemValue};
 use super::model::{Entity, Source, Stream, View};
 use super::sources::{key_type_fits, reference};
 use super::types::parse_type;
 use super::vectors::{Embedding, GraphShape, Metric, RowsIn, VectorRule, VectorsFrom};
 use crate::aggregates::{Aggregate, Edge, Kind};
 use crate::expression::Expression;
+use crate::plan::Window;
 use crate::problem::nearest;
 use crate::value::DataType;
 
@@ -59,24 +60,24 @@ pub(super) fn check_embedding(
         (Some(_), None) => {
             let at = reference(files, definition, "source", known.sources, |s| &s.name)?;
             let source = &known.sources[at];
-            let vector = vector?;
-            let column = check_vector(files, definition, source, &vector);
+            let column = check_vector(files, definition, source, vector.as_ref());
             let attributes = check_attributes(files, definition, source);
-            let (entity, column, attributes, index) = (entity?, column?, attributes?, index?);
+            let (entity, vector, column, attributes, index) = (entity?, vector?, column?, attributes?, index?);
             let keys = check_keys(files, definition, source, &known.entities[entity])?;
             let view = view_of(&vector, column, (at, source), &keys, &attributes);
             let attributes = attributes.into_iter().map(|(name, _, data_type)| (name, data_type)).collect();
             let from = VectorsFrom::Rows { source: at };
-            Some((
-                Embedding { name, entity, view: usize::MAX, from, vector, attributes, index },
-                Some(OwnView { column, view }),
-            ))
+            let own = OwnView { column, view };
+            Some((Embedding { name, entity, view: usize::MAX, from, vector, attributes, index }, Some(own)))
         }
-        (None, Some(_)) => {
-            let vector = vector?;
-            let (view, from) = check_feature(files, definition, known, &vector, entity)?;
-            let (entity, index, attributes) = (entity?, index?, Vec::new());
-            Some((Embedding { name, entity, view, from, vector, attributes, index }, None))
+        (None, Some(item)) => {
+            let at = check_view_name(files, item, known)?;
+            let view = &known.views[at];
+            let is_right = check_entity(files, definition, (entity, view), known);
+            let from = check_feature(files, definition, view, vector.as_ref(), known.broken);
+            let (entity, index, vector, from) = (entity?, index?, vector?, from?);
+            let attributes = Vec::new();
+            is_right.then_some((Embedding { name, entity, view: at, from, vector, attributes, index }, None))
         }
         (Some(_), Some(item)) => {
             files.report("E0011", &item.place, "`source` and `view` exclude one another", None);
@@ -90,43 +91,56 @@ pub(super) fn check_embedding(
     }
 }
 
-/// A feature that is the vector: its view, and where it is there.
-fn check_feature(
+fn check_view_name(files: &Files<'_>, item: &Item, known: &Namable<'_>) -> Option<usize> {
+    let name = item.text()?;
+    let found = known.views.iter().position(|view| view.name == name);
+    // What is broken is told where it is declared.
+    if found.is_none() && !known.broken.views.iter().any(|broken| broken == name) {
+        let near = nearest(name, known.views.iter().map(|view| view.name.as_str()));
+        files.report("E0007", &item.place, format!("unknown view `{}`", shortened(name)), near);
+    }
+    found
+}
+
+/// Whether the embedding is of its view's entity, and says nothing that only an embedding of a source can say.
+fn check_entity(
     files: &Files<'_>,
     definition: &Definition<'_>,
+    (entity, view): (Option<usize>, &View),
     known: &Namable<'_>,
-    vector: &VectorRule,
-    entity: Option<usize>,
-) -> Option<(usize, VectorsFrom)> {
-    let item = definition.get("view")?;
-    let of = item.text()?;
-    let Some(at) = known.views.iter().position(|view| view.name == of) else {
-        if !known.broken.views.iter().any(|broken| broken == of) {
-            let near = nearest(of, known.views.iter().map(|view| view.name.as_str()));
-            files.report("E0007", &item.place, format!("unknown view `{}`", shortened(of)), near);
-        }
-        return None;
-    };
-    let view = &known.views[at];
+) -> bool {
+    let mut is_right = true;
     if let (Some(entity), Some(own)) = (entity, view.entity)
         && entity != own
     {
-        let message = format!("view `{of}` is of entity `{}`", known.entities[own].name);
-        files.report("E0012", &definition.get("entity")?.place, message, None);
-        return None;
+        let message = format!("view `{}` is of entity `{}`", view.name, known.entities[own].name);
+        let place = definition.get("entity").map_or(definition.place, |item| &item.place);
+        files.report("E0012", place, message, None);
+        is_right = false;
     }
     if !definition.table("attributes").is_empty() {
         let message = "an embedding of a view has no attributes of its own: conditions name features of the entity";
         files.report("E0018", definition.key_place("attributes"), message, None);
-        return None;
+        is_right = false;
     }
+    is_right
+}
+
+/// A feature that is the vector.
+fn check_feature(
+    files: &Files<'_>,
+    definition: &Definition<'_>,
+    view: &View,
+    vector: Option<&VectorRule>,
+    broken: &Broken,
+) -> Option<VectorsFrom> {
     let item = definition.get("vector")?;
-    let name = item.text()?;
+    let (of, name) = (&view.name, item.text()?);
     let Some(feature) = view.plan.features.iter().position(|feature| feature.name == name) else {
         if view.derived.iter().any(|derived| derived.name == name) {
             let message = format!("`{name}` is derived; the vector is a feature with an aggregate");
             files.report("E0015", &item.place, message, None);
-        } else if !known.broken.has(of, name) {
+        } else if !broken.has(of, name) {
             let outputs = || view.outputs().map(|(name, _)| name);
             // A window may have been left out.
             let near = nearest(name, outputs()).or_else(|| outputs().find(|o| o.starts_with(name)).map(String::from));
@@ -135,17 +149,25 @@ fn check_feature(
         return None;
     };
     let data_type = &view.feature_types[feature];
-    if let Err(expected) = vector.check_type(data_type) {
+    if let Err(expected) = vector?.check_type(data_type) {
         files.report("E0015", &item.place, format!("{expected}, but `{name}` is {data_type}"), None);
         return None;
     }
-    if view.plan.features[feature].include_request {
+    let plan = &view.plan.features[feature];
+    if plan.include_request {
         let message = format!("`{name}` counts the row of a request, which a search does not have");
         files.report("E0015", &item.place, message, None);
         return None;
     }
-    let is_indexed = view.plan.cells[view.plan.features[feature].cell].joined.is_none();
-    Some((at, VectorsFrom::Feature { feature, is_indexed }))
+    let is_joined = view.plan.cells[plan.cell].joined.is_some();
+    let is_indexed = !is_joined && !matches!(plan.window, Window::Session(_));
+    if !is_indexed && definition.get("index").is_some() {
+        let why = if is_joined { "rows of tables go into it" } else { "a session is looked at event by event" };
+        let message = format!("there is no index of `{name}`, since {why}; each search reads all records");
+        files.report("E0018", definition.key_place("index"), message, None);
+        return None;
+    }
+    Some(VectorsFrom::Feature { feature, is_indexed })
 }
 
 fn integer(definition: &Definition<'_>, key: &str) -> Option<i64> {
@@ -155,7 +177,12 @@ fn integer(definition: &Definition<'_>, key: &str) -> Option<i64> {
     }
 }
 
-fn check_vector(files: &Files<'_>, definition: &Definition<'_>, source: &Source, vector: &VectorRule) -> Option<usize> {
+fn check_vector(
+    files: &Files<'_>,
+    definition: &Definition<'_>,
+    source: &Source,
+    vector: Option<&VectorRule>,
+) -> Option<usize> {
     let item = definition.get("vector")?;
     let name = item.text()?;
     let Some(column) = source.fields.iter().position(|(field, _)| field == name) else {
@@ -163,7 +190,7 @@ fn check_vector(files: &Files<'_>, definition: &Definition<'_>, source: &Source,
         files.report("E0007", &item.place, format!("source `{}` has no column `{name}`", source.name), near);
         return None;
     };
-    let data_type = &source.fields[column].1.data_type;
+    let (vector, data_type) = (vector?, &source.fields[column].1.data_type);
     match (vector.check_type(data_type), data_type) {
         (Ok(()), _) => Some(column),
         (Err(_), DataType::Vector(declared)) => {

@@ -37,7 +37,8 @@ pub enum VectorsFrom {
     Feature {
         /// index among the features of the view's plan
         feature: usize,
-        /// Whether its records tell when it changes. Rows of joined tables change it, too: then each search reads all records
+        /// Whether an index follows it. Where rows of joined tables go into it, its records do not tell when it changes, and a session
+        /// is folded as a whole for each of its events: then each search reads all records
         is_indexed: bool,
     },
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::{RwLock, RwLockWriteGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tidemill_features::definitions::{Embedding, Metric as Declared, Registry, RowsIn as DeclaredRows};
 
 use super::attributes::Attributes;
@@ -12,8 +12,8 @@ use super::entry::{Entries, Entry, Reading, damaged};
 use super::ordered::{KeyColumns, ordered};
 use crate::clock::Clock;
 use crate::failure::Failure;
-use crate::limits::COLLECTION_WRITE_ROWS;
-use crate::online::State;
+use crate::limits::{COLLECTION_BEYOND_MAX, COLLECTION_WRITE_ROWS};
+use crate::online::{Memory, State};
 use crate::vectors::{Change, Expected, Index, IndexOptions, Metric, RowsIn, View};
 
 /// See above.
@@ -38,7 +38,7 @@ pub(super) struct Contents {
     /// times behind which something else stands for a key
     ahead: BTreeSet<(i64, Box<[u8]>)>,
     /// keys of which only the log can tell what stands
-    beyond: HashSet<Box<[u8]>>,
+    pub(super) beyond: HashSet<Box<[u8]>>,
 }
 
 /// A collection as it is at one T. Nothing waits for it: what is written later is not in it.
@@ -49,7 +49,12 @@ pub struct Opened {
     pub view: Arc<View>,
     /// by slot of the index
     pub attributes: Attributes,
+    /// encoded keys that are not in the index, because only the log can tell what stands for them
+    pub beyond: Vec<Box<[u8]>>,
 }
+
+/// Moments that have passed, with the keys for which something else stands since then.
+type Due = Vec<(i64, Box<[u8]>)>;
 
 /// The metric of a definition.
 pub fn metric_of(declared: Declared) -> Metric {
@@ -133,6 +138,10 @@ impl Collection {
         std::mem::replace(&mut self.contents.write(), contents)
     }
 
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Contents> {
+        self.contents.read()
+    }
+
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, Contents> {
         self.contents.write()
     }
@@ -147,35 +156,42 @@ impl Collection {
         self.embedding().view
     }
 
+    /// Takes in what has come to stand until now, some at a time: nobody waits long for the records, or for the index.
+    pub fn settle(&self, memory: &Memory, clock: &Clock) -> Result<(), Failure> {
+        let until = clock.now();
+        while self.contents.read().is_due(until) {
+            let state = memory.read();
+            self.take_due(&mut self.contents.write(), &state, clock.now())?;
+        }
+        Ok(())
+    }
+
     /// The collection at T, which is taken from the clock now; the gate to the records is open, so nothing is published
     /// meanwhile. None: the records have to be read.
     pub fn open(&self, state: &State, clock: &Clock) -> Result<Option<Opened>, Failure> {
-        loop {
-            if !self.is_whole() {
-                return Ok(None);
-            }
-            if let Some(opened) = self.opened(clock) {
-                return Ok(Some(opened));
-            }
-            let (mut contents, time) = (self.contents.write(), clock.now());
-            let entry = |key: Box<[u8]>| self.reading().of_key(state, &key, time).map(|found| (key, found));
-            let entries = contents.due(time).into_iter().map(entry).collect::<Result<_, Failure>>()?;
-            contents.take(self.key_columns(), entries)?;
-            contents.forget_due(time);
+        if !self.is_indexed() {
+            return Ok(None);
         }
+        {
+            let (contents, time) = (self.contents.read(), clock.now());
+            if !contents.is_due(time) {
+                return Ok(contents.opened(time));
+            }
+        }
+        let (mut contents, time) = (self.contents.write(), clock.now());
+        while contents.is_due(time) {
+            self.take_due(&mut contents, state, time)?;
+        }
+        Ok(contents.opened(time))
     }
 
-    /// Whether the index has everything that records say.
-    pub(super) fn is_whole(&self) -> bool {
-        self.is_indexed() && self.contents.read().beyond.is_empty()
-    }
-
-    /// The collection as it is now; None: entries are due.
-    pub(super) fn opened(&self, clock: &Clock) -> Option<Opened> {
-        let contents = self.contents.read();
-        let time = clock.now();
-        let opened = || Opened { time, view: contents.index.view(), attributes: contents.attributes.clone() };
-        (!contents.is_due(time)).then(opened)
+    fn take_due(&self, contents: &mut Contents, state: &State, time: i64) -> Result<(), Failure> {
+        let due = contents.due(time);
+        let entry = |key: Box<[u8]>| self.reading().of_key(state, &key, time).map(|found| (key, found));
+        let entries = keys_of(&due).into_iter().map(entry).collect::<Result<_, Failure>>()?;
+        contents.take(self.key_columns(), entries)?;
+        contents.forget(&due);
+        Ok(())
     }
 }
 
@@ -185,24 +201,32 @@ impl Contents {
         Contents { index: Arc::new(index), attributes, ahead, beyond }
     }
 
-    fn is_due(&self, time: i64) -> bool {
+    pub(super) fn is_due(&self, time: i64) -> bool {
         self.ahead.first().is_some_and(|(first, _)| *first < time)
     }
 
-    /// Keys for which something else stands since the last time.
-    pub(super) fn due(&self, time: i64) -> Vec<Box<[u8]>> {
+    /// The first moments that have passed, as many as are taken in together.
+    pub(super) fn due(&self, time: i64) -> Due {
         let due = self.ahead.iter().take_while(|(ahead, _)| *ahead < time);
-        let mut keys: Vec<Box<[u8]>> = due.map(|(_, key)| key.clone()).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        keys
+        due.take(COLLECTION_WRITE_ROWS).cloned().collect()
     }
 
     /// These are in.
-    pub(super) fn forget_due(&mut self, time: i64) {
-        while self.is_due(time) {
-            self.ahead.pop_first();
+    pub(super) fn forget(&mut self, due: &Due) {
+        for moment in due {
+            self.ahead.remove(moment);
         }
+    }
+
+    /// As it is at a time at which nothing is due. None: it lacks so much that the records have to be read.
+    pub(super) fn opened(&self, time: i64) -> Option<Opened> {
+        let opened = || Opened {
+            time,
+            view: self.index.view(),
+            attributes: self.attributes.clone(),
+            beyond: self.beyond.iter().cloned().collect(),
+        };
+        (self.beyond.len() <= COLLECTION_BEYOND_MAX).then(opened)
     }
 
     /// Takes in what stands for some keys, each once.
@@ -237,4 +261,12 @@ impl Contents {
         }
         Ok(())
     }
+}
+
+/// Each once.
+pub(super) fn keys_of(due: &Due) -> Vec<Box<[u8]>> {
+    let mut keys: Vec<Box<[u8]>> = due.iter().map(|(_, key)| key.clone()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
 }

@@ -74,7 +74,7 @@ impl Reading<'_> {
         if !is_beyond {
             read?;
         }
-        // A mean of length zero has no direction: it is as good as none.
+        // What does not fit (no event, a length of zero under cosine, an overflow) is as good as none.
         let vector = answers.first().and_then(|answer| self.embedding.vector.read(&answer.value).ok().flatten());
         Ok(Entry { vector, ahead: until?.into_iter().collect(), is_beyond, ..Entry::default() })
     }

@@ -19,13 +19,14 @@ use tidemill_features::definitions::Registry;
 use tokio::runtime::Handle;
 
 use super::Collections;
-use super::collection::{Collection, Opened};
+use super::collection::{Collection, Opened, keys_of};
 use super::entry::{Entries, Entry, damaged};
 use super::ordered::encoded;
 use crate::clock::Clock;
 use crate::failure::{Failure, Remedy};
 use crate::limits::{
-    COLLECTION_WRITE_ROWS, FOLLOW_EVERY, FOLLOW_LATE, FOLLOW_PATIENCE, FOLLOW_SHARDS_AT_ONCE, SHARDS, SHARED_FETCHES,
+    COLLECTION_WRITE_ROWS, FOLLOW_EVERY, FOLLOW_LATE, FOLLOW_PATIENCE, FOLLOW_SHARDS_AT_ONCE, SETTLE_ROUNDS, SHARDS,
+    SHARED_FETCHES,
 };
 use crate::online::{Change, Changes, Fetched, Memory, Records, RedisStore, SharedKey, StoreError};
 use crate::place::shard_of;
@@ -80,17 +81,16 @@ impl SharedFeed {
             has_missed,
             passed_at,
         };
-        (!feed.collections.is_empty()).then_some(feed)
+        let is_needed = feed.collections.indexed().next().is_some();
+        is_needed.then_some(feed)
     }
 
     /// One pass after the other, until the process stops.
     pub fn run(&self, stopping: &AtomicBool) {
         while !stopping.load(Ordering::Relaxed) {
             let was_whole = self.is_whole();
-            let passed = self
-                .pass(stopping)
-                .and_then(|()| (0..self.collections.list.len()).try_for_each(|at| self.take_due(at)));
-            match passed {
+            let settled = |()| (0..self.collections.list.len()).try_for_each(|at| self.settle(at).map(drop));
+            match self.pass(stopping).and_then(settled) {
                 Ok(()) if !was_whole && self.is_whole() => tracing::info!("vectors of the shared store are searched"),
                 Ok(()) => {}
                 Err(failure) => tracing::debug!(%failure, "vectors were not followed"),
@@ -157,30 +157,35 @@ impl SharedFeed {
     /// A collection as it is now, and positions of which it has everything; None: read the records.
     #[allow(clippy::type_complexity)]
     pub fn open(&self, at: usize) -> Result<Option<(Opened, BTreeMap<(u32, u32), u64>)>, Failure> {
-        loop {
-            let collection = &self.collections.list[at];
-            if !self.is_whole() || !collection.is_whole() {
-                return Ok(None);
-            }
-            let positions = self.positions.lock().clone();
-            if let Some(opened) = collection.opened(&self.clock) {
-                return Ok(Some((opened, positions)));
-            }
-            self.take_due(at)?;
+        if !self.collections.list[at].is_indexed() || !self.is_whole() {
+            return Ok(None);
         }
+        let positions = self.positions.lock().clone();
+        Ok(self.settle(at)?.map(|opened| (opened, positions)))
     }
 
-    /// Takes in what stands since the last time.
-    fn take_due(&self, at: usize) -> Result<(), Failure> {
-        let _seen = self.seen.lock();
+    /// Takes in what has come to stand, some at a time, and gives the collection as it is then. None: the records have to be read.
+    fn settle(&self, at: usize) -> Result<Option<Opened>, Failure> {
         let collection = &self.collections.list[at];
-        let time = self.clock.now();
-        let due = collection.write().due(time);
-        for keys in due.chunks(COLLECTION_WRITE_ROWS) {
-            collection.take(self.runtime.block_on(self.entries(collection, keys, time))?)?;
+        {
+            let (contents, time) = (collection.read(), self.clock.now());
+            if !contents.is_due(time) {
+                return Ok(contents.opened(time));
+            }
         }
-        collection.write().forget_due(time);
-        Ok(())
+        for _ in 0..SETTLE_ROUNDS {
+            let _seen = self.seen.lock();
+            let time = self.clock.now();
+            let due = collection.read().due(time);
+            let entries = self.runtime.block_on(self.entries(collection, &keys_of(&due), time))?;
+            let mut contents = collection.write();
+            contents.take(collection.key_columns(), entries)?;
+            contents.forget(&due);
+            if !contents.is_due(time) {
+                return Ok(contents.opened(time));
+            }
+        }
+        Ok(None)
     }
 
     fn registry(&self) -> Result<&Registry, Failure> {
@@ -240,8 +245,11 @@ impl SharedFeed {
     fn drop_others(&self, listed: &HashMap<usize, (Option<Change>, HashSet<SharedKey>)>) -> Result<(), Failure> {
         for collection in self.collections.indexed() {
             let mut gone: Entries = Vec::new();
-            for (_, key) in collection.index().view().keys() {
-                let key: Box<[u8]> = encoded(collection.key_columns(), key).map_err(|_| damaged())?.into();
+            let view = collection.index().view();
+            let known = view.keys().map(|(_, key)| encoded(collection.key_columns(), key).map(Box::from));
+            let beyond: Vec<Box<[u8]>> = collection.read().beyond.iter().cloned().collect();
+            for key in known.chain(beyond.into_iter().map(Ok)) {
+                let key: Box<[u8]> = key.map_err(|_| damaged())?;
                 let listed = listed.get(&shard_of(&key)).map(|(_, keys)| keys);
                 if listed.is_some_and(|keys| !keys.contains(&(collection.definition(), key.clone()))) {
                     gone.push((key, Entry::default()));

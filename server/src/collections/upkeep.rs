@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use super::{Collection, Collections, kept};
 use crate::clock::Clock;
-use crate::limits::UPKEEP_EVERY;
+use crate::limits::{INDEX_KEPT_EVERY, UPKEEP_EVERY};
 use crate::online::Memory;
 
 /// The thread.
@@ -24,7 +24,7 @@ impl Upkeep {
     /// `store` has the records, where they are in memory; else whoever follows them does the rest.
     pub fn start(
         collections: Arc<Collections>,
-        store: Option<(Arc<Memory>, Arc<Clock>)>,
+        (store, clock): (Option<Arc<Memory>>, Arc<Clock>),
         folder: PathBuf,
         stopping: Arc<AtomicBool>,
     ) -> Upkeep {
@@ -34,25 +34,24 @@ impl Upkeep {
         // Half of the machine is left to those who ask.
         let threads = (std::thread::available_parallelism().map_or(1, std::num::NonZero::get) / 2).max(1);
         let run = move || {
-            // Of an index that cannot be built it is said once.
-            let mut failing = HashSet::new();
+            let mut said = HashSet::new();
+            let mut kept: Vec<Kept> = collections.list.iter().map(|_| Kept::default()).collect();
             while !stopping.load(Ordering::Relaxed) {
-                for (embedding, collection) in collections.embeddings().iter().zip(&collections.list) {
-                    if let Some((memory, clock)) = &store
-                        && let Err(failure) = collection.open(&memory.read(), clock)
-                    {
-                        tracing::error!(%failure, embedding = embedding.name, "what stands now could not be read");
-                    }
-                    match collection.index().upkeep(threads) {
-                        Ok(false) => {}
-                        Ok(true) => {
-                            failing.remove(&embedding.name);
-                            keep(collection, &folder, &embedding.name);
-                        }
-                        Err(failure) if failing.insert(embedding.name.clone()) => {
-                            tracing::error!(%failure, embedding = embedding.name, "an index could not be built; it goes on as it is");
+                for ((embedding, collection), kept) in
+                    collections.embeddings().iter().zip(&collections.list).zip(&mut kept)
+                {
+                    let settled = store.as_ref().map_or(Ok(()), |memory| collection.settle(memory, &clock));
+                    match settled.and_then(|()| collection.index().upkeep(threads)) {
+                        // Of an index that cannot be looked after it is said once.
+                        Err(failure) if said.insert(embedding.name.clone()) => {
+                            tracing::error!(%failure, embedding = embedding.name, "an index cannot be looked after; it goes on as it is");
                         }
                         Err(_) => {}
+                        Ok(is_built) => {
+                            said.remove(&embedding.name);
+                            kept.is_behind |= is_built;
+                            kept.keep(collection, &folder, &embedding.name, clock.now());
+                        }
                     }
                 }
                 std::thread::park_timeout(UPKEEP_EVERY);
@@ -63,12 +62,29 @@ impl Upkeep {
     }
 }
 
-/// A graph that cannot be kept is built again after the next start; searches do not need the file.
-fn keep(collection: &Collection, folder: &Path, embedding: &str) {
-    let path = kept::path_of(folder, embedding);
-    let saved = std::fs::create_dir_all(folder).and_then(|()| kept::save(collection, &path));
-    if let Err(error) = saved {
-        tracing::warn!(%error, path = %path.display(), "the index is not kept; the next start builds it anew");
+/// The file of an index.
+#[derive(Default)]
+struct Kept {
+    /// whether the index has been built since
+    is_behind: bool,
+    /// when it was written
+    at: Option<i64>,
+}
+
+impl Kept {
+    /// Writes it, if there is something new and the last time was long ago. A graph that cannot be kept is built again after the next
+    /// start; searches do not need the file.
+    fn keep(&mut self, collection: &Collection, folder: &Path, embedding: &str, now: i64) {
+        let is_soon = self.at.is_some_and(|at| now - at < INDEX_KEPT_EVERY.as_micros() as i64);
+        if !self.is_behind || is_soon {
+            return;
+        }
+        (self.is_behind, self.at) = (false, Some(now));
+        let path = kept::path_of(folder, embedding);
+        let saved = std::fs::create_dir_all(folder).and_then(|()| kept::save(collection, &path));
+        if let Err(error) = saved {
+            tracing::warn!(%error, path = %path.display(), "the index is not kept; the next start builds it anew");
+        }
     }
 }
 

@@ -159,7 +159,8 @@ async fn the_other_door_and_status() {
     let address = world.server.as_ref().unwrap().address.clone();
     let mut shown = std::process::Command::new(tidemill_tests::server::binary());
     let shown = String::from_utf8(shown.args(["status", "--server", &address]).output().unwrap().stdout).unwrap();
-    let row = shown.lines().find(|line| line.trim_start().starts_with("items ") && line.trim_end().ends_with("serving"));
+    let row =
+        shown.lines().find(|line| line.trim_start().starts_with("items ") && line.trim_end().ends_with("serving"));
     let row: Vec<&str> = row.unwrap_or_else(|| panic!("{shown}")).split_whitespace().collect();
     assert_eq!(row[..4], ["items", "1", "1", "2"], "vectors, dead, fresh: {shown}");
     let recall = v1::SearchRequest { vectors: Vec::new(), recall: 5, ..Asked::default().request() };

@@ -62,7 +62,7 @@ fn of_embeddings() {
 fn of_embeddings_of_views() {
     let text = |vector: &str| format!("[embedding.m]\nentity = 'e'\nview = 'w'\nvector = {vector}\ndims = 2\nV");
     let view = "[view.w]\nentity = 'e'\nsource = 's'\n[view.w.features]\nmean = { agg = 'vector_avg(u)', windows = ['1h'] }\n\
-                n = { agg = 'count()', windows = ['1h'] }\nall = { agg = 'vector_sum(u)', windows = ['1h'], include_request = true }\n\
+                n = { agg = 'count()', windows = ['1h'] }\nvisit = { agg = 'vector_avg(u)', window = 'session(1h)' }\nall = { agg = 'vector_sum(u)', windows = ['1h'], include_request = true }\n\
                 [view.w.derived]\nd = 'n_1h + 1'\n";
     for (text, code, message, near) in [
         (text("«'mean'"), "E0007", "view `w` has no feature `mean`", Some("mean_1h")),
@@ -78,6 +78,7 @@ fn of_embeddings_of_views() {
             "no attributes of its own",
             None,
         ),
+        (text("'visit'").replace('V', "«index = { m = 8 }\nV"), "E0018", "no index of `visit`", None),
         (text("'mean_1h'").replace("dims = 2", "dims = 3").replace("'mean", "«'mean"), "E0015", "vector<3>", None),
         (
             text("'mean_1h'").replace("'e'", "«'f'") + "[entity.f]\nkey = 'k'\n",
@@ -89,4 +90,10 @@ fn of_embeddings_of_views() {
         is_mistake(&text.replace('V', view), code, message, near);
     }
     is_right(&text("'mean_1h'").replace('V', view));
+    is_right(&text("'visit'").replace('V', view));
+    // All that is wrong is told at once.
+    let wrong = text("'men_1h'").replace("dims = 2", "dims = 0").replace("'e'", "'f'").replace('V', view)
+        + "[entity.f]\nkey = 'k'\n";
+    let told: Vec<&str> = super::problems(&wrong).into_iter().map(|problem| problem.code).collect();
+    assert_eq!(told, ["E0012", "E0007", "E0003"]);
 }

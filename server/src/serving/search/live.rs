@@ -12,12 +12,14 @@ use tidemill_features::service::{Condition, ReadPlan};
 
 use super::super::get::Positions;
 use super::asked::{Asked, Queries};
+use super::beyond::Beyond;
 use super::common::{Found, Hit, asked_of, features, keys_for, left_out, of_ordered, wanted};
 use super::quality::Sample;
 use super::reads::Reads;
 use crate::collections::Opened;
 use crate::components::Server;
 use crate::failure::Failure;
+use crate::ingest::may_miss;
 use crate::limits::{SEARCH_K_MAX, SEARCH_READ_ROWS};
 use crate::vectors::{self, Bitmap, Filter, Query, Way};
 
@@ -28,9 +30,9 @@ const ROUND_LEAST: usize = 100;
 
 /// A search of one moment.
 pub(super) struct Live<'s> {
-    server: &'s Server,
-    asked: &'s Asked,
-    opened: Opened,
+    pub server: &'s Server,
+    pub asked: &'s Asked,
+    pub opened: Opened,
     positions: Positions,
     stop: &'s AtomicBool,
 }
@@ -44,15 +46,18 @@ impl<'s> Live<'s> {
     ) -> Result<Option<Live<'s>>, Failure> {
         if let Some(shared) = &server.reader.shared {
             let opened = shared.neighbours.as_ref().map(|neighbours| neighbours.open(asked.embedding)).transpose()?;
-            return Ok(opened.flatten().map(|(opened, positions)| Live { server, asked, opened, positions, stop }));
+            let opened = opened.flatten().filter(|(opened, _)| !may_lack(server, asked, opened.time));
+            return Ok(opened.map(|(opened, positions)| Live { server, asked, opened, positions, stop }));
         }
-        let reader = &server.reader;
+        let (reader, collection) = (&server.reader, server.collections.get(asked.embedding));
+        collection.settle(&server.memory, &server.clock)?;
         let state = server.memory.read();
         reader.check_complete(&state, &asked.vectors)?;
         let plans = asked.condition.iter().filter_map(|(_, plan)| plan.as_ref());
         let mut plans = plans.chain(asked.features.iter().map(|joined| &joined.plan));
         plans.try_for_each(|plan| reader.check_complete(&state, plan))?;
-        let opened = server.collections.get(asked.embedding).open(&state, &server.clock)?;
+        let opened = collection.open(&state, &server.clock)?;
+        let opened = opened.filter(|opened| !may_lack(server, asked, opened.time));
         Ok(opened.map(|opened| Live { server, asked, opened, positions: state.positions.clone(), stop }))
     }
 
@@ -61,6 +66,7 @@ impl<'s> Live<'s> {
         let Live { server, asked, opened, .. } = self;
         let reads = Reads::new(server, opened.time, Some(self.positions.clone()), self.stop);
         let wanted = wanted(server, asked, &|plan, keys| reads.read(plan, keys))?;
+        let beyond = Beyond::read(self, &reads)?;
         let test = Test { live: self, reads: &reads, known: RefCell::default(), failed: Cell::default() };
         let (mut hits, mut explained) = (Vec::new(), Vec::with_capacity(wanted.len()));
         for (query, (vector, own)) in wanted.iter().enumerate() {
@@ -69,8 +75,8 @@ impl<'s> Live<'s> {
             let exclude: Vec<&[u8]> = left_out.iter().map(Vec::as_slice).collect();
             let (ef, min_score) = (asked.ef, asked.min_score);
             let way = if is_exact { Way::Exact } else { Way::Planned };
-            let found =
-                test.neighbours(Query { ef, exclude: &exclude, min_score, way, ..Query::new(vector, asked.k) })?;
+            let query_of = Query { ef, exclude: &exclude, min_score, way, ..Query::new(vector, asked.k) };
+            let mut found = test.neighbours(query_of)?;
             if !matches!(asked.condition, Some((_, Some(_)))) {
                 server.quality.offer(&found.explained, || Sample {
                     embedding: asked.embedding,
@@ -86,6 +92,7 @@ impl<'s> Live<'s> {
                 });
             }
             explained.push(Some(found.explained));
+            beyond.join(&opened.view, &query_of, asked, &mut found.hits);
             for hit in found.hits {
                 let attributes = opened.attributes.get(hit.slot).to_vec();
                 hits.push(Hit { query, key: of_ordered(server, asked, &hit.key)?, score: hit.score, attributes });
@@ -113,6 +120,17 @@ impl<'s> Live<'s> {
             false => Ok(Queries::Sample(sample)),
         }
     }
+}
+
+/// Whether vectors may depend on events that their view never saw, since the log had been cut before it was built.
+fn may_lack(server: &Server, asked: &Asked, time: i64) -> bool {
+    let embedding = &server.registry.embeddings[asked.embedding];
+    let view = &server.registry.views[embedding.view];
+    let missing = server.reader.past.begun.of(view);
+    let lacks = |feature: usize| {
+        missing.as_ref().is_some_and(|missing| may_miss(view, &view.plan.features[feature], time, missing))
+    };
+    embedding.features().into_iter().any(lacks)
 }
 
 /// Asks the condition of one vector after the other; live features are read for those only that a search looks at.

@@ -2,10 +2,11 @@
 //!
 //! `asked` is a request, checked; `live` answers it from the index as it is at one moment, without holding up those who write;
 //! `scan` answers it from records alone: as of a past T, and where an index is not there yet. `reads` are the reads of features
-//! on the way, `quality` counts what walks over a graph miss. `common` is what both do, `answered` the message that comes out, `json` the same for HTTP.
+//! on the way, `beyond` are entities that an index cannot know, `quality` counts what walks over a graph miss. `common` is what both do, `answered` the message that comes out, `json` the same for HTTP.
 
 mod answered;
 mod asked;
+mod beyond;
 mod common;
 pub mod json;
 mod live;
@@ -39,19 +40,24 @@ pub fn search(server: &Server, request: &v1::SearchRequest, stop: &AtomicBool) -
             let found = live.search(asked.is_exact)?;
             Ok(answered::message(server, &asked, found))
         }
-        None if request.recall > 0 => Err(no_index()),
+        None if request.recall > 0 => Err(no_index(server, &asked)),
         None => Ok(answered::message(server, &asked, scan::search(server, &asked, time, stop)?)),
     }
 }
 
-fn no_index() -> Failure {
-    let message = "recall is measured on the index as it is now: without `as_of`, and once the index is filled";
+fn no_index(server: &Server, asked: &Asked) -> Failure {
+    let message = match server.registry.embeddings[asked.embedding].is_indexed() {
+        true => "recall is measured on the index as it is now: without `as_of`, and once the index is filled",
+        false => {
+            "recall is measured on an index, and this embedding has none: searches read all records, and miss nothing"
+        }
+    };
     Failure::field("E4028", "recall", message)
 }
 
 /// Looks for vectors of the collection both ways, in one state of the index.
 fn recall(server: &Server, asked: &Asked, stop: &AtomicBool) -> Result<v1::SearchResponse, Failure> {
-    let live = Live::open(server, asked, stop)?.ok_or_else(no_index)?;
+    let live = Live::open(server, asked, stop)?.ok_or_else(|| no_index(server, asked))?;
     let (exact, planned) = (live.search(true)?, live.search(false)?);
     let mut recall = v1::Recall { queries: asked.queries.len() as u64, ..v1::Recall::default() };
     for query in 0..asked.queries.len() {

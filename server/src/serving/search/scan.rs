@@ -35,7 +35,7 @@ pub(super) fn search(server: &Server, asked: &Asked, as_of: Option<i64>, stop: &
     let reading = Reading(Reads::new(server, time, None, stop));
     let read = |plan: &Arc<ReadPlan>, keys: &Keys| reading.0.read(plan, keys);
     let wanted = wanted(server, asked, &read)?;
-    let past = reading.collection(asked)?;
+    let past = reading.collection(asked, as_of.is_none())?;
     let passing = reading.passing(asked, &past)?;
     let view = past.index.view();
     let mut hits = Vec::new();
@@ -79,7 +79,7 @@ impl Reading<'_> {
         Ok(keys.collect())
     }
 
-    fn collection(&self, asked: &Asked) -> Result<Past, Failure> {
+    fn collection(&self, asked: &Asked, is_now: bool) -> Result<Past, Failure> {
         let embedding = &self.0.server.registry.embeddings[asked.embedding];
         let rule = &embedding.vector;
         let options = IndexOptions { exact_below: usize::MAX, ..IndexOptions::default() };
@@ -89,8 +89,16 @@ impl Reading<'_> {
             let rows = keys_for(self.0.server, asked, &asked.vectors, part.iter().map(Vec::as_slice))?;
             let columns = self.0.read(&asked.vectors, &rows)?;
             if columns.iter().flatten().any(Answer::is_unanswered) {
-                let message = "the event log no longer has what vectors were at that time; ask for a later one";
-                return Err(Failure::field("E4026", "as_of", message));
+                let (field, message) = match is_now {
+                    true => (
+                        "embedding",
+                        "of some entities nobody can tell the vector: events that it depends on are gone from the log",
+                    ),
+                    false => {
+                        ("as_of", "the event log no longer has what vectors were at that time; ask for a later one")
+                    }
+                };
+                return Err(Failure::field("E4026", field, message));
             }
             let read = |row: usize| rule.read(&columns[0][row].value).ok().flatten();
             let vectors: Vec<(usize, Vec<f32>)> = (0..part.len()).filter_map(|row| Some((row, read(row)?))).collect();

@@ -41,7 +41,7 @@ impl Upkeep {
                     collections.embeddings().iter().zip(&collections.list).zip(&mut kept)
                 {
                     let settled = store.as_ref().map_or(Ok(()), |memory| collection.settle(memory, &clock));
-                    match settled.and_then(|()| collection.index().upkeep(threads)) {
+                    match settled.and(collection.index().upkeep(threads)) {
                         // Of an index that cannot be looked after it is said once.
                         Err(failure) if said.insert(embedding.name.clone()) => {
                             tracing::error!(%failure, embedding = embedding.name, "an index cannot be looked after; it goes on as it is");

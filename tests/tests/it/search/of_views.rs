@@ -352,10 +352,11 @@ async fn one_wrong_date_spoils_no_search() {
         }
         views.again().await;
     }
-    let many: Vec<String> = (0..70).map(|user| line(&format!("m{user}"), 50.0, then)).collect();
-    views.send("seen", many).await;
-    let answer = ask(&views.client, probe(9)).await;
-    assert_eq!(found(&answer), pairs(&[("a", -1.0), ("b", -2.0), ("c", -3.0), ("d", -4.0)]));
+    let many = (0..70).map(|user| format!("m{user}"));
+    let many = many.flat_map(|user| [line(&user, 5.0, before), line(&user, 50.0, then)]);
+    views.send("seen", many.collect()).await;
+    let answer = ask(&views.client, probe(5)).await;
+    assert_eq!(found(&answer), pairs(&[("a", -1.0), ("b", -2.0), ("c", -3.0), ("d", -4.0), ("m0", -5.0)]));
     assert_eq!(answer.plans[0].plan, "records");
 }
 

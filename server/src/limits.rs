@@ -357,9 +357,14 @@ pub const SEARCH_EXCLUDED_MAX: usize = 10_000;
 pub const GRAPH_M_MAX: usize = 128;
 /// Candidates while a graph is built.
 pub const GRAPH_EF_CONSTRUCTION_MAX: usize = 4_096;
-/// Vectors written lately that are scanned as they are, before they are sealed into a segment with a graph: scanning them takes
-/// about as long as a search of a graph.
-pub const FRESH_ROWS: usize = 8_192;
+/// Vectors written lately are scanned, before they are sealed into a segment with a graph: at most one for so many that there are,
+/// since a search of few takes little time. Sealing them copies all others, which takes about as long as finding the neighbours of
+/// a hundredth of them.
+pub const FRESH_SHARE: usize = 32;
+/// But in any case so many: scanning them takes a few microseconds.
+pub const FRESH_ROWS_MIN: usize = 256;
+/// And no more: scanning them takes about as long as a search of a graph.
+pub const FRESH_ROWS_MAX: usize = 8_192;
 /// Vectors of one chunk of the fresh segment: a write copies the last chunk, so that a search never waits for a write.
 pub const FRESH_CHUNK_ROWS: usize = 64;
 /// Sealed segments of an index whose sizes are within this factor are merged: each is searched, and each merge builds a graph.

@@ -4,7 +4,7 @@ use super::codes::Codes;
 use super::graph::{Scratch, Space};
 use super::lanes;
 use super::metric::Metric;
-use super::pool::{Nearest, ordered};
+use super::pool::{Nearest, entry, ordered};
 use super::rows::Rows;
 use super::segment::{Body, Recipe};
 
@@ -50,8 +50,8 @@ fn nearest(metric: Metric, vectors: &Rows<f32>, row: u32) -> Vec<u32> {
             distances.iter_mut().for_each(|x| *x = -*x);
         }
     }
-    ids.iter().zip(&distances).for_each(|(id, distance)| nearest.push(ordered(*distance), 0, *id));
-    nearest.finish().0.into_iter().map(|(_, _, row)| row).collect()
+    ids.iter().zip(&distances).for_each(|(id, distance)| nearest.push(entry(ordered(*distance), *id)));
+    nearest.finish().0.into_iter().map(|entry| entry as u32).collect()
 }
 
 fn search((space, vectors): (Space, &Rows<f32>), body: &Body, row: u32, ef: usize, scratch: &mut Scratch) -> Vec<u32> {

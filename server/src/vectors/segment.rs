@@ -35,6 +35,8 @@ pub struct Segment {
     pub slots: Vec<u32>,
     /// codes and graph, of a sealed segment that is large enough
     pub body: Option<Body>,
+    /// short forms of the vectors of a chunk, like those of the sealed segment at the time
+    pub short: Option<Codes>,
     died: Marks,
     greatest_norm: f32,
     row_of: Vec<u32>,
@@ -74,7 +76,7 @@ impl Segment {
     fn new(id: u32, (vectors, greatest_norm): (Vectors, f32), mut keys: Keys, slots: Vec<u32>) -> Self {
         keys.shrink();
         let died = Marks::new(slots.len());
-        Segment { id, died, greatest_norm, row_of: Vec::new(), vectors, keys, slots, body: None }
+        Segment { id, died, greatest_norm, row_of: Vec::new(), vectors, keys, slots, body: None, short: None }
     }
 
     /// Notes the row of each slot, of rows that live: so the writer finds them, and a filter that few pass is looked up, where
@@ -132,7 +134,16 @@ impl Segment {
     pub fn bytes(&self) -> usize {
         let body = self.body.as_ref().map_or(0, |body| body.codes.bytes() + body.graph.bytes());
         let slots = (self.slots.capacity() + self.row_of.capacity()) * size_of::<u32>();
-        self.vectors.bytes() + self.keys.bytes() + self.died.bytes() + slots + body
+        let short = self.short.as_ref().map_or(0, Codes::own_bytes);
+        self.vectors.bytes() + self.keys.bytes() + self.died.bytes() + slots + body + short
+    }
+
+    /// Gives a chunk codes like these.
+    pub fn with_short(mut self, codes: &Codes) -> Self {
+        if let Vectors::Memory(rows) = &self.vectors {
+            self.short = codes.like(rows);
+        }
+        self
     }
 
     /// Gives the segment a graph. Its rows are in memory as long as it is built.

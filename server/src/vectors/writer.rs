@@ -181,14 +181,19 @@ impl Writer {
     /// Ends the chunk that is being filled: it does not change any more, and what is written next begins another one.
     pub fn close(&mut self) {
         if let Some(chunk) = self.tail() {
-            self.segments.insert(chunk.id, chunk.clone());
-            self.chunks.push(chunk.id);
+            let body = self.sealed.and_then(|id| self.segments[&id].body.as_ref());
+            let chunk = match body {
+                Some(body) => chunk.with_short(&body.codes),
+                None => chunk,
+            };
+            self.segments.insert(chunk.id, Arc::new(chunk));
+            self.chunks.push(self.tail.id);
             self.tail = Tail { id: self.segment_id(), ..Tail::default() };
         }
     }
 
     /// A copy of the chunk that is being filled.
-    fn tail(&self) -> Option<Arc<Segment>> {
+    fn tail(&self) -> Option<Segment> {
         let Tail { id, vectors, slots, died, .. } = &self.tail;
         if slots.is_empty() {
             return None;
@@ -203,12 +208,12 @@ impl Writer {
         for (row, write) in died.iter().enumerate().filter_map(|(row, died)| Some((row, (*died)?))) {
             chunk.bury(row, write);
         }
-        Some(Arc::new(chunk))
+        Some(chunk)
     }
 
     /// What was sealed, and the chunks.
     pub fn segments(&self) -> (Option<Arc<Segment>>, Vec<Arc<Segment>>) {
-        let fresh = self.chunks.iter().map(|id| self.segments[id].clone()).chain(self.tail());
+        let fresh = self.chunks.iter().map(|id| self.segments[id].clone()).chain(self.tail().map(Arc::new));
         (self.sealed.map(|id| self.segments[&id].clone()), fresh.collect())
     }
 

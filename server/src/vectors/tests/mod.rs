@@ -2,6 +2,7 @@
 
 mod bad;
 mod beside;
+mod certain;
 mod damage;
 mod disk;
 mod operations;

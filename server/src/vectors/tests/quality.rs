@@ -118,9 +118,16 @@ fn the_planner_scans_walks_and_gives_up() {
     assert_eq!(plan(&slots.iter().copied().collect()), Plan::Traverse);
     assert_eq!(plan(&slots.iter().copied().filter(|slot| slot % 100 == 0).collect()), Plan::Scan);
     assert_eq!(plan(&slots.iter().copied().take(3).collect()), Plan::Scan);
-    // The farther half of all: a walk from the query outwards would take long.
+    // The farther half of all: a walk from the query outwards would take long, and nothing around its start passes.
     let mut far: Vec<(f64, u32)> =
         slots.iter().map(|slot| (score(Metric::L2, &query, &rows[*slot as usize]), *slot)).collect();
     far.sort_by(|a, b| a.0.total_cmp(&b.0));
-    assert_eq!(plan(&far.iter().take(3_000).map(|(_, slot)| *slot).collect()), Plan::Abandoned);
+    assert_eq!(plan(&far.iter().take(3_000).map(|(_, slot)| *slot).collect()), Plan::Scan);
+    // The nearer third: few of all, but all that is around.
+    assert_eq!(plan(&far.iter().skip(4_000).map(|(_, slot)| *slot).collect()), Plan::Traverse);
+    // Less than is asked for is to be found by a walk that has no budget: it sees that, and all of it is scanned.
+    let marked: Bitmap = far.iter().take(3).map(|(_, slot)| *slot).collect();
+    let asked = Query { way: Way::Graph, filter: Some(Filter::Slots(&marked)), ..Query::new(&query, 5) };
+    let answer = index.search(asked).unwrap();
+    assert_eq!((answer.hits.len(), answer.explained.plan), (3, Plan::Abandoned));
 }

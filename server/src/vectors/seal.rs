@@ -80,7 +80,7 @@ impl Index {
             None => {
                 let (keys, slots) = names(&origins);
                 let segment = Segment::plain(id, gathered(view.dims, &origins)?, keys, slots);
-                if has_graph(&view, segment.count()) { segment.with_graph(recipe) } else { segment }
+                if has_graph(&view, segment.count()) { segment.with_graph(recipe)? } else { segment }
             }
         };
         segment.note_slots(|row| origins[row].0.lives(origins[row].1, view.seen));

@@ -47,19 +47,15 @@ impl Space<'_> {
     }
 }
 
-/// By dot products a long vector is near to everything and a short one not even to itself, and a graph of such neighbours has dead
-/// ends. With one more component, which makes all rows equally long, the rows that are nearest by dot product are those at the
+/// By dot products a long vector is near to everything and a short one not even to itself, and a graph of such neighbours may have
+/// dead ends. With one more component, which makes all rows equally long, the rows that are nearest by dot product are those at the
 /// smallest angle (Bachrach and others, RecSys 2014); a query has nothing there, so its order of the rows stays what it was. Only
-/// building knows of it.
+/// building knows of it. Where vectors have many components, or lengths that say nothing about their directions, a graph without
+/// it finds far more: so both are tried (`segment.rs`).
 pub fn tails(codes: &Codes, squares: Option<Vec<f64>>) -> Vec<f32> {
     let squares = squares.unwrap_or_default();
     let greatest = squares.iter().copied().fold(0.0, f64::max);
     squares.iter().map(|square| (greatest - square).max(0.0).sqrt() as f32 * codes.scale()).collect()
-}
-
-/// Whether a graph is built with `tails`.
-pub fn needs_tails(metric: Metric) -> bool {
-    metric == Metric::Dot
 }
 
 /// The square of a vector's length.

@@ -87,7 +87,7 @@ fn of_graph<'a>(search: &mut Search<'_, 'a>, sealed: &'a Segment, body: &'a Body
     let (asked, view) = (search.asked, search.asked.view);
     let k = asked.query.k;
     // Codes blur the order: a few more candidates than neighbours make up for it.
-    let ef = asked.query.ef.unwrap_or(view.options.ef_search).max(k + k / 4);
+    let ef = asked.query.ef.or(view.options.ef_search).unwrap_or(body.ef).max(k + k / 4);
     let passing = search.explained.estimated * sealed.live() / view.live.max(1);
     let planned = asked.query.way == Way::Planned;
     let filtered = asked.query.filter.is_some();

@@ -12,7 +12,7 @@ struct Case {
 
 /// Recall at 10, of queries that are not in the index.
 fn recall(case: &Case, vectors: &[Vec<f32>], queries: &[Vec<f32>], ef: usize) -> (f64, &'static str) {
-    let options = IndexOptions { m: 12, ef_construction: 100, ef_search: 48, exact_below: 0, ..small() };
+    let options = IndexOptions { m: 12, ef_construction: 100, ef_search: Some(48), exact_below: 0, ..small() };
     let index = Index::new(case.dims, case.metric, options).unwrap();
     for (number, vector) in vectors.iter().enumerate() {
         index.upsert(&(number as u32).to_be_bytes(), vector).unwrap();
@@ -101,7 +101,7 @@ fn equal_scores_go_by_key() {
 fn the_planner_scans_walks_and_gives_up() {
     let mut random = seed(24);
     let cloud = Cloud::new(&mut random, 8, 100);
-    let options = IndexOptions { m: 8, ef_construction: 40, ef_search: 10, exact_below: 0, ..small() };
+    let options = IndexOptions { m: 8, ef_construction: 40, ef_search: Some(10), exact_below: 0, ..small() };
     let index = Index::new(8, Metric::L2, options).unwrap();
     let rows = vectors(&mut random, &cloud, 6_000);
     let slots: Vec<u32> =

@@ -1,5 +1,5 @@
 //! How many neighbours a core finds, beside hnswlib, faiss and usearch: `… -- vectors [words|pieces] [cosine|l2|dot] [ROWS]
-//! [--no-peers]`.
+//! [--no-peers|hnswlib|faiss|usearch|usearch-f16]`.
 //!
 //! On real vectors (benches/data/vectors fetches them); 1,000 of them are taken out as queries. What is compared is queries a second
 //! of CPU of one thread at equal recall, not at equal settings: between the points measured the logarithm is interpolated.
@@ -46,7 +46,10 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let folder = peers::fetched()?;
     let names = |name: &str| arguments.iter().any(|argument| argument == name);
     let most = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(usize::MAX);
-    let engines = if names("--no-peers") { &[] } else { &peers::ENGINES[..] };
+    let mut engines = peers::ENGINES.to_vec();
+    if names("--no-peers") || engines.iter().any(|engine| names(engine)) {
+        engines.retain(|engine| names(engine));
+    }
     let sets = [("pieces", 384), ("words", 100)];
     let metrics = [("cosine", Metric::Cosine), ("l2", Metric::L2), ("dot", Metric::Dot)];
     let all_sets = !sets.iter().any(|(name, _)| names(name));
@@ -54,7 +57,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     for (name, dims) in sets.into_iter().filter(|(name, _)| all_sets || names(name)) {
         let set = Set::read(Path::new(&folder), name, dims, most)?;
         for (_, metric) in metrics.iter().filter(|(name, _)| all_metrics || names(name)) {
-            measured(&set, *metric, engines)?;
+            measured(&set, *metric, &engines)?;
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 //! keeps that does not say how many.
 //!
 //! Some vectors are looked for as if they were not there: a vector that can be walked through lies beside its neighbours, and they
-//! would all be found. What searches then find is theirs alone if it is like that, so an aim has a little to spare.
+//! would all be found. Nothing leads through it then, so real searches find a little more.
 
 use super::codes::Codes;
 use super::graph::{Graph, Scratch, Space};
@@ -19,9 +19,8 @@ const SAMPLES: usize = 200;
 const K: usize = 10;
 /// Share of neighbours that codes may miss, of those that the vectors find.
 const LOSS: f64 = 0.01;
-/// Share of neighbours that a search finds which does not say how many candidates it keeps. It is 0.99 that is promised; so many
-/// samples tell it to some 0.003.
-const AIM: f64 = 0.992;
+/// Share of neighbours that a search finds which does not say how many candidates it keeps; so many samples tell it to some 0.003.
+const AIM: f64 = 0.99;
 /// Candidates with which graphs are compared.
 pub const EF_USUAL: usize = 64;
 /// Rows whose distances to all samples are computed while they are in the caches.

@@ -3,7 +3,7 @@
 //! A walk looks at some multiple of `ef` vectors, more if few of those near the query pass; a scan at each that passes, but one
 //! after the other in memory. How many pass near the query is another question than how many pass: what passes may lie all around
 //! the query, or far from it. So the planner goes down to where a walk would begin, which costs little, and asks the rows around.
-//! They are few, so a walk has a budget as well: where it is used up, a scan follows, and the loss is bounded to twice the time.
+//! They are few, so a walk has a budget as well: where it is used up, a scan follows, and the loss is bounded.
 
 use serde::Serialize;
 
@@ -56,10 +56,10 @@ const SAMPLES: usize = 128;
 /// A walk without a filter takes as long as a scan of so many rows, for each candidate that it keeps. Measured on two sets it was
 /// 21 to 36, with any filter.
 const SCANNED_PER_CANDIDATE: usize = 28;
-/// It computes some 13 distances for each, and has done something wrong with so many.
-const BUDGET_PER_CANDIDATE: usize = 60;
-/// A distance of a walk takes as long as so many of a scan.
-const SCANNED_PER_DISTANCE: usize = 3;
+/// It computes some 13 to 20 distances for each, and more than these only where the look around was deceived.
+const BUDGET_PER_CANDIDATE: usize = 40;
+/// A distance of a walk takes as long as so many of a scan, at least.
+const SCANNED_PER_DISTANCE: usize = 2;
 /// How many of the rows around weigh as much as the share of all.
 const WEIGHT_OF_ALL: f64 = 1.0;
 

@@ -12,9 +12,12 @@ fn crowded(random: &mut StdRng, dims: usize, count: usize) -> Vec<Vec<f32>> {
     (0..count).map(|number| near(&cloud.centres[number % 6], random)).collect()
 }
 
+/// With so many candidates a walk would take longer than any scan here.
+const EF: Option<usize> = Some(2_000);
+
 #[track_caller]
 fn same(index: &Index, query: Query, of: &str) {
-    let view = index.view();
+    let (view, query) = (index.view(), Query { ef: EF, ..query });
     let planned = view.search(query).unwrap();
     let exact = view.search(Query { way: Way::Exact, ..query }).unwrap();
     assert_eq!(planned.explained.plan, Plan::Scan, "{of}");
@@ -114,7 +117,7 @@ fn fresh_vectors_are_compared_by_codes() {
                 }
             }
         }
-        assert!(fresh > 1_000, "{fresh}");
+        assert!(fresh > 500, "{fresh}");
     }
 }
 

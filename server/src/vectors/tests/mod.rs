@@ -1,5 +1,6 @@
 //! The index against brute force.
 
+mod aim;
 mod bad;
 mod beside;
 mod certain;

@@ -31,7 +31,7 @@ pub struct Writer {
     free: Vec<u32>,
     segments: HashMap<u32, Arc<Segment>>,
     sealed: Option<u32>,
-    chunks: Vec<u32>,
+    chunks: Vec<Arc<Segment>>,
     tail: Tail,
     next_segment: u32,
     written: u64,
@@ -186,8 +186,9 @@ impl Writer {
                 Some(body) => chunk.with_short(&body.codes),
                 None => chunk,
             };
-            self.segments.insert(chunk.id, Arc::new(chunk));
-            self.chunks.push(self.tail.id);
+            let chunk = Arc::new(chunk);
+            self.segments.insert(chunk.id, chunk.clone());
+            self.chunks.push(chunk);
             self.tail = Tail { id: self.segment_id(), ..Tail::default() };
         }
     }
@@ -213,7 +214,7 @@ impl Writer {
 
     /// What was sealed, and the chunks.
     pub fn segments(&self) -> (Option<Arc<Segment>>, Vec<Arc<Segment>>) {
-        let fresh = self.chunks.iter().map(|id| self.segments[id].clone()).chain(self.tail().map(Arc::new));
+        let fresh = self.chunks.iter().cloned().chain(self.tail().map(Arc::new));
         (self.sealed.map(|id| self.segments[&id].clone()), fresh.collect())
     }
 
@@ -232,7 +233,7 @@ impl Writer {
 
     /// Makes it known, and forgets what it replaces.
     pub fn replace(&mut self, sealed: Arc<Segment>, inputs: &[u32]) {
-        self.chunks.retain(|id| !inputs.contains(id));
+        self.chunks.retain(|chunk| !inputs.contains(&chunk.id));
         self.segments.retain(|id, _| !inputs.contains(id));
         self.sealed = Some(sealed.id);
         self.segments.insert(sealed.id, sealed);

@@ -47,7 +47,9 @@ fn case(view: &View, set: &Set, relation: Relation, passing: f64) -> Result<Stri
     let mut run = |way: Way| -> Result<(f64, Vec<Vec<Hit>>)> {
         let (mut times, mut found) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            (times.clear(), found.clear(), plans.clear());
+            times.clear();
+            found.clear();
+            plans.clear();
             for (query, marked) in queries.iter().zip(&marks) {
                 let begun = Instant::now();
                 let answer = view.search(Query { way, filter: Some(Filter::Slots(marked)), ..Query::new(query, K) })?;

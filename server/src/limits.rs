@@ -363,8 +363,7 @@ pub const GRAPH_M_MAX: usize = 128;
 /// Candidates while a graph is built.
 pub const GRAPH_EF_CONSTRUCTION_MAX: usize = 4_096;
 /// Vectors written lately are scanned, before they are sealed into a segment with a graph: at most one for so many that there are,
-/// since a search of few takes little time. Sealing them copies all others, which takes about as long as finding the neighbours of
-/// a hundredth of them.
+/// since a search of few takes little time, and so does copying them into a new segment.
 pub const FRESH_SHARE: usize = 32;
 /// But in any case so many: scanning them takes a few microseconds.
 pub const FRESH_ROWS_MIN: usize = 256;

@@ -20,8 +20,7 @@ use crate::vectors::segment::Segment;
 const PIECE: usize = 4_096;
 /// Rows that are scored besides the neighbours that are asked for, before it is known how far one has to look.
 const SPARE: usize = 8;
-/// Rows that are scored at once where codes cannot tell them apart. Of more, most are left out by f32 for a third of what it costs
-/// to score them.
+/// Rows that are scored at once where codes cannot tell them apart. Of more, most are left out by f32, four rows at a time.
 const UNCLEAR: usize = 32;
 
 /// The codes of vectors that are compared themselves.

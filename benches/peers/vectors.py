@@ -3,7 +3,7 @@
     python vectors.py ENGINE FOLDER METRIC
 
 ENGINE is hnswlib, faiss, usearch or usearch-f16. FOLDER holds rows.f32 and queries.f32 (rows of f32), truth.u32 (the ten nearest
-rows of each query) and shape.json. Prints one line of JSON: CPU seconds of the build, bytes that the process grew by for each
+rows of each query) and shape.json (beyond ef_usual, an ef is measured only until recall_most is reached). Prints one line of JSON: CPU seconds of the build, bytes that the process grew by for each
 vector, and for each `ef` the recall and the queries a second of CPU of one thread (the best of three).
 """
 
@@ -93,6 +93,8 @@ def main():
     grown = resident() - before
     points = []
     for ef in shape["efs"]:
+        if ef > shape["ef_usual"] and points[-1]["recall"] >= shape["recall_most"]:
+            break
         best, found = 0.0, None
         for _ in range(3):
             count, begun = 0, time.process_time()

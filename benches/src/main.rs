@@ -5,8 +5,9 @@
 //! runs the table of aggregates alone, `… -- training` training sets beside DuckDB and Polars, `… -- backfill [EVENTS]` what it takes
 //! to derive state from the log, `… -- formats` how fast messages of topics are decoded, `… -- kafka [EVENTS]` events from a real
 //! broker (which `tests/services` brings), `… -- group [EVENTS]` one and two members of a group on one
-//! Redis, `… -- redis` reads and commits with Redis as the store, `… -- vectors [words|pieces] [ROWS]` nearest neighbours beside
-//! hnswlib, faiss and usearch (only so: it takes many minutes), `… -- searches` what the same costs over gRPC.
+//! Redis, `… -- redis` reads and commits with Redis as the store, `… -- vectors [words|pieces] [cosine|l2|dot] [ROWS] [--no-peers]` nearest
+//! neighbours beside hnswlib, faiss and usearch (only so: it takes many minutes), `… -- searches`
+//! what the same costs over gRPC.
 
 mod apply;
 mod backfill;

@@ -349,6 +349,11 @@ pub const VECTOR_GAP_BYTES: usize = 4 * 1024;
 pub const SEARCH_K_MAX: usize = 10_000;
 /// Candidates that a search may keep: beyond it a scan is faster, and exact.
 pub const SEARCH_EF_MAX: usize = 20_000;
+/// Candidates that a search keeps at least which does not say how many: fewer save little.
+pub const EF_UNSAID_MIN: usize = 32;
+/// And at most: sets of vectors of which even so many do not find nearly all are searched for a few tenths of a millisecond, and
+/// whoever wants more of them says so.
+pub const EF_UNSAID_MAX: usize = 512;
 /// Searches that read the records of whole collections at once: each holds all vectors of one.
 pub const SEARCH_SCANS_MAX: usize = 2;
 /// Keys that a search may leave out.
@@ -357,9 +362,13 @@ pub const SEARCH_EXCLUDED_MAX: usize = 10_000;
 pub const GRAPH_M_MAX: usize = 128;
 /// Candidates while a graph is built.
 pub const GRAPH_EF_CONSTRUCTION_MAX: usize = 4_096;
-/// Vectors written lately that are scanned as they are, before they are sealed into a segment with a graph: scanning them takes
-/// about as long as a search of a graph.
-pub const FRESH_ROWS: usize = 8_192;
+/// Vectors written lately are scanned, before they are sealed into a segment with a graph: at most one for so many that there are,
+/// since a search of few takes little time, and so does copying them into a new segment.
+pub const FRESH_SHARE: usize = 32;
+/// But in any case so many: scanning them takes a few microseconds.
+pub const FRESH_ROWS_MIN: usize = 256;
+/// And no more: scanning them takes about as long as a search of a graph.
+pub const FRESH_ROWS_MAX: usize = 8_192;
 /// Vectors of one chunk of the fresh segment: a write copies the last chunk, so that a search never waits for a write.
 pub const FRESH_CHUNK_ROWS: usize = 64;
 /// Sealed segments of an index whose sizes are within this factor are merged: each is searched, and each merge builds a graph.

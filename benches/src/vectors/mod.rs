@@ -1,4 +1,5 @@
-//! How many neighbours a core finds, beside hnswlib, faiss and usearch: `… -- vectors [words|pieces] [ROWS]`.
+//! How many neighbours a core finds, beside hnswlib, faiss and usearch: `… -- vectors [words|pieces] [cosine|l2|dot] [ROWS]
+//! [--no-peers|hnswlib|faiss|usearch|usearch-f16]`.
 //!
 //! On real vectors (benches/data/vectors fetches them); 1,000 of them are taken out as queries. What is compared is queries a second
 //! of CPU of one thread at equal recall, not at equal settings: between the points measured the logarithm is interpolated.
@@ -15,7 +16,12 @@ use tidemill::vectors::{Builder, Change, Expected, Hit, Index, IndexOptions, Met
 use crate::row;
 
 /// Candidates that a search keeps, of the points that are measured.
-const EFS: [usize; 12] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512];
+const EFS: [usize; 15] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048];
+/// What is measured of all points; those that keep more candidates only until this recall is reached.
+const RECALL_MOST: f64 = 0.99;
+/// Points that are measured in any case.
+const EF_USUAL: usize = 512;
+const RECALLS: [f64; 2] = [0.95, RECALL_MOST];
 const K: usize = 10;
 const QUERIES: usize = 1_000;
 
@@ -30,6 +36,7 @@ struct Set {
 /// A recall, and how many queries a second of CPU answers with it.
 #[derive(Clone, Copy)]
 struct Point {
+    ef: usize,
     recall: f64,
     speed: f64,
 }
@@ -37,14 +44,20 @@ struct Point {
 /// The tables.
 pub fn run(arguments: &[String]) -> Result<()> {
     let folder = peers::fetched()?;
-    let most = arguments.get(1).map_or(Ok(usize::MAX), |text| text.parse())?;
-    for (name, dims) in [("pieces", 384), ("words", 100)] {
-        if arguments.first().is_some_and(|only| only != name) {
-            continue;
-        }
+    let names = |name: &str| arguments.iter().any(|argument| argument == name);
+    let most = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(usize::MAX);
+    let mut engines = peers::ENGINES.to_vec();
+    if names("--no-peers") || engines.iter().any(|engine| names(engine)) {
+        engines.retain(|engine| names(engine));
+    }
+    let sets = [("pieces", 384), ("words", 100)];
+    let metrics = [("cosine", Metric::Cosine), ("l2", Metric::L2), ("dot", Metric::Dot)];
+    let all_sets = !sets.iter().any(|(name, _)| names(name));
+    let all_metrics = !metrics.iter().any(|(name, _)| names(name));
+    for (name, dims) in sets.into_iter().filter(|(name, _)| all_sets || names(name)) {
         let set = Set::read(Path::new(&folder), name, dims, most)?;
-        for metric in [Metric::Cosine, Metric::L2, Metric::Dot] {
-            measured(&set, metric)?;
+        for (_, metric) in metrics.iter().filter(|(name, _)| all_metrics || names(name)) {
+            measured(&set, *metric, &engines)?;
         }
     }
     Ok(())
@@ -57,7 +70,7 @@ pub fn words(count: usize, dims: usize) -> Result<Vec<f32>> {
     Ok(floats.map(|number| f32::from_le_bytes(*number)).collect())
 }
 
-fn measured(set: &Set, metric: Metric) -> Result<()> {
+fn measured(set: &Set, metric: Metric, engines: &[&str]) -> Result<()> {
     let of = format!("{} {:?}", set.name, metric).to_lowercase();
     let set = &set.stretched(metric);
     let index = filled(set, metric)?;
@@ -67,47 +80,55 @@ fn measured(set: &Set, metric: Metric) -> Result<()> {
     let stats = index.stats();
     let view = index.view();
     let truth: Vec<Vec<Hit>> = set.queries().map(|query| search(&view, query, Way::Exact, 1)).collect::<Result<_>>()?;
-    let points = EFS.iter().map(|ef| point(&view, set, &truth, *ef)).collect::<Result<Vec<_>>>()?;
+    let ours = points(&view, set, &truth)?;
     let codes = stats.codes.context("a graph")?;
     row(&format!("{of}: CPU of the build"), &format!("{build:.1} s"), "1.0 x hnswlib");
     row(&format!("{of}: bytes a vector, {codes}"), &stats.bytes_per_vector.to_string(), "1.0 x hnswlib");
-    for recall in [0.95, 0.99] {
-        row(&format!("{of}: queries a CPU second at {recall}"), &shown(at(&points, recall)), "2.0 x hnswlib");
+    for recall in RECALLS {
+        row(&format!("{of}: queries a CPU second at {recall}"), &shown(&ours, recall), "2.0 x hnswlib");
     }
-    let folder = tempfile::tempdir()?;
-    let disk = on_disk(&index, folder.path())?;
-    let (disk_bytes, disk) = (disk.stats().bytes_per_vector, disk.view());
-    let disk_points = EFS.iter().map(|ef| point(&disk, set, &truth, *ef)).collect::<Result<Vec<_>>>()?;
-    row(&format!("{of}: bytes a vector with rows on disk"), &disk_bytes.to_string(), "0.35 x hnswlib");
-    for recall in [0.95, 0.99] {
-        let figure = match (at(&disk_points, recall), at(&points, recall)) {
-            (Some(disk), Some(memory)) => format!("{disk:.0}; {:.2} x rows in memory", disk / memory),
-            (disk, _) => shown(disk),
-        };
-        row(&format!("{of}: queries a CPU second at {recall} with rows on disk"), &figure, "-");
-    }
+    row(&format!("{of}: recall at equal ef"), &recalls(&ours), "-");
+    let disk_bytes = from_disk(&of, &index, set, &truth, &ours)?;
     let exact = scans(&view, set)?;
     row(&format!("{of}: queries a CPU second of the exact scan"), &format!("{exact:.0}"), "-");
-    for engine in peers::ENGINES {
+    for engine in engines {
         let peer = peers::measure(engine, set, metric, &truth)?;
         let beside = |ours: f64, theirs: f64| format!("{theirs:.1}; ours is {:.2} x", ours / theirs);
         row(&format!("{of}: {engine}, CPU of the build"), &beside(build, peer.build), "-");
         let bytes = beside(stats.bytes_per_vector as f64, peer.bytes);
         let bytes = format!("{bytes}, {:.2} x with rows on disk", disk_bytes as f64 / peer.bytes);
         row(&format!("{of}: {engine}, bytes a vector"), &bytes, "-");
-        for recall in [0.95, 0.99] {
-            let figure = match (at(&points, recall), at(&peer.points, recall)) {
+        for recall in RECALLS {
+            let figure = match (at(&ours, recall), at(&peer.points, recall)) {
                 (Some(ours), Some(theirs)) => beside(ours, theirs),
-                (_, theirs) => shown(theirs),
+                _ => shown(&peer.points, recall),
             };
             row(&format!("{of}: {engine}, queries a CPU second at {recall}"), &figure, "-");
         }
+        row(&format!("{of}: {engine}, recall at equal ef"), &recalls(&peer.points), "-");
     }
     if metric == Metric::Cosine {
         filters::run(&of, &view, set)?;
         churn::run(&of, &index, set)?;
     }
     Ok(())
+}
+
+/// The same with vectors on the disk; the bytes of memory that are left.
+fn from_disk(of: &str, index: &Index, set: &Set, truth: &[Vec<Hit>], memory: &[Point]) -> Result<usize> {
+    let folder = tempfile::tempdir()?;
+    let disk = on_disk(index, folder.path())?;
+    let (bytes, disk) = (disk.stats().bytes_per_vector, disk.view());
+    let disk = points(&disk, set, truth)?;
+    row(&format!("{of}: bytes a vector with rows on disk"), &bytes.to_string(), "0.35 x hnswlib");
+    for recall in RECALLS {
+        let figure = match (at(&disk, recall), at(memory, recall)) {
+            (Some(disk), Some(memory)) => format!("{disk:.0}; {:.2} x rows in memory", disk / memory),
+            _ => shown(&disk, recall),
+        };
+        row(&format!("{of}: queries a CPU second at {recall} with rows on disk"), &figure, "-");
+    }
+    Ok(bytes)
 }
 
 impl Set {
@@ -176,6 +197,18 @@ fn search(view: &View, query: &[f32], way: Way, ef: usize) -> Result<Vec<Hit>> {
     Ok(view.search(Query { way, ef: Some(ef), ..Query::new(query, K) })?.hits)
 }
 
+/// Points of all numbers of candidates, those of the greatest only where fewer do not suffice.
+fn points(view: &View, set: &Set, truth: &[Vec<Hit>]) -> Result<Vec<Point>> {
+    let mut points: Vec<Point> = Vec::new();
+    for ef in EFS {
+        let suffices = points.last().is_some_and(|last| last.recall >= RECALL_MOST);
+        if ef <= EF_USUAL || !suffices {
+            points.push(point(view, set, truth, ef)?);
+        }
+    }
+    Ok(points)
+}
+
 fn point(view: &View, set: &Set, truth: &[Vec<Hit>], ef: usize) -> Result<Point> {
     let (mut speed, mut recall) = (0.0f64, 0.0);
     for _ in 0..3 {
@@ -184,7 +217,7 @@ fn point(view: &View, set: &Set, truth: &[Vec<Hit>], ef: usize) -> Result<Point>
         speed = speed.max(found.len() as f64 / (thread_cpu()? - begun));
         recall = share(&found, truth);
     }
-    Ok(Point { recall, speed })
+    Ok(Point { ef, recall, speed })
 }
 
 fn scans(view: &View, set: &Set) -> Result<f64> {
@@ -211,8 +244,21 @@ fn at(points: &[Point], recall: f64) -> Option<f64> {
     Some(pair[0].speed * libm::pow(pair[1].speed / pair[0].speed, share))
 }
 
-fn shown(speed: Option<f64>) -> String {
-    speed.map_or("not reached".to_string(), |speed| format!("{speed:.0}"))
+/// The same in words, where a recall is not among the points, too.
+fn shown(points: &[Point], recall: f64) -> String {
+    match (at(points, recall), points.first(), points.last()) {
+        (Some(speed), ..) => format!("{speed:.0}"),
+        (None, Some(first), _) if first.recall >= recall => {
+            format!("more than {:.0}, which it does with {:.4}", first.speed, first.recall)
+        }
+        (None, _, Some(last)) => format!("not reached; {:.0} with {:.4} at ef {}", last.speed, last.recall, last.ef),
+        _ => "not measured".to_string(),
+    }
+}
+
+fn recalls(points: &[Point]) -> String {
+    let shown = |point: &Point| format!("{} {:.4} ({:.0}/s)", point.ef, point.recall, point.speed);
+    points.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 /// CPU seconds of this thread.

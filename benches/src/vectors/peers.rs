@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value as Json, json};
 use tidemill::vectors::{Hit, Metric};
 
-use super::{EFS, Point, Set};
+use super::{EF_USUAL, EFS, Point, RECALL_MOST, Set};
 
 /// Their names.
 pub const ENGINES: [&str; 4] = ["hnswlib", "faiss", "usearch", "usearch-f16"];
@@ -42,7 +42,8 @@ pub fn measure(engine: &str, set: &Set, metric: Metric, truth: &[Vec<Hit>]) -> R
     std::fs::write(folder.path().join("queries.f32"), floats(&set.queries))?;
     let keys = truth.iter().flatten().flat_map(|hit| hit.key.iter().rev().copied());
     std::fs::write(folder.path().join("truth.u32"), keys.collect::<Vec<u8>>())?;
-    std::fs::write(folder.path().join("shape.json"), json!({ "dims": set.dims, "efs": EFS }).to_string())?;
+    let shape = json!({ "dims": set.dims, "efs": EFS, "ef_usual": EF_USUAL, "recall_most": RECALL_MOST });
+    std::fs::write(folder.path().join("shape.json"), shape.to_string())?;
     let python = said(Command::new(root().join("scripts/python-vectors")))?;
     let mut command = Command::new(python);
     command.arg(root().join("benches/peers/vectors.py")).arg(engine).arg(folder.path());
@@ -50,7 +51,10 @@ pub fn measure(engine: &str, set: &Set, metric: Metric, truth: &[Vec<Hit>]) -> R
     let said: Json = serde_json::from_str(&said(command)?)?;
     let number = |from: &Json, name: &str| from[name].as_f64().context("a number");
     let points = said["points"].as_array().context("points")?;
-    let point = |point: &Json| Ok(Point { recall: number(point, "recall")?, speed: number(point, "qps")? });
+    let point = |point: &Json| {
+        let ef = point["ef"].as_u64().context("a number")? as usize;
+        Ok(Point { ef, recall: number(point, "recall")?, speed: number(point, "qps")? })
+    };
     let points = points.iter().map(point).collect::<Result<Vec<_>>>()?;
     Ok(Measured { build: number(&said, "build")?, bytes: number(&said, "bytes")?, points })
 }

@@ -144,7 +144,11 @@ const EMBEDDING: &[Field] = &[
 const INDEX: &[Field] = &[
     may("m", Kind::Int(2, 128), "neighbours of a node"),
     may("ef_construction", Kind::Int(2, 4_096), "candidates while building"),
-    may("ef_search", Kind::Int(1, 20_000), "candidates while searching"),
+    may(
+        "ef_search",
+        Kind::Int(1, 20_000),
+        "candidates while searching; unsaid, as many as find 99 % of the neighbours, at most 512",
+    ),
     may("exact_below", Kind::Int(0, 100_000_000), "smaller collections are scanned"),
     may("rows", Kind::Choice(&["memory", "disk"]), "where the vectors of a graph lie, beside their codes"),
 ];

@@ -74,7 +74,7 @@ impl Collection {
         let options = IndexOptions {
             m,
             ef_construction: shape.ef_construction.unwrap_or(usual.ef_construction.max(m)),
-            ef_search: shape.ef_search.unwrap_or(usual.ef_search),
+            ef_search: shape.ef_search,
             exact_below: shape.exact_below.unwrap_or(usual.exact_below),
             rows: match shape.rows {
                 Some(DeclaredRows::Disk) => RowsIn::Disk,

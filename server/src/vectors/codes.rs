@@ -75,6 +75,24 @@ impl Codes {
         }
     }
 
+    /// Codes of a few fresh vectors, by the mean of these: the same query is compared with them. Only int8 is worth it.
+    pub fn like(&self, fresh: &Rows<f32>) -> Option<Self> {
+        match self {
+            Codes::Int8(int8) => Some(Codes::Int8(int8.like(fresh))),
+            Codes::F16(..) | Codes::F32 => None,
+        }
+    }
+
+    /// Whether a query that is prepared for these is prepared for the others.
+    pub fn is_like(&self, other: &Codes) -> bool {
+        match (self, other) {
+            (Codes::Int8(a), Codes::Int8(b)) => a.is_like(b),
+            (Codes::F16(_, a), Codes::F16(_, b)) => a == b,
+            (Codes::F32, Codes::F32) => true,
+            _ => false,
+        }
+    }
+
     /// Which form they have.
     pub fn kind(&self) -> CodeKind {
         match self {
@@ -90,6 +108,14 @@ impl Codes {
             Codes::Int8(int8) => int8.bytes(),
             Codes::F16(rows, _) => rows.bytes(),
             Codes::F32 => 0,
+        }
+    }
+
+    /// The same without what other codes share with them.
+    pub fn own_bytes(&self) -> usize {
+        match self {
+            Codes::Int8(int8) => int8.own_bytes(),
+            Codes::F16(..) | Codes::F32 => self.bytes(),
         }
     }
 

@@ -20,11 +20,11 @@ use super::rows::Rows;
 use super::segment::{Body, Segment};
 use super::view::View;
 use crate::failure::Failure;
-use crate::limits::{VECTOR_KEY_BYTES_MAX, VECTOR_ROWS_MAX};
+use crate::limits::{SEARCH_EF_MAX, VECTOR_KEY_BYTES_MAX, VECTOR_ROWS_MAX};
 
 /// The format; another number is another format.
-const MAGIC: [u8; 8] = *b"TMVX\x01\0\0\0";
-const HEAD_BYTES: usize = 8 + 8 * 9;
+const MAGIC: [u8; 8] = *b"TMVX\x02\0\0\0";
+const HEAD_BYTES: usize = 8 + 8 * 11;
 
 /// What a file must be the index of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +44,17 @@ pub struct Expected {
 struct Head {
     expected: Expected,
     rows: usize,
-    graph: Option<CodeKind>,
+    graph: Option<GraphHead>,
     fresh: usize,
+}
+
+/// What is known of its graph.
+#[derive(Clone, Copy)]
+struct GraphHead {
+    kind: CodeKind,
+    has_tails: bool,
+    ef: usize,
+    ef_rows: usize,
 }
 
 impl Index {
@@ -57,7 +66,7 @@ impl Index {
         let sealed = view.sealed.as_deref();
         let body = sealed.and_then(|sealed| sealed.body.as_ref());
         let rows = sealed.map_or(0, Segment::count);
-        let head = Head { expected, rows, graph: body.map(|body| body.codes.kind()), fresh: fresh.len() };
+        let head = Head { expected, rows, graph: body.map(GraphHead::of), fresh: fresh.len() };
         section(out, 0, HEAD_BYTES, |write| write(&head.bytes()))?;
         let all: Vec<(&Segment, usize)> =
             sealed.iter().flat_map(|sealed| (0..rows).map(|row| (*sealed, row))).collect();
@@ -103,7 +112,7 @@ impl Index {
         expected: Expected,
         (vectors, keys): (Rows<f32>, Keys),
         dead: &[u8],
-        graph: Option<(Graph, CodeKind)>,
+        graph: Option<(Graph, GraphHead)>,
     ) -> Result<(), Failure> {
         // Slots are given out anew, to the living. The dead keep a number that no key has.
         let mut next = 0;
@@ -114,9 +123,10 @@ impl Index {
         });
         let slots = slots.collect();
         let mut writer = self.writer.lock();
-        let body = graph.map(|(graph, kind)| Body {
-            codes: Codes::new(kind, expected.metric, &vectors, expected.options.rows),
-            graph,
+        let body = graph.map(|(graph, head)| {
+            let GraphHead { kind, has_tails, ef, ef_rows } = head;
+            let codes = Codes::new(kind, expected.metric, &vectors, expected.options.rows);
+            Body { codes, graph, has_tails, ef, ef_rows }
         });
         let mut segment = Segment::plain(writer.segment_id(), vectors, keys, slots);
         segment.body = body;
@@ -144,16 +154,12 @@ fn damaged(what: &str) -> Failure {
 impl Head {
     fn bytes(&self) -> Vec<u8> {
         let Expected { dims, metric, options, sequence } = self.expected;
-        let graph = match self.graph {
-            None => 0,
-            Some(CodeKind::Int8) => 1,
-            Some(CodeKind::F16) => 2,
-            Some(CodeKind::F32) => 3,
-        };
+        let (graph, ef, ef_rows) = self.graph.map_or((0, 0, 0), |graph| (graph.number(), graph.ef, graph.ef_rows));
         let kinds = u64::from(metric.number()) | graph << 8;
         let IndexOptions { m, ef_construction, ef_search, exact_below, rows: _ } = options;
+        let ef_search = ef_search.unwrap_or(0);
         let sizes = [dims, m, ef_construction, ef_search, exact_below, self.rows, self.fresh].map(|size| size as u64);
-        let numbers = sizes.into_iter().chain([kinds, sequence]);
+        let numbers = sizes.into_iter().chain([kinds, sequence, ef as u64, ef_rows as u64]);
         MAGIC.into_iter().chain(numbers.flat_map(u64::to_le_bytes)).collect()
     }
 
@@ -166,22 +172,46 @@ impl Head {
         let size = |at: usize| usize::try_from(numbers[at]).map_err(|_| damaged("a size"));
         let metrics = [Metric::Cosine, Metric::Dot, Metric::L2];
         let metric = metrics.into_iter().find(|metric| u64::from(metric.number()) == numbers[7] & 0xff);
-        let (m, ef_construction, ef_search, exact_below) = (size(1)?, size(2)?, size(3)?, size(4)?);
+        let (m, ef_construction, exact_below) = (size(1)?, size(2)?, size(4)?);
+        let ef_search = Some(size(3)?).filter(|ef| *ef != 0);
         let options = IndexOptions { m, ef_construction, ef_search, exact_below, rows: rows_in };
         let metric = metric.ok_or_else(|| damaged("its metric"))?;
-        let graph = match numbers[7] >> 8 {
-            0 => None,
-            1 => Some(CodeKind::Int8),
-            2 => Some(CodeKind::F16),
-            3 => Some(CodeKind::F32),
-            _ => return Err(damaged("its codes")),
-        };
+        let graph = GraphHead::parse(numbers[7] >> 8, size(9)?, size(10)?)?;
         let (rows, fresh) = (size(5)?, size(6)?);
         if rows > VECTOR_ROWS_MAX || fresh > VECTOR_ROWS_MAX {
             return Err(damaged("a size"));
         }
         let expected = Expected { dims: size(0)?, metric, options, sequence: numbers[8] };
         Ok(Head { expected, rows, graph, fresh })
+    }
+}
+
+impl GraphHead {
+    fn of(body: &Body) -> Self {
+        GraphHead { kind: body.codes.kind(), has_tails: body.has_tails, ef: body.ef, ef_rows: body.ef_rows }
+    }
+
+    fn number(&self) -> u64 {
+        let kind = match self.kind {
+            CodeKind::Int8 => 1,
+            CodeKind::F16 => 2,
+            CodeKind::F32 => 3,
+        };
+        kind | u64::from(self.has_tails) << 8
+    }
+
+    fn parse(number: u64, ef: usize, ef_rows: usize) -> Result<Option<Self>, Failure> {
+        let kind = match number & 0xff {
+            0 => return Ok(None),
+            1 => CodeKind::Int8,
+            2 => CodeKind::F16,
+            3 => CodeKind::F32,
+            _ => return Err(damaged("its codes")),
+        };
+        match (1..=SEARCH_EF_MAX).contains(&ef) && ef_rows <= VECTOR_ROWS_MAX && number >> 9 == 0 {
+            true => Ok(Some(GraphHead { kind, has_tails: number >> 8 == 1, ef, ef_rows })),
+            false => Err(damaged("what is known of its graph")),
+        }
     }
 }
 

@@ -13,8 +13,8 @@ pub struct IndexOptions {
     pub m: usize,
     /// candidates while the graph is built
     pub ef_construction: usize,
-    /// candidates of a search that does not name its own number
-    pub ef_search: usize,
+    /// candidates of a search that does not name its own number; None: as many as find 99 of 100 neighbours (`recall.rs`)
+    pub ef_search: Option<usize>,
     /// collections with fewer vectors have no graph: they are scanned, which is exact
     pub exact_below: usize,
     /// where the vectors of a graph lie
@@ -34,7 +34,7 @@ pub enum RowsIn {
 
 impl Default for IndexOptions {
     fn default() -> Self {
-        IndexOptions { m: 16, ef_construction: 200, ef_search: 64, exact_below: 20_000, rows: RowsIn::Memory }
+        IndexOptions { m: 16, ef_construction: 200, ef_search: None, exact_below: 20_000, rows: RowsIn::Memory }
     }
 }
 
@@ -43,7 +43,7 @@ impl IndexOptions {
     pub fn check(&self) -> Result<(), Failure> {
         within("m", self.m, 2, GRAPH_M_MAX)?;
         within("ef_construction", self.ef_construction, self.m, GRAPH_EF_CONSTRUCTION_MAX)?;
-        within("ef_search", self.ef_search, 1, SEARCH_EF_MAX)
+        within("ef_search", self.ef_search.unwrap_or(1), 1, SEARCH_EF_MAX)
     }
 }
 
@@ -76,6 +76,6 @@ mod tests {
         let huge = IndexOptions { m: 1 << 40, ..IndexOptions::default() };
         assert_eq!(huge.check().unwrap_err().message, "`m` is 1099511627776; it is at least 2, at most 128");
         assert!(IndexOptions { ef_construction: 3, ..IndexOptions::default() }.check().is_err());
-        assert!(IndexOptions { ef_search: 0, ..IndexOptions::default() }.check().is_err());
+        assert!(IndexOptions { ef_search: Some(0), ..IndexOptions::default() }.check().is_err());
     }
 }

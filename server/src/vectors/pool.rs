@@ -77,32 +77,42 @@ impl Pool {
             .filter(|entry| **entry & PASSING != 0)
             .map(|entry| (distance((entry >> 32) as u32), row(*entry)))
     }
+
+    /// How many that is.
+    pub fn passing(&self) -> usize {
+        self.passing
+    }
 }
 
 fn row(entry: u64) -> u32 {
     (entry as u32) >> 2
 }
 
-/// The nearest rows of a scan, in no order. It holds up to twice as many as it is asked for, and then lets go of the farther half.
+/// A row and its distance as one number: of two, the lesser one is nearer, and none is equal to another.
+pub fn entry(ordered: u32, row: u32) -> u64 {
+    u64::from(ordered) << 32 | u64::from(row)
+}
+
+/// The nearest rows of a scan. It holds up to twice as many as it is asked for, and then lets go of the farther half.
 #[derive(Debug)]
 pub struct Nearest {
-    entries: Vec<(u32, u32, u32)>,
+    entries: Vec<u64>,
     keep: usize,
-    bound: u32,
+    bound: u64,
 }
 
 impl Nearest {
     /// For so many rows.
     pub fn new(keep: usize) -> Self {
-        Nearest { entries: Vec::new(), keep, bound: u32::MAX }
+        Nearest { entries: Vec::new(), keep, bound: u64::MAX }
     }
 
-    /// Takes in a row of a segment, if it is near enough.
-    pub fn push(&mut self, ordered: u32, segment: u32, row: u32) {
-        if ordered >= self.bound {
+    /// Takes in an entry, if it is near enough.
+    pub fn push(&mut self, entry: u64) {
+        if entry >= self.bound {
             return;
         }
-        self.entries.push((ordered, segment, row));
+        self.entries.push(entry);
         if self.entries.len() >= 2 * self.keep + 16 {
             self.cut();
         }
@@ -112,14 +122,16 @@ impl Nearest {
         if self.entries.len() > self.keep && self.keep > 0 {
             self.entries.select_nth_unstable(self.keep - 1);
             self.entries.truncate(self.keep);
-            self.bound = self.entries[self.keep - 1].0;
+            self.bound = self.entries[self.keep - 1];
         }
     }
 
-    /// The nearest as (distance, segment, row), and how far everything else is at least.
-    pub fn finish(mut self) -> (Vec<(u32, u32, u32)>, u32) {
+    /// The nearest entries, in their order, and the last of them, which all that were left out are beyond. If none was, there is
+    /// no last one.
+    pub fn finish(mut self) -> (Vec<u64>, Option<u64>) {
         self.cut();
-        (self.entries, self.bound)
+        self.entries.sort_unstable();
+        (self.entries, Some(self.bound).filter(|bound| *bound != u64::MAX))
     }
 }
 
@@ -155,11 +167,13 @@ mod tests {
     fn the_nearest_of_a_scan() {
         let mut nearest = Nearest::new(3);
         for row in (0..1000u32).rev() {
-            nearest.push(ordered(row as f32), 0, row);
+            nearest.push(entry(ordered(row as f32), row));
         }
-        let (mut rows, bound) = nearest.finish();
-        rows.sort();
-        assert_eq!(rows.iter().map(|(_, _, row)| *row).collect::<Vec<_>>(), [0, 1, 2]);
-        assert!(bound >= ordered(2.0));
+        let (rows, last) = nearest.finish();
+        assert_eq!(rows.iter().map(|entry| *entry as u32).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(last, Some(entry(ordered(2.0), 2)));
+        let mut all = Nearest::new(3);
+        [7, 5, 6].into_iter().for_each(|row| all.push(entry(ordered(1.0), row)));
+        assert_eq!(all.finish(), ([5, 6, 7].map(|row| entry(ordered(1.0), row)).to_vec(), None));
     }
 }

@@ -13,7 +13,7 @@ use super::rows::Rows;
 use super::segment::{Recipe, Segment};
 use super::view::View;
 use crate::failure::Failure;
-use crate::limits::{DEAD_PERCENT, FRESH_ROWS, VECTOR_ROWS_MAX};
+use crate::limits::{DEAD_PERCENT, FRESH_ROWS_MAX, FRESH_ROWS_MIN, FRESH_SHARE, VECTOR_ROWS_MAX};
 
 /// Segments smaller than this have no graph, in large collections too: a scan of them is as fast.
 const GRAPH_ROWS: usize = 4_096;
@@ -25,7 +25,9 @@ impl Index {
     /// Whether upkeep would do something.
     pub fn due(&self) -> bool {
         let view = self.view();
-        too_many_dead(&view) || view.fresh.iter().map(|chunk| chunk.count()).sum::<usize>() >= FRESH_ROWS
+        // In a small collection a search takes little time, and so does taking fresh vectors in.
+        let most = (view.live / FRESH_SHARE).clamp(FRESH_ROWS_MIN, FRESH_ROWS_MAX);
+        too_many_dead(&view) || view.fresh.iter().map(|chunk| chunk.count()).sum::<usize>() >= most
     }
 
     /// Moves fresh vectors into the sealed segment once there are many, and builds it anew once many of its vectors are dead.
@@ -86,7 +88,7 @@ impl Index {
             None => {
                 let (keys, slots) = names(&origins);
                 let segment = Segment::plain(id, gathered(view.dims, &origins)?, keys, slots);
-                if has_graph(&view, segment.count()) { segment.with_graph(recipe) } else { segment }
+                if has_graph(&view, segment.count()) { segment.with_graph(recipe)? } else { segment }
             }
         };
         segment.note_slots(|row| origins[row].0.lives(origins[row].1, view.seen));

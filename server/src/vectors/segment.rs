@@ -15,10 +15,13 @@ use super::keys::Keys;
 use super::marks::Marks;
 use super::metric::Metric;
 use super::options::{Builder, IndexOptions};
-use super::recall;
+use super::recall::{self, Samples};
 use super::rows::Rows;
 use crate::failure::Failure;
+use crate::limits::EF_UNSAID_MAX;
 
+/// Share of neighbours that a graph without dead ends finds with many candidates.
+const DEAD_ENDS_BELOW: f64 = 0.95;
 /// A slot that no row has.
 const NO_ROW: u32 = u32::MAX;
 
@@ -35,6 +38,8 @@ pub struct Segment {
     pub slots: Vec<u32>,
     /// codes and graph, of a sealed segment that is large enough
     pub body: Option<Body>,
+    /// short forms of the vectors of a chunk, like those of the sealed segment at the time
+    pub short: Option<Codes>,
     died: Marks,
     greatest_norm: f32,
     row_of: Vec<u32>,
@@ -47,6 +52,12 @@ pub struct Body {
     pub codes: Codes,
     /// neighbours
     pub graph: Graph,
+    /// whether it was built with one more component (see `graph::tails`)
+    pub has_tails: bool,
+    /// candidates of a search that does not say how many
+    pub ef: usize,
+    /// how many rows there were when that was found out
+    pub ef_rows: usize,
 }
 
 /// How a segment is built.
@@ -74,7 +85,7 @@ impl Segment {
     fn new(id: u32, (vectors, greatest_norm): (Vectors, f32), mut keys: Keys, slots: Vec<u32>) -> Self {
         keys.shrink();
         let died = Marks::new(slots.len());
-        Segment { id, died, greatest_norm, row_of: Vec::new(), vectors, keys, slots, body: None }
+        Segment { id, died, greatest_norm, row_of: Vec::new(), vectors, keys, slots, body: None, short: None }
     }
 
     /// Notes the row of each slot, of rows that live: so the writer finds them, and a filter that few pass is looked up, where
@@ -132,15 +143,25 @@ impl Segment {
     pub fn bytes(&self) -> usize {
         let body = self.body.as_ref().map_or(0, |body| body.codes.bytes() + body.graph.bytes());
         let slots = (self.slots.capacity() + self.row_of.capacity()) * size_of::<u32>();
-        self.vectors.bytes() + self.keys.bytes() + self.died.bytes() + slots + body
+        let short = self.short.as_ref().map_or(0, Codes::own_bytes);
+        self.vectors.bytes() + self.keys.bytes() + self.died.bytes() + slots + body + short
+    }
+
+    /// Gives a chunk codes like these.
+    pub fn with_short(mut self, codes: &Codes) -> Self {
+        if let Vectors::Memory(rows) = &self.vectors {
+            self.short = codes.like(rows);
+        }
+        self
     }
 
     /// Gives the segment a graph. Its rows are in memory as long as it is built.
-    pub fn with_graph(mut self, recipe: Recipe) -> Self {
-        if let Vectors::Memory(rows) = &self.vectors {
-            self.body = Some(Body::new(rows, recipe));
-        }
-        self
+    pub fn with_graph(mut self, recipe: Recipe) -> Result<Self, Failure> {
+        self.body = match &self.vectors {
+            Vectors::Memory(rows) => Some(Body::new(rows, &self.vectors, recipe)?),
+            Vectors::Disk(_) => None,
+        };
+        Ok(self)
     }
 
     /// Rows of this graph and fresh ones behind them, with the keys and slots of all: the graph is extended, not built anew. None
@@ -158,13 +179,19 @@ impl Segment {
         let (cells, count) = (vectors.cells(), vectors.count());
         let mut buffer = Vec::new();
         let square = |row: usize| vectors.row(row, &mut buffer).map(graph::square);
-        let squares = graph::needs_tails(recipe.metric).then(|| (0..count).map(square).collect::<Result<_, Failure>>());
+        let squares = old.has_tails.then(|| (0..count).map(square).collect::<Result<_, Failure>>());
         let tails = graph::tails(&codes, squares.transpose()?);
         let space = Space { metric: recipe.metric, codes: &codes, vectors: cells, count, tails: &tails };
         let graph = graph::extend(space, &old.graph, recipe.options, recipe.threads, recipe.done);
         let greatest_norm = self.greatest_norm.max(greatest_norm(fresh));
         let mut segment = Segment::new(id, (vectors, greatest_norm), keys, slots);
-        segment.body = Some(Body { codes, graph });
+        let Body { has_tails, ef, ef_rows, .. } = *old;
+        let mut body = Body { codes, graph, has_tails, ef, ef_rows };
+        // A larger graph needs more candidates, but not many more.
+        if count > ef_rows + ef_rows / 2 {
+            body.measure(&Samples::of(recipe.metric, &segment.vectors)?, &segment.vectors, recipe)?;
+        }
+        segment.body = Some(body);
         Ok(Some(segment))
     }
 
@@ -191,27 +218,59 @@ fn greatest_norm(rows: &Rows<f32>) -> f32 {
 
 impl Body {
     /// A graph on the shortest codes that find as much as the vectors themselves.
-    fn new(rows: &Rows<f32>, recipe: Recipe) -> Self {
-        for kind in [CodeKind::Int8, CodeKind::F16] {
-            let body = Body::on(kind, rows, recipe);
-            if recall::suffices(recipe, rows, &body) {
-                return body;
+    fn new(rows: &Rows<f32>, vectors: &Vectors, recipe: Recipe) -> Result<Self, Failure> {
+        let samples = Samples::of(recipe.metric, vectors)?;
+        let mut body = Body::fitting(rows, (vectors, &samples), recipe, false)?;
+        if recipe.metric == Metric::Dot && recipe.builder == Builder::Flat {
+            let share = |body: &Body| samples.share(vectors, &body.codes, &body.graph, EF_UNSAID_MAX);
+            // Which of two graphs is the better one depends on the vectors. Most of them need only the first.
+            let found = share(&body)?;
+            if found < DEAD_ENDS_BELOW {
+                let other = Body::fitting(rows, (vectors, &samples), recipe, true)?;
+                body = if share(&other)? > found { other } else { body };
             }
         }
-        Body::on(CodeKind::F32, rows, recipe)
+        body.measure(&samples, vectors, recipe)?;
+        Ok(body)
     }
 
-    fn on(kind: CodeKind, rows: &Rows<f32>, recipe: Recipe) -> Self {
+    fn fitting(
+        rows: &Rows<f32>,
+        (vectors, samples): (&Vectors, &Samples),
+        recipe: Recipe,
+        has_tails: bool,
+    ) -> Result<Self, Failure> {
+        for kind in [CodeKind::Int8, CodeKind::F16] {
+            let body = Body::on(kind, rows, recipe, has_tails);
+            let ef = recipe.options.ef_search.unwrap_or(recall::EF_USUAL).max(12);
+            if samples.suffice(vectors, &body.codes, &body.graph, ef)? {
+                return Ok(body);
+            }
+        }
+        Ok(Body::on(CodeKind::F32, rows, recipe, has_tails))
+    }
+
+    /// Finds out how many candidates a search needs, unless the definition says it.
+    fn measure(&mut self, samples: &Samples, vectors: &Vectors, recipe: Recipe) -> Result<(), Failure> {
+        self.ef_rows = vectors.count();
+        self.ef = match recipe.options.ef_search {
+            Some(ef) => ef,
+            None => samples.candidates(vectors, &self.codes, &self.graph)?,
+        };
+        Ok(())
+    }
+
+    fn on(kind: CodeKind, rows: &Rows<f32>, recipe: Recipe, has_tails: bool) -> Self {
         let codes = Codes::new(kind, recipe.metric, rows, recipe.options.rows);
         let (vectors, count) = (rows.cells(), rows.count());
         let squares = || (0..count).map(|row| graph::square(rows.row(row))).collect();
-        let tails = graph::tails(&codes, graph::needs_tails(recipe.metric).then(squares));
+        let tails = graph::tails(&codes, has_tails.then(squares));
         let space = Space { metric: recipe.metric, codes: &codes, vectors, count, tails: &tails };
         recipe.done.store(0, Ordering::Relaxed);
         let graph = match recipe.builder {
             Builder::Flat => graph::build(space, recipe.options, recipe.threads, recipe.done),
             Builder::HnswRs => hnsw::build(recipe.metric, rows, recipe.options, recipe.threads),
         };
-        Body { codes, graph }
+        Body { codes, graph, has_tails, ef: recall::EF_USUAL, ef_rows: count }
     }
 }

@@ -31,7 +31,7 @@ pub struct Writer {
     free: Vec<u32>,
     segments: HashMap<u32, Arc<Segment>>,
     sealed: Option<u32>,
-    chunks: Vec<u32>,
+    chunks: Vec<Arc<Segment>>,
     tail: Tail,
     next_segment: u32,
     written: u64,
@@ -181,14 +181,20 @@ impl Writer {
     /// Ends the chunk that is being filled: it does not change any more, and what is written next begins another one.
     pub fn close(&mut self) {
         if let Some(chunk) = self.tail() {
+            let body = self.sealed.and_then(|id| self.segments[&id].body.as_ref());
+            let chunk = match body {
+                Some(body) => chunk.with_short(&body.codes),
+                None => chunk,
+            };
+            let chunk = Arc::new(chunk);
             self.segments.insert(chunk.id, chunk.clone());
-            self.chunks.push(chunk.id);
+            self.chunks.push(chunk);
             self.tail = Tail { id: self.segment_id(), ..Tail::default() };
         }
     }
 
     /// A copy of the chunk that is being filled.
-    fn tail(&self) -> Option<Arc<Segment>> {
+    fn tail(&self) -> Option<Segment> {
         let Tail { id, vectors, slots, died, .. } = &self.tail;
         if slots.is_empty() {
             return None;
@@ -203,12 +209,12 @@ impl Writer {
         for (row, write) in died.iter().enumerate().filter_map(|(row, died)| Some((row, (*died)?))) {
             chunk.bury(row, write);
         }
-        Some(Arc::new(chunk))
+        Some(chunk)
     }
 
     /// What was sealed, and the chunks.
     pub fn segments(&self) -> (Option<Arc<Segment>>, Vec<Arc<Segment>>) {
-        let fresh = self.chunks.iter().map(|id| self.segments[id].clone()).chain(self.tail());
+        let fresh = self.chunks.iter().cloned().chain(self.tail().map(Arc::new));
         (self.sealed.map(|id| self.segments[&id].clone()), fresh.collect())
     }
 
@@ -227,7 +233,7 @@ impl Writer {
 
     /// Makes it known, and forgets what it replaces.
     pub fn replace(&mut self, sealed: Arc<Segment>, inputs: &[u32]) {
-        self.chunks.retain(|id| !inputs.contains(id));
+        self.chunks.retain(|chunk| !inputs.contains(&chunk.id));
         self.segments.retain(|id, _| !inputs.contains(id));
         self.sealed = Some(sealed.id);
         self.segments.insert(sealed.id, sealed);

@@ -8,6 +8,11 @@
 use super::{CodedQuery, Codes};
 use crate::vectors::metric::Metric;
 
+/// Products of tiny numbers are rounded to zero.
+const ROUNDED_AWAY: f32 = 1e-37;
+/// Share of each part of an int8 distance that is lost to rounding.
+const ROUNDED: f32 = 2e-6;
+
 /// What the step of a row is multiplied by. A little more than said above: the query has steps too, which are far smaller.
 pub fn of_steps(query: &[f32]) -> f32 {
     let sum: f64 = query.iter().map(|x| f64::from(x.abs())).sum();
@@ -22,23 +27,47 @@ pub fn length(vector: &[f32]) -> f32 {
 impl Codes {
     /// How much nearer than its code says a row may be; `longest` is the length of the longest vector.
     pub fn margin(&self, metric: Metric, query: &CodedQuery, row: u32, distance: f32, longest: f32) -> f32 {
-        let half = match self {
-            Codes::Int8(int8) => {
-                let (step, bias) = int8.trailer(row);
-                return step * query.slack + 2e-6 * (distance.abs() + bias.abs() + query.offset.abs());
-            }
-            Codes::F16(..) => 1.02 / 2048.0,
-            Codes::F32 => 0.0,
-        };
-        // Four lanes at the least, each a sum of rounded products.
-        let sums = (query.floats.len() as f32 / 4.0 + 32.0) * f32::EPSILON;
-        let longest = longest * self.scale();
+        if let Codes::Int8(int8) = self {
+            let (step, bias) = int8.trailer(row);
+            return step * query.slack + ROUNDED * (distance.abs() + bias.abs() + query.offset.abs()) + ROUNDED_AWAY;
+        }
+        let (half, sums, longest) = self.errors(query, longest);
         match metric {
             Metric::L2 => {
                 let off = half * longest;
-                2.0 * off * distance.max(0.0).sqrt() + 2.0 * off * off + sums * distance.abs()
+                2.0 * off * distance.max(0.0).sqrt() + 2.0 * off * off + sums * distance.abs() + ROUNDED_AWAY
             }
-            Metric::Cosine | Metric::Dot => (half + sums) * query.slack * longest,
+            Metric::Cosine | Metric::Dot => (half + sums) * query.slack * longest + ROUNDED_AWAY,
         }
+    }
+
+    /// How far by its code a row may be at most, if less the margin it is no farther than `limit`. It is the same for all rows, so
+    /// one comparison for each tells which of them need another look.
+    pub fn reach(&self, metric: Metric, query: &CodedQuery, limit: f32, longest: f32) -> f32 {
+        let (limit, tiny) = (f64::from(limit), 2.0 * f64::from(ROUNDED_AWAY));
+        let far = if let Codes::Int8(int8) = self {
+            let (step, bias) = int8.greatest();
+            let off = f64::from(step * query.slack) + f64::from(ROUNDED) * f64::from(bias + query.offset.abs());
+            limit + off
+        } else {
+            let (half, sums, longest) = self.errors(query, longest);
+            match metric {
+                // The greater solution of `distance - margin = limit`.
+                Metric::L2 => {
+                    let (off, left) = (f64::from(half * longest), 1.0 - f64::from(sums));
+                    let root = (off + (off * off + left * (2.0 * off * off + limit + tiny)).sqrt()) / left;
+                    root * root
+                }
+                Metric::Cosine | Metric::Dot => limit + f64::from((half + sums) * query.slack * longest),
+            }
+        };
+        (far + 2.0 * f64::from(ROUNDED) * far.abs() + tiny) as f32
+    }
+
+    /// Of f16 and f32: what a component and a sum are off by, as shares, and the greatest length of a row as it is coded.
+    fn errors(&self, query: &CodedQuery, longest: f32) -> (f32, f32, f32) {
+        let half = if matches!(self, Codes::F16(..)) { 1.02 / 2048.0 } else { 0.0 };
+        // Four lanes at the least, each a sum of rounded products.
+        (half, (query.floats.len() as f32 / 4.0 + 32.0) * f32::EPSILON, longest * self.scale())
     }
 }

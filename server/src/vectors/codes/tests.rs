@@ -93,3 +93,28 @@ fn codes_keep_distances_within_their_steps() {
         }
     }
 }
+
+/// Whatever is within a limit after all is within reach by its code.
+#[test]
+fn what_may_be_near_is_within_reach() {
+    for (dims, metric) in [1, 7, 100].into_iter().flat_map(|dims| [Metric::Dot, Metric::L2].map(|m| (dims, m))) {
+        for (middle, width) in [(0.0, 1.0), (5.0, 1.0), (1e6, 1e5), (0.0, 1e-6), (0.0, 0.0)] {
+            let vectors = rows(dims, 200, middle, width);
+            let longest = (0..200).map(|row| margin::length(vectors.row(row))).fold(0.0, f32::max);
+            for kind in [CodeKind::Int8, CodeKind::F16, CodeKind::F32] {
+                let codes = Codes::new(kind, metric, &vectors, RowsIn::Memory);
+                let ids: Vec<u32> = (0..200).collect();
+                let (mut query, mut out) = (CodedQuery::default(), Vec::new());
+                codes.query(vectors.row(17), &mut query);
+                codes.distances(metric, vectors.cells(), &query, &ids, &mut out);
+                let least = |row: usize| out[row] - codes.margin(metric, &query, row as u32, out[row], longest);
+                for limit in out.iter().copied().chain((0..200).map(least)) {
+                    let limit = if metric == Metric::L2 { limit.max(0.0) } else { limit };
+                    let reach = codes.reach(metric, &query, limit, longest);
+                    let near = (0..200).filter(|row| least(*row) <= limit);
+                    near.for_each(|row| assert!(out[row] <= reach, "{kind:?} {metric:?} {limit} {reach} {}", out[row]));
+                }
+            }
+        }
+    }
+}

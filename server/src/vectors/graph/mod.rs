@@ -47,19 +47,15 @@ impl Space<'_> {
     }
 }
 
-/// By dot products a long vector is near to everything and a short one not even to itself, and a graph of such neighbours has dead
-/// ends. With one more component, which makes all rows equally long, the rows that are nearest by dot product are those at the
+/// By dot products a long vector is near to everything and a short one not even to itself, and a graph of such neighbours may have
+/// dead ends. With one more component, which makes all rows equally long, the rows that are nearest by dot product are those at the
 /// smallest angle (Bachrach and others, RecSys 2014); a query has nothing there, so its order of the rows stays what it was. Only
-/// building knows of it.
+/// building knows of it. Where vectors have many components, or lengths that say nothing about their directions, a graph without
+/// it finds far more: so both are tried (`segment.rs`).
 pub fn tails(codes: &Codes, squares: Option<Vec<f64>>) -> Vec<f32> {
     let squares = squares.unwrap_or_default();
     let greatest = squares.iter().copied().fold(0.0, f64::max);
     squares.iter().map(|square| (greatest - square).max(0.0).sqrt() as f32 * codes.scale()).collect()
-}
-
-/// Whether a graph is built with `tails`.
-pub fn needs_tails(metric: Metric) -> bool {
-    metric == Metric::Dot
 }
 
 /// The square of a vector's length.
@@ -76,8 +72,19 @@ pub struct Scratch {
     pub pool: Pool,
     /// the query
     pub query: CodedQuery,
+    /// the query in f32, where vectors themselves are compared
+    pub whole: CodedQuery,
+    /// rows of a scan
+    pub rows: Vec<u32>,
+    /// distances of a scan or a walk
+    pub distances: Vec<f32>,
+    /// rows of a scan that need a look
+    pub near: Vec<u64>,
+    /// vectors that were read from a file
+    pub floats: Vec<f32>,
+    /// a row that a walk does as if it were not there
+    pub hidden: Option<u32>,
     ids: Vec<u32>,
-    distances: Vec<f32>,
 }
 
 /// How a walk ended.
@@ -95,6 +102,13 @@ pub trait Links {
     fn each(&self, level: usize, node: u32, visit: impl FnMut(u32));
 }
 
+/// Where a walk at the bottom begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    node: u32,
+    distances: usize,
+}
+
 impl Graph {
     /// Fills the scratch's pool with up to `ef` rows that pass, near the scratch's query.
     pub fn search(
@@ -105,14 +119,48 @@ impl Graph {
         budget: usize,
         passes: impl Fn(u32) -> bool,
     ) -> Walked {
+        match self.start(space, scratch) {
+            Some(start) => self.search_from(start, space, scratch, (ef, budget), passes),
+            None => {
+                scratch.pool.reset(ef);
+                Walked { distances: 0, abandoned: false }
+            }
+        }
+    }
+
+    /// Goes down the levels above the bottom to the node there that is nearest to the scratch's query.
+    pub fn start(&self, space: Space, scratch: &mut Scratch) -> Option<Start> {
+        let (entry, top) = self.entry()?;
+        let mut distances = 0;
+        let levels = (1..=top).rev();
+        let node = levels.fold(entry, |from, level| descend(self, space, scratch, level, from, &mut distances));
+        Some(Start { node, distances })
+    }
+
+    /// The same as `search` from there on.
+    pub fn search_from(
+        &self,
+        start: Start,
+        space: Space,
+        scratch: &mut Scratch,
+        (ef, budget): (usize, usize),
+        passes: impl Fn(u32) -> bool,
+    ) -> Walked {
         scratch.pool.reset(ef);
-        let Some((entry, top)) = self.entry() else { return Walked { distances: 0, abandoned: false } };
-        let mut computed = 0;
-        let start =
-            (1..=top).rev().fold(entry, |from, level| descend(self, space, scratch, level, from, &mut computed));
-        let mut walked = walk(self, space, scratch, 0, &[start], budget.saturating_sub(computed), passes);
-        walked.distances += computed;
+        let budget = budget.saturating_sub(start.distances);
+        let mut walked = walk(self, space, scratch, 0, &[start.node], budget, passes);
+        walked.distances += start.distances;
         walked
+    }
+
+    /// Of the node where a walk begins and its neighbours: how many pass, and how many they are.
+    pub fn passing_around(&self, start: Start, passes: impl Fn(u32) -> bool) -> (usize, usize) {
+        let (mut passing, mut all) = (usize::from(passes(start.node)), 1);
+        self.each(0, start.node, |id| {
+            passing += usize::from(passes(id));
+            all += 1;
+        });
+        (passing, all)
     }
 }
 
@@ -158,8 +206,11 @@ fn walk(
     budget: usize,
     passes: impl Fn(u32) -> bool,
 ) -> Walked {
-    let Scratch { visited, pool, query, ids, distances } = scratch;
+    let Scratch { visited, pool, query, ids, distances, hidden, .. } = scratch;
     visited.begin(space.count);
+    if let Some(row) = *hidden {
+        visited.first(row);
+    }
     // Room for a whole list: a neighbour is written down in any case, and the next one takes its place if it was seen before. A
     // branch would be guessed wrong nearly half of the time.
     ids.resize(starts.len().max(2 * GRAPH_M_MAX) + 1, 0);

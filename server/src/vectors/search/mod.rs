@@ -3,8 +3,8 @@
 //! Candidates come from a walk over the graph or from a scan, as `plan` says; each is then scored by its vector. So scores are
 //! right however a candidate was found, and the same on every machine.
 
+mod found;
 mod plan;
-mod rank;
 mod scan;
 
 use std::collections::HashSet;
@@ -104,6 +104,8 @@ struct Asked<'a> {
     query: Query<'a>,
     vector: Vec<f32>,
     excluded: HashSet<&'a [u8]>,
+    /// marks of the filter, where it has marks
+    marked: usize,
 }
 
 /// A vector and its score.
@@ -145,7 +147,11 @@ fn sort(candidates: &mut [Candidate]) {
 pub fn answer(view: &View, query: Query) -> Result<Answer, Failure> {
     query.check(view)?;
     let vector = view.metric.kept(query.vector);
-    let asked = Asked { view, query, vector, excluded: query.exclude.iter().copied().collect() };
+    let marked = match query.filter {
+        Some(Filter::Slots(bitmap)) => bitmap.count(),
+        Some(Filter::Keys(_)) | None => 0,
+    };
+    let asked = Asked { view, query, vector, excluded: query.exclude.iter().copied().collect(), marked };
     let mut explained = Explained::default();
     let mut candidates = plan::candidates(&asked, &mut explained)?;
     if let Some(least) = query.min_score {

@@ -1,16 +1,18 @@
 //! Scan or walk: which is faster depends on how many vectors pass the filter.
 //!
-//! A walk looks at some multiple of `ef` vectors, more if few of them pass; a scan at each that passes, but one after the other
-//! in memory. Measured on two sets, they cost the same where `passing = 8 sqrt(ef n)`. What passes may lie far from the query;
-//! then a walk takes long to find it. So a walk has a budget of a fifth of the distances that a scan would compute, each of which
-//! costs it some five times as much: where it is used up, a scan follows, and the loss is bounded to twice the time.
+//! A walk looks at some multiple of `ef` vectors, more if few of those near the query pass; a scan at each that passes, but one
+//! after the other in memory. How many pass near the query is another question than how many pass: what passes may lie all around
+//! the query, or far from it. So the planner goes down to where a walk would begin, which costs little, and asks the rows around.
+//! They are few, so a walk has a budget as well: where it is used up, a scan follows, and the loss is bounded.
 
 use serde::Serialize;
 
-use super::{Asked, Candidate, Way, rank, scan};
+use super::found::Search;
+use super::scan::WHOLE;
+use super::{Asked, Candidate, Way};
 use crate::failure::Failure;
 use crate::vectors::filter::Filter;
-use crate::vectors::graph::Space;
+use crate::vectors::graph::{Space, Start};
 use crate::vectors::segment::{Body, Segment};
 
 /// What was done.
@@ -51,43 +53,49 @@ pub struct Explained {
 
 /// Vectors that a filter is tried on, to estimate how many pass.
 const SAMPLES: usize = 128;
+/// A walk without a filter takes as long as a scan of so many rows, for each candidate that it keeps. Measured on two sets it was
+/// 21 to 36, with any filter.
+const SCANNED_PER_CANDIDATE: usize = 28;
+/// It computes some 13 to 20 distances for each, and more than these only where the look around was deceived.
+const BUDGET_PER_CANDIDATE: usize = 40;
+/// A distance of a walk takes as long as so many of a scan, at least.
+const SCANNED_PER_DISTANCE: usize = 2;
+/// How many of the rows around weigh as much as the share of all.
+const WEIGHT_OF_ALL: f64 = 1.0;
 
 /// Rows among which are the nearest of all, with their scores.
 pub fn candidates<'a>(asked: &Asked<'a>, explained: &mut Explained) -> Result<Vec<Candidate<'a>>, Failure> {
     let view = asked.view;
-    explained.estimated = view.segments().map(|segment| estimate(asked, segment)).sum();
-    let sealed = view.sealed.as_deref().and_then(|sealed| Some((sealed, sealed.body.as_ref()?)));
-    let found = match sealed {
-        Some((sealed, body)) if asked.query.way != Way::Exact => {
-            let mut found = of_graph(asked, sealed, body, explained)?;
-            let fresh: Vec<&Segment> = view.fresh.iter().map(|chunk| &**chunk).collect();
-            found.extend(scan::exact(asked, &fresh, explained)?);
-            found
+    explained.estimated = estimate(asked);
+    let exact = asked.query.way == Way::Exact;
+    let mut search = Search::new(asked, explained);
+    if let Some(sealed) = view.sealed.as_deref() {
+        match sealed.body.as_ref().filter(|_| !exact) {
+            Some(body) => of_graph(&mut search, sealed, body)?,
+            None => search.scan(sealed, &WHOLE)?,
         }
-        _ => scan::exact(asked, &view.segments().collect::<Vec<_>>(), explained)?,
-    };
-    explained.candidates = found.len();
-    Ok(found)
+    }
+    // After the sealed segment: of what is fresh, little is as near as the nearest there.
+    for chunk in &view.fresh {
+        let codes = chunk.short.as_ref().filter(|_| !exact);
+        search.scan(chunk, codes.unwrap_or(&WHOLE))?;
+    }
+    Ok(search.finish())
 }
 
-fn of_graph<'a>(
-    asked: &Asked<'a>,
-    sealed: &'a Segment,
-    body: &Body,
-    explained: &mut Explained,
-) -> Result<Vec<Candidate<'a>>, Failure> {
-    let view = asked.view;
+fn of_graph<'a>(search: &mut Search<'_, 'a>, sealed: &'a Segment, body: &'a Body) -> Result<(), Failure> {
+    let (asked, view) = (search.asked, search.asked.view);
     let k = asked.query.k;
     // Codes blur the order: a few more candidates than neighbours make up for it.
-    let ef = asked.query.ef.unwrap_or(view.options.ef_search).max(k + k / 4);
-    let passing = estimate(asked, sealed);
-    let scan_pays = passing as f64 <= 8.0 * (ef as f64 * sealed.count() as f64).sqrt();
-    if scan_pays && asked.query.way == Way::Planned {
-        return scan::by_codes(asked, sealed, body, explained);
+    let ef = asked.query.ef.or(view.options.ef_search).unwrap_or(body.ef).max(k + k / 4);
+    let passing = search.explained.estimated * sealed.live() / view.live.max(1);
+    let planned = asked.query.way == Way::Planned;
+    let filtered = asked.query.filter.is_some();
+    // No walk is faster than that.
+    if planned && passing <= SCANNED_PER_CANDIDATE * ef {
+        return search.scan(sealed, &body.codes);
     }
-    let budget = if asked.query.way == Way::Graph { usize::MAX } else { passing / 5 };
-    let mut scratch = view.scratch.take();
-    body.codes.query(&asked.vector, &mut scratch.query);
+    search.prepare(&body.codes);
     let space = Space {
         metric: view.metric,
         codes: &body.codes,
@@ -95,40 +103,62 @@ fn of_graph<'a>(
         count: sealed.count(),
         tails: &[],
     };
-    let plain = asked.query.filter.is_none() && asked.excluded.is_empty() && sealed.live() == sealed.count();
-    let walked = match plain {
-        true => body.graph.search(space, &mut scratch, ef, budget, |_| true),
-        false => body.graph.search(space, &mut scratch, ef, budget, |row| asked.passes(sealed, row)),
-    };
-    explained.distances += walked.distances;
-    explained.plan = if walked.abandoned { Plan::Abandoned } else { Plan::Traverse };
-    let near = scratch.pool.found().take((2 * k).max(k + 16));
-    let found = rank::best(asked, (sealed, body), &scratch.query, near)?;
-    view.scratch.put(scratch);
-    match walked.abandoned || found.len() < k {
-        true => {
-            explained.plan = Plan::Abandoned;
-            scan::by_codes(asked, sealed, body, explained)
-        }
-        false => Ok(found),
+    let Some(start) = body.graph.start(space, &mut search.scratch) else { return Ok(()) };
+    let here = passing_here(asked, (sealed, body), start, passing);
+    if planned && passing as f64 * here <= (SCANNED_PER_CANDIDATE * ef) as f64 {
+        return search.scan(sealed, &body.codes);
     }
+    let enough = (BUDGET_PER_CANDIDATE * ef) as f64 / here;
+    let budget = if planned { (passing / SCANNED_PER_DISTANCE).min(enough as usize) } else { usize::MAX };
+    let plain = !filtered && asked.excluded.is_empty() && sealed.live() == sealed.count();
+    let walked = match plain {
+        true => body.graph.search_from(start, space, &mut search.scratch, (ef, budget), |_| true),
+        false => {
+            let passes = |row| asked.passes(sealed, row);
+            body.graph.search_from(start, space, &mut search.scratch, (ef, budget), passes)
+        }
+    };
+    search.explained.distances += walked.distances;
+    if walked.abandoned || search.scratch.pool.passing() < k {
+        search.explained.plan = Plan::Abandoned;
+        return search.scan(sealed, &body.codes);
+    }
+    search.explained.plan = Plan::Traverse;
+    let pool = std::mem::take(&mut search.scratch.pool);
+    search.offer(sealed, &body.codes, pool.found())?;
+    search.scratch.pool = pool;
+    Ok(())
 }
 
-/// About how many rows of a segment pass.
-fn estimate(asked: &Asked, segment: &Segment) -> usize {
-    let live = segment.live();
+/// Which share of the rows near the query passes, about: those around the start of a walk tell.
+fn passing_here(asked: &Asked, (sealed, body): (&Segment, &Body), start: Start, passing: usize) -> f64 {
+    let share = passing as f64 / sealed.count().max(1) as f64;
+    let (around, all) = match asked.query.filter {
+        None => (0, 0),
+        Some(_) => body.graph.passing_around(start, |row| asked.passes(sealed, row)),
+    };
+    (around as f64 + WEIGHT_OF_ALL * share) / (all as f64 + WEIGHT_OF_ALL)
+}
+
+/// About how many vectors pass.
+fn estimate(asked: &Asked) -> usize {
+    let view = asked.view;
     match asked.query.filter {
-        None => live,
-        Some(Filter::Slots(bitmap)) => {
-            let all = asked.view.live.max(1);
-            (bitmap.count() as f64 * (live as f64 / all as f64)) as usize
-        }
+        None => view.live,
+        Some(Filter::Slots(_)) => asked.marked.min(view.live),
         Some(Filter::Keys(_)) => {
-            let step = segment.count().div_ceil(SAMPLES).max(1);
-            let sampled = (0..segment.count() as u32).step_by(step);
-            let (tried, passed) = sampled
-                .fold((0, 0), |(tried, passed), row| (tried + 1, passed + usize::from(asked.passes(segment, row))));
-            segment.count() * passed / tried.max(1)
+            let rows: usize = view.segments().map(Segment::count).sum();
+            let step = rows.div_ceil(SAMPLES).max(1);
+            let (mut before, mut tried, mut passed) = (0usize, 0, 0);
+            for segment in view.segments() {
+                let first = before.next_multiple_of(step) - before;
+                for row in (first..segment.count()).step_by(step) {
+                    tried += 1;
+                    passed += usize::from(asked.passes(segment, row as u32));
+                }
+                before += segment.count();
+            }
+            rows * passed / tried.max(1)
         }
     }
 }

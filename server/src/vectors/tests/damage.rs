@@ -91,7 +91,7 @@ fn a_file_of_another_state_is_refused() {
     let mut random = seed(13);
     let file = saved(&filled(&mut random, Metric::L2, RowsIn::Memory));
     let right = expected(Metric::L2, RowsIn::Memory);
-    let options = IndexOptions { ef_search: 17, ..small() };
+    let options = IndexOptions { ef_search: Some(17), ..small() };
     for wrong in [
         Expected { sequence: 43, ..right },
         Expected { dims: 7, ..right },

@@ -1,7 +1,9 @@
 //! The index against brute force.
 
+mod aim;
 mod bad;
 mod beside;
+mod certain;
 mod damage;
 mod disk;
 mod operations;
@@ -61,7 +63,7 @@ const HOMES: [RowsIn; 2] = [RowsIn::Memory, RowsIn::Disk];
 
 /// Options with which small collections have a graph that is walked.
 fn small() -> IndexOptions {
-    IndexOptions { m: 8, ef_construction: 64, ef_search: 16, exact_below: 0, rows: RowsIn::Memory }
+    IndexOptions { m: 8, ef_construction: 64, ef_search: Some(16), exact_below: 0, rows: RowsIn::Memory }
 }
 
 /// The same with vectors in one of the homes.

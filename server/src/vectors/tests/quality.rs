@@ -12,7 +12,7 @@ struct Case {
 
 /// Recall at 10, of queries that are not in the index.
 fn recall(case: &Case, vectors: &[Vec<f32>], queries: &[Vec<f32>], ef: usize) -> (f64, &'static str) {
-    let options = IndexOptions { m: 12, ef_construction: 100, ef_search: 48, exact_below: 0, ..small() };
+    let options = IndexOptions { m: 12, ef_construction: 100, ef_search: Some(48), exact_below: 0, ..small() };
     let index = Index::new(case.dims, case.metric, options).unwrap();
     for (number, vector) in vectors.iter().enumerate() {
         index.upsert(&(number as u32).to_be_bytes(), vector).unwrap();
@@ -101,7 +101,7 @@ fn equal_scores_go_by_key() {
 fn the_planner_scans_walks_and_gives_up() {
     let mut random = seed(24);
     let cloud = Cloud::new(&mut random, 8, 100);
-    let options = IndexOptions { m: 8, ef_construction: 40, ef_search: 10, exact_below: 0, ..small() };
+    let options = IndexOptions { m: 8, ef_construction: 40, ef_search: Some(10), exact_below: 0, ..small() };
     let index = Index::new(8, Metric::L2, options).unwrap();
     let rows = vectors(&mut random, &cloud, 6_000);
     let slots: Vec<u32> =
@@ -118,9 +118,16 @@ fn the_planner_scans_walks_and_gives_up() {
     assert_eq!(plan(&slots.iter().copied().collect()), Plan::Traverse);
     assert_eq!(plan(&slots.iter().copied().filter(|slot| slot % 100 == 0).collect()), Plan::Scan);
     assert_eq!(plan(&slots.iter().copied().take(3).collect()), Plan::Scan);
-    // The farther half of all: a walk from the query outwards would take long.
+    // The farther half of all: a walk from the query outwards would take long, and nothing around its start passes.
     let mut far: Vec<(f64, u32)> =
         slots.iter().map(|slot| (score(Metric::L2, &query, &rows[*slot as usize]), *slot)).collect();
     far.sort_by(|a, b| a.0.total_cmp(&b.0));
-    assert_eq!(plan(&far.iter().take(3_000).map(|(_, slot)| *slot).collect()), Plan::Abandoned);
+    assert_eq!(plan(&far.iter().take(3_000).map(|(_, slot)| *slot).collect()), Plan::Scan);
+    // The nearer third: few of all, but all that is around.
+    assert_eq!(plan(&far.iter().skip(4_000).map(|(_, slot)| *slot).collect()), Plan::Traverse);
+    // Less than is asked for is to be found by a walk that has no budget: it sees that, and all of it is scanned.
+    let marked: Bitmap = far.iter().take(3).map(|(_, slot)| *slot).collect();
+    let asked = Query { way: Way::Graph, filter: Some(Filter::Slots(&marked)), ..Query::new(&query, 5) };
+    let answer = index.search(asked).unwrap();
+    assert_eq!((answer.hits.len(), answer.explained.plan), (3, Plan::Abandoned));
 }

@@ -6,7 +6,7 @@ use tidemill_client::v1;
 use super::model::{Asked, Metric};
 use super::world::{Shape, World};
 
-/// Operations with a graph, which is sealed from 8,192 writes on: `TIDEMILL_SEARCH_OPERATIONS=100000` is what a release is tried with.
+/// Operations with a graph, which is sealed from some hundred writes on: `TIDEMILL_SEARCH_OPERATIONS=100000` is what a release is tried with.
 fn operations() -> usize {
     std::env::var("TIDEMILL_SEARCH_OPERATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(400)
 }

@@ -351,9 +351,9 @@ pub const SEARCH_K_MAX: usize = 10_000;
 pub const SEARCH_EF_MAX: usize = 20_000;
 /// Candidates that a search keeps at least which does not say how many: fewer save little.
 pub const EF_UNSAID_MIN: usize = 32;
-/// And at most: sets of vectors of which even so many do not find nearly all are searched for a few tenths of a millisecond, and
+/// And at most: sets of vectors of which even so many do not find nearly all are searched for half a millisecond or so, and
 /// whoever wants more of them says so.
-pub const EF_UNSAID_MAX: usize = 512;
+pub const EF_UNSAID_MAX: usize = 1_024;
 /// Searches that read the records of whole collections at once: each holds all vectors of one.
 pub const SEARCH_SCANS_MAX: usize = 2;
 /// Keys that a search may leave out.

@@ -147,7 +147,7 @@ const INDEX: &[Field] = &[
     may(
         "ef_search",
         Kind::Int(1, 20_000),
-        "candidates while searching; unsaid, as many as find 99 % of the neighbours, at most 512",
+        "candidates while searching; unsaid, as many as find 99 % of the neighbours, at most 1024",
     ),
     may("exact_below", Kind::Int(0, 100_000_000), "smaller collections are scanned"),
     may("rows", Kind::Choice(&["memory", "disk"]), "where the vectors of a graph lie, beside their codes"),

@@ -48,7 +48,7 @@ fn searches_keep_as_many_candidates_as_they_need() {
         let (few, found) = (recall(&index, &queries, Some(16)), recall(&index, &queries, None));
         eprintln!("{metric:?}: ef {ef} finds {found:.4}, 16 finds {few:.4}");
         assert_eq!(of, 6_000);
-        assert!((33..512).contains(&ef) && found > 0.975 && few < 0.95, "{ef} {found} {few}");
+        assert!((33..1_024).contains(&ef) && found > 0.975 && few < 0.95, "{ef} {found} {few}");
     }
 }
 

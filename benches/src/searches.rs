@@ -39,7 +39,8 @@ pub async fn run() -> Result<()> {
     let vectors = crate::vectors::words(ROWS + ASKED, DIMS)?;
     let (rows, queries) = vectors.split_at(ROWS * DIMS);
     let queries: Vec<&[f32]> = queries.chunks(DIMS).collect();
-    let (server, client) = tidemill(project(DEFINITIONS)?.path()).await?;
+    let folder = project(DEFINITIONS)?;
+    let (server, client) = tidemill(folder.path()).await?;
     fill(&client, rows).await?;
     sealed(&client, queries[0]).await?;
     let index = in_process(rows)?;

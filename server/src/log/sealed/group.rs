@@ -1,14 +1,14 @@
 //! Events of one source with one set of columns on their way into a file: sorted by bucket, entity key, event time and the
 //! order of the log, in row groups that end with a bucket where they can.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use arrow_array::ArrayRef;
 use arrow_schema::Field;
+use hashbrown::HashMap;
 use tidemill_features::definitions::FieldType;
 use tidemill_features::expression::Column;
-use tidemill_features::stream::encode_key;
+use tidemill_features::stream::{EventBatch, encode_key};
 
 use super::disk::{NewFile, io_error};
 use super::frame_rows::{moment, moments, number, numbers};
@@ -30,6 +30,8 @@ pub(super) struct Group {
     building: usize,
     /// by column: its finished parts
     parts: Vec<Vec<ArrayRef>>,
+    /// by frame: its place and its partition
+    frames: Vec<(LogPlace, u32)>,
     rows: Vec<EventRow>,
     /// by encoded key: its number; 0 is that of events without a key
     keys: HashMap<Box<[u8]>, u32>,
@@ -37,13 +39,15 @@ pub(super) struct Group {
 
 /// What an event has besides its columns.
 struct EventRow {
-    place: LogPlace,
-    partition: u32,
+    frame: u32,
+    key: u32,
     offset: u64,
     arrival: i64,
     time: i64,
-    key: u32,
 }
+
+/// Rows of a batch whose columns are taken as they are; those of smaller ones are put together.
+const WHOLE_ROWS: usize = 512;
 
 /// The bucket of an encoded entity key; that of events without one is 0.
 pub(in crate::log) fn bucket_of(key: &[u8]) -> u8 {
@@ -62,8 +66,9 @@ impl Group {
             builder: ColumnsBuilder::new(fields.iter().map(|(_, field)| &field.data_type)),
             building: 0,
             parts: vec![Vec::new(); fields.len()],
+            frames: Vec::new(),
             rows: Vec::new(),
-            keys: HashMap::from([(Box::default(), 0)]),
+            keys: HashMap::from_iter([(Box::default(), 0)]),
         }
     }
 
@@ -86,6 +91,8 @@ impl Group {
     /// Takes in the events of a frame and tells how many there were.
     pub(super) fn push(&mut self, place: LogPlace, frame: &Frame) -> Result<u64, String> {
         let before = self.rows.len();
+        let number = u32::try_from(self.frames.len()).map_err(|_| "it has too many frames".to_string())?;
+        self.frames.push((place, frame.partition));
         for batch in &frame.batches {
             for row in 0..batch.len() {
                 let offset = batch.offsets[row];
@@ -94,18 +101,28 @@ impl Group {
                 }
                 let key = self.key_of(&batch.columns, row)?;
                 let (arrival, time) = (batch.arrivals[row], batch.times[row]);
-                self.rows.push(EventRow { place, partition: frame.partition, offset, arrival, time, key });
-                for (at, column) in batch.columns.iter().enumerate() {
-                    self.builder.push(at, &column.value(row));
-                }
-                self.building += 1;
-                // As arrays, lists take a fraction of what they do as values.
-                if self.building == SEALED_GROUP_ROWS {
+                self.rows.push(EventRow { frame: number, key, offset, arrival, time });
+            }
+            match batch.len() < WHOLE_ROWS {
+                true => self.put_together(batch)?,
+                false => {
                     self.finish_part()?;
+                    self.add_part(&batch.columns)?;
                 }
             }
         }
         Ok((self.rows.len() - before) as u64)
+    }
+
+    fn put_together(&mut self, batch: &EventBatch) -> Result<(), String> {
+        for row in 0..batch.len() {
+            for (at, column) in batch.columns.iter().enumerate() {
+                self.builder.push(at, &column.value(row));
+            }
+        }
+        self.building += batch.len();
+        // As arrays, lists take a fraction of what they do as values.
+        if self.building >= SEALED_GROUP_ROWS { self.finish_part() } else { Ok(()) }
     }
 
     fn key_of(&mut self, columns: &[Column], row: usize) -> Result<u32, String> {
@@ -122,8 +139,15 @@ impl Group {
     }
 
     fn finish_part(&mut self) -> Result<(), String> {
+        if self.building == 0 {
+            return Ok(());
+        }
         self.building = 0;
         let columns = self.builder.finish();
+        self.add_part(&columns)
+    }
+
+    fn add_part(&mut self, columns: &[Column]) -> Result<(), String> {
         for (at, (_, field)) in self.schema.fields.iter().enumerate() {
             let array = column_array(&field.data_type, &columns[at]).map_err(|e| e.to_string())?;
             self.parts[at].push(array);
@@ -158,9 +182,7 @@ impl Group {
     ) -> Result<Option<EventsFile>, LogError> {
         let path = folder.join(&name);
         let failed = |what: String| io_error(&path)(std::io::Error::other(what));
-        if self.building > 0 {
-            self.finish_part().map_err(failed)?;
-        }
+        self.finish_part().map_err(failed)?;
         let mut columns = Vec::with_capacity(self.parts.len());
         for part in std::mem::take(&mut self.parts) {
             columns.push(joined(&part).map_err(failed)?);
@@ -195,10 +217,11 @@ impl Group {
         }
         let rows = || group.iter().map(|at| &self.rows[*at as usize]);
         arrays.push(numbers(rows().map(|row| u64::from(buckets[row.key as usize]))));
-        arrays.push(numbers(rows().map(|row| u64::from(row.partition))));
+        let frame = |row: &EventRow| self.frames[row.frame as usize];
+        arrays.push(numbers(rows().map(|row| u64::from(frame(row).1))));
         arrays.push(numbers(rows().map(|row| row.offset)));
-        arrays.push(numbers(rows().map(|row| row.place.segment)));
-        arrays.push(numbers(rows().map(|row| row.place.offset)));
+        arrays.push(numbers(rows().map(|row| frame(row).0.segment)));
+        arrays.push(numbers(rows().map(|row| frame(row).0.offset)));
         arrays.push(moments(rows().map(|row| row.arrival)));
         Ok(arrays)
     }

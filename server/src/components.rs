@@ -223,14 +223,13 @@ impl Server {
         let keys = (0..registry.sources.len()).map(|source| Arc::new(key_columns(&registry, source))).collect();
         let sinks = registry.sinks.iter().map(|_| SinkProgress::default()).collect();
         let records = (shared.is_none().then(|| memory.clone()), clock.clone());
-        let upkeep = Upkeep::start(collections.clone(), records, data_dir.join("neighbours"), stopping.clone());
         let server = Server {
             registry,
             memory,
             clock,
             ingest,
             reader,
-            _upkeep: upkeep,
+            _upkeep: Upkeep::start(collections.clone(), records, data_dir.join("neighbours"), stopping.clone()),
             collections,
             quality: Quality::default(),
             scans: tokio::sync::Semaphore::new(SEARCH_SCANS_MAX),

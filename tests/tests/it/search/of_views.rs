@@ -150,8 +150,8 @@ impl Told {
     fn neighbours(&self, feature: &str, query: Vector, k: usize, time: i64) -> Vec<(String, f32)> {
         let users = (0..USERS).map(|user| format!("u{user}"));
         let score = |a: Vector| {
-            let squares: f64 = a.iter().zip(query).map(|(x, y)| (f64::from(*x) - f64::from(y)).powi(2)).sum();
-            -squares.sqrt() as f32
+            let apart = a.iter().zip(query).map(|(x, y)| f64::from(*x) - f64::from(y));
+            -apart.map(|x| x * x).sum::<f64>().sqrt() as f32
         };
         let mut all: Vec<(String, f32)> =
             users.filter_map(|user| Some((user.clone(), score(self.vector(feature, &user, time)?)))).collect();

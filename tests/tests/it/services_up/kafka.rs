@@ -13,7 +13,8 @@ fn texts(count: usize, what: &str) -> Vec<Message> {
 fn a_topic_keeps_keys_headers_and_times() {
     let kafka = Kafka::shared();
     let topic = topic_name("orders");
-    kafka.create_topic(&topic, 2, &[]);
+    // A message of long ago, which retention would take away at once.
+    kafka.create_topic(&topic, 2, &[("retention.ms", "-1")]);
     let message = Message::new("paid").key("k1").partition(1).at_ms(1_700_000_000_123).header("trace", "t1");
     assert_eq!(kafka.produce(&topic, &[message.clone(), Message::tombstone("k1").partition(1)]), [(1, 0), (1, 1)]);
     let read = kafka.read_all(&topic, Isolation::Committed);

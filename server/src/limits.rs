@@ -343,6 +343,8 @@ pub const VECTOR_KEY_BYTES_MAX: usize = 2 * 64 * 1024 + 16 * 16;
 pub const VECTOR_ROWS_MAX: usize = 1 << 30;
 /// Bytes of vectors that a scan reads from a file at once: many rows for one call, and a buffer that stays in the caches.
 pub const VECTOR_READ_BYTES: usize = 256 * 1024;
+/// Bytes of vectors that are unpacked at once: they stay in the nearest cache until they are compared.
+pub const VECTOR_UNPACK_BYTES: usize = 16 * 1024;
 /// Bytes between two vectors of a file that are read along with them: copying a page costs half of what a call does.
 pub const VECTOR_GAP_BYTES: usize = 4 * 1024;
 /// Neighbours that one search may ask for: some megabytes of keys.

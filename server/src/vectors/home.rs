@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::lanes::Cells;
+use super::packed::PackedRows;
 use super::rows::Rows;
 use crate::failure::Failure;
 use crate::limits::{VECTOR_GAP_BYTES, VECTOR_READ_BYTES};
@@ -18,9 +19,11 @@ use crate::limits::{VECTOR_GAP_BYTES, VECTOR_READ_BYTES};
 /// Vectors in their kept form, one after the other.
 #[derive(Debug)]
 pub enum Vectors {
-    /// while they are fresh, while a graph is built, and as long as nobody asks for more
+    /// while they are fresh, while a graph is built, and where a search walks on them or compares all of them
     Memory(Rows<f32>),
-    /// of a sealed segment whose graph is walked on codes
+    /// in memory, of a sealed segment whose graph is walked on codes
+    Packed(PackedRows),
+    /// the same on the disk
     Disk(FileRows),
 }
 
@@ -95,22 +98,29 @@ impl Vectors {
     pub fn count(&self) -> usize {
         match self {
             Vectors::Memory(rows) => rows.count(),
+            Vectors::Packed(rows) => rows.count(),
             Vectors::Disk(file) => file.count,
         }
     }
 
-    /// What is in memory; of a file nothing.
+    /// What is in memory as it is; of other homes nothing.
     pub fn cells(&self) -> Cells<'_, f32> {
         match self {
             Vectors::Memory(rows) => rows.cells(),
+            Vectors::Packed(rows) => Cells { cells: &[], stride: rows.dims() },
             Vectors::Disk(file) => Cells { cells: &[], stride: file.dims },
         }
     }
 
-    /// One row. It is in the buffer if it is not in memory.
+    /// One row. It is in the buffer if it is not in memory as it is.
     pub fn row<'a>(&'a self, row: usize, buffer: &'a mut Vec<f32>) -> Result<&'a [f32], Failure> {
         match self {
             Vectors::Memory(rows) => Ok(rows.row(row)),
+            Vectors::Packed(rows) => {
+                buffer.resize(rows.dims(), 0.0);
+                rows.read(row, buffer);
+                Ok(buffer)
+            }
             Vectors::Disk(file) => {
                 buffer.resize(file.dims, 0.0);
                 file.read(row, buffer)?;
@@ -131,6 +141,10 @@ impl Vectors {
                 visit(rows.cells(), ids);
                 return Ok(());
             }
+            Vectors::Packed(rows) => {
+                rows.visit(ids, buffer, visit);
+                return Ok(());
+            }
             Vectors::Disk(file) => file,
         };
         let (mut rest, mut places) = (ids, Vec::new());
@@ -149,10 +163,14 @@ impl Vectors {
 
     /// These and more behind them, in the same home. Where a file cannot take them, all are in memory.
     pub fn with(&self, rows: &Rows<f32>) -> Result<Vectors, Failure> {
-        if let Vectors::Disk(file) = self
-            && let Ok(file) = file.with(rows)
-        {
-            return Ok(Vectors::Disk(file));
+        match self {
+            Vectors::Disk(file) => {
+                if let Ok(file) = file.with(rows) {
+                    return Ok(Vectors::Disk(file));
+                }
+            }
+            Vectors::Packed(packed) => return Ok(Vectors::Packed(packed.with(rows))),
+            Vectors::Memory(_) => {}
         }
         let mut all = Rows::zeros(rows.cells().stride, self.count() + rows.count());
         let mut buffer = Vec::new();
@@ -169,6 +187,7 @@ impl Vectors {
     pub fn bytes(&self) -> usize {
         match self {
             Vectors::Memory(rows) => rows.bytes(),
+            Vectors::Packed(rows) => rows.bytes(),
             Vectors::Disk(_) => 0,
         }
     }
@@ -176,7 +195,7 @@ impl Vectors {
     /// Bytes on the disk.
     pub fn disk_bytes(&self) -> usize {
         match self {
-            Vectors::Memory(_) => 0,
+            Vectors::Memory(_) | Vectors::Packed(_) => 0,
             Vectors::Disk(file) => file.count * file.dims * size_of::<f32>(),
         }
     }
@@ -186,9 +205,9 @@ impl Vectors {
 mod tests {
     use super::*;
 
-    /// Both homes hand over the same rows, however they are asked for.
+    /// All homes hand over the same rows, however they are asked for.
     #[test]
-    fn rows_of_a_file_are_those_of_memory() {
+    fn rows_of_each_home_are_those_of_memory() {
         let folder = tempfile::tempdir().unwrap();
         for dims in [1, 3, 100, 8_192] {
             let count = if dims == 8_192 { 40 } else { 5_000 };
@@ -204,6 +223,8 @@ mod tests {
             assert_eq!((file.count(), file.bytes()), (count, 0));
             assert_eq!(file.disk_bytes(), count * dims * 4);
             let memory = Vectors::Memory(rows(0, count / 2)).with(&rows(count / 2, count)).unwrap();
+            let packed = Vectors::Packed(PackedRows::new(&rows(0, count / 2))).with(&rows(count / 2, count)).unwrap();
+            assert_eq!((packed.count(), packed.disk_bytes()), (count, 0));
             let last = count as u32 - 1;
             let all: Vec<u32> = (0..=last).collect();
             let some: Vec<u32> = (0..=last).step_by(7).collect();
@@ -217,6 +238,7 @@ mod tests {
                     seen
                 };
                 assert_eq!(seen(&file), seen(&memory));
+                assert_eq!(seen(&packed), seen(&memory));
             }
             let mut buffer = Vec::new();
             assert_eq!(file.row(count - 1, &mut buffer).unwrap(), memory.row(count - 1, &mut Vec::new()).unwrap());

@@ -98,16 +98,24 @@ impl Index {
         self
     }
 
-    /// Moves the vectors of a segment to the disk, if that is where they are to lie. What cannot be moved stays in memory.
+    /// Moves the vectors of a segment to where they are to lie. What the disk does not take stays in memory.
     pub(super) fn settle(&self, segment: &mut Segment, rows: RowsIn) {
-        let Some(folder) = self.folder.as_ref().filter(|_| rows == RowsIn::Disk && segment.may_spill()) else { return };
-        match segment.spill(folder) {
-            Ok(()) => self.said_full.store(false, Ordering::Relaxed),
-            Err(error) if !self.said_full.swap(true, Ordering::Relaxed) => {
-                tracing::warn!(%error, folder = %folder.display(), "vectors stay in memory: the disk does not take them");
-            }
-            Err(_) => {}
+        if !segment.may_move() {
+            return;
         }
+        if let Some(folder) = self.folder.as_ref().filter(|_| rows == RowsIn::Disk) {
+            match segment.spill(folder) {
+                Ok(()) => {
+                    self.said_full.store(false, Ordering::Relaxed);
+                    return;
+                }
+                Err(error) if !self.said_full.swap(true, Ordering::Relaxed) => {
+                    tracing::warn!(%error, folder = %folder.display(), "vectors stay in memory: the disk does not take them");
+                }
+                Err(_) => {}
+            }
+        }
+        segment.pack();
     }
 
     /// The index as it is now.

@@ -3,7 +3,7 @@
 //! In reading order: `metric` (what near means, and which vectors are refused), `options`; `index` (writes), `seal` (upkeep) and
 //! `view` (what a search sees); `search` (scan or walk, and the answer); `segment` (vectors that lie together), `graph`
 //! (neighbours, laid out flat), `codes` (short forms of vectors), `home` (vectors in memory or on the disk: the only file that
-//! opens one), `lanes` (arithmetic by wide instructions); `file` (an index at rest). `hnsw` is the other builder of graphs.
+//! opens one), `packed` (fewer bytes, bit for bit), `lanes` (arithmetic by wide instructions); `file` (an index at rest). `hnsw` is the other builder of graphs.
 //!
 //! The room is a library: it knows no store, no source and no request. Vectors belong to the store; an index is derived from
 //! them, and where a file of it is in doubt it is refused, so that it is built anew.
@@ -20,6 +20,7 @@ mod lanes;
 mod marks;
 mod metric;
 mod options;
+mod packed;
 mod pool;
 mod recall;
 mod rows;

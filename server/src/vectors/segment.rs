@@ -15,6 +15,7 @@ use super::keys::Keys;
 use super::marks::Marks;
 use super::metric::Metric;
 use super::options::{Builder, IndexOptions};
+use super::packed::PackedRows;
 use super::recall::{self, Samples};
 use super::rows::Rows;
 use crate::failure::Failure;
@@ -159,7 +160,7 @@ impl Segment {
     pub fn with_graph(mut self, recipe: Recipe) -> Result<Self, Failure> {
         self.body = match &self.vectors {
             Vectors::Memory(rows) => Some(Body::new(rows, &self.vectors, recipe)?),
-            Vectors::Disk(_) => None,
+            Vectors::Packed(_) | Vectors::Disk(_) => None,
         };
         Ok(self)
     }
@@ -196,8 +197,8 @@ impl Segment {
     }
 
     /// Whether a search does without most of the rows: it walks on their codes. What is scanned, or walked on the vectors
-    /// themselves, stays in memory.
-    pub fn may_spill(&self) -> bool {
+    /// themselves, stays as it is.
+    pub fn may_move(&self) -> bool {
         let has_codes = self.body.as_ref().is_some_and(|body| body.codes.kind() != CodeKind::F32);
         has_codes && matches!(self.vectors, Vectors::Memory(_))
     }
@@ -208,6 +209,16 @@ impl Segment {
             self.vectors = Vectors::Disk(FileRows::create(folder, rows)?);
         }
         Ok(())
+    }
+
+    /// Keeps the rows in fewer bytes of memory, where they take fewer.
+    pub fn pack(&mut self) {
+        if let Vectors::Memory(rows) = &self.vectors {
+            let packed = PackedRows::new(rows);
+            if packed.bytes() < rows.bytes() {
+                self.vectors = Vectors::Packed(packed);
+            }
+        }
     }
 }
 

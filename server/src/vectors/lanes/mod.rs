@@ -9,6 +9,7 @@ mod exact;
 mod floats;
 mod halves;
 mod int8;
+mod packed;
 
 use std::sync::LazyLock;
 
@@ -18,6 +19,7 @@ pub use exact::{dot, squared_distance};
 pub use floats::{dots, squared_distances};
 pub use halves::{half_dots, half_squared_distances};
 pub use int8::{TRAILER, int8_distances};
+pub use packed::{pack, packed_bytes, unpack};
 
 /// Rows of one kind, one after the other, each `stride` cells long.
 #[derive(Clone, Copy)]

@@ -26,7 +26,7 @@ fn filled(metric: Metric, options: IndexOptions, folder: Option<&Path>) -> Index
 fn file_of(index: &Index, change: impl FnOnce(&std::fs::File)) {
     match &index.view().sealed.as_ref().unwrap().vectors {
         Vectors::Disk(rows) => change(rows.file()),
-        Vectors::Memory(_) => panic!("vectors are in memory"),
+        Vectors::Memory(_) | Vectors::Packed(_) => panic!("vectors are in memory"),
     }
 }
 
@@ -38,7 +38,9 @@ fn both_homes_give_the_same_answers() {
         let [memory, disk] = HOMES.map(|home| filled(metric, small_in(home), Some(folder.path())));
         let (in_memory, on_disk) = (memory.stats(), disk.stats());
         assert_eq!((in_memory.disk_bytes, on_disk.disk_bytes), (0, 2_901 * 20 * 4));
-        assert!(on_disk.bytes + on_disk.disk_bytes <= in_memory.bytes + 64, "{on_disk:?} {in_memory:?}");
+        // In memory a row of 20 components takes 72 bytes, and no space beside the graph that one on the disk would not take.
+        let packed = in_memory.bytes - on_disk.bytes;
+        assert!((2_901 * 72..2_901 * 73).contains(&packed), "{on_disk:?} {in_memory:?}");
         let marked: Bitmap = (0..3_000).filter(|slot| slot % 5 == 0).collect();
         for round in 0..100 {
             let vector: Vec<f32> = (0..20).map(|_| random.random_range(-1.5..1.5)).collect();
@@ -120,7 +122,7 @@ fn a_disk_that_takes_nothing_leaves_vectors_in_memory() {
     let index = filled(Metric::Cosine, small_in(RowsIn::Disk), Some(folder.path()));
     let read_only = |segment: &crate::vectors::segment::Segment| match &segment.vectors {
         Vectors::Disk(rows) => Vectors::Disk(rows.read_only()),
-        Vectors::Memory(_) => panic!("vectors are in memory"),
+        Vectors::Memory(_) | Vectors::Packed(_) => panic!("vectors are in memory"),
     };
     let vectors = read_only(index.view().sealed.as_ref().unwrap());
     let more = crate::vectors::rows::Rows::zeros(20, 3);
@@ -159,7 +161,7 @@ fn a_vector_takes_no_more_than_it_must() {
     let mut random = seed(35);
     let cloud = Cloud::new(&mut random, 100, 200);
     let rows: Vec<Vec<f32>> = (0..14_000).map(|_| cloud.vector(&mut random)).collect();
-    for (home, most) in [(RowsIn::Memory, 648), (RowsIn::Disk, 232)] {
+    for (home, most) in [(RowsIn::Memory, 600), (RowsIn::Disk, 232)] {
         let options = IndexOptions { ef_construction: 16, exact_below: 0, rows: home, ..IndexOptions::default() };
         let index = Index::new(100, Metric::Cosine, options).unwrap().beside(Some(folder.path()));
         for (number, vector) in rows.iter().enumerate() {

@@ -16,8 +16,10 @@ use crate::processes::{Process, free_address, project, tidemill};
 use crate::reads::{ENTITIES, cost, definitions, fill};
 use crate::row;
 
-/// Gets whose latency is taken, one after the other.
-const GETS: usize = 5_000;
+/// Gets whose latency is taken, one after the other: some embedded, some bare, some over Redis, and again, since other work on the
+/// machine comes and goes.
+const GETS: usize = 10_000;
+const GETS_TOGETHER: usize = 100;
 const REQUESTS: usize = 20_000;
 /// Commits of as many records as one may have.
 const COMMITS: usize = 8_000;
@@ -107,24 +109,23 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
+/// Times of some Gets, one after the other.
 #[allow(clippy::disallowed_methods)]
-async fn get_latency(client: &Client, service: &str) -> Result<f64> {
-    let mut times = Vec::with_capacity(GETS);
-    for i in 0..GETS {
+async fn gets(client: &Client, service: &str, round: usize, times: &mut Vec<f64>) -> Result<()> {
+    for i in round * GETS_TOGETHER..(round + 1) * GETS_TOGETHER {
         let keys = [("key".to_string(), texts([format!("entity-{}", i * 31 % ENTITIES)]))].into();
         let request = v1::GetRequest { service: service.into(), keys, ..v1::GetRequest::default() };
         let begin = Instant::now();
         client.get(request).await?;
         times.push(begin.elapsed().as_secs_f64());
     }
-    Ok(median(times))
+    Ok(())
 }
 
-/// A bare MGET of `views` keys of one entity.
+/// Times of bare MGETs of `views` keys of one entity.
 #[allow(clippy::disallowed_methods)]
-fn mget_latency(wire: &mut Wire, names: &[Vec<u8>], views: usize) -> Result<f64> {
-    let mut times = Vec::with_capacity(GETS);
-    for i in 0..GETS {
+fn mgets(wire: &mut Wire, names: &[Vec<u8>], views: usize, round: usize, times: &mut Vec<f64>) -> Result<()> {
+    for i in round * GETS_TOGETHER..(round + 1) * GETS_TOGETHER {
         let first = i * 31 * views % (names.len() - views);
         let mut words: Vec<&[u8]> = vec![b"MGET"];
         words.extend(names[first..first + views].iter().map(Vec::as_slice));
@@ -132,7 +133,7 @@ fn mget_latency(wire: &mut Wire, names: &[Vec<u8>], views: usize) -> Result<f64>
         wire.ask(&words)?;
         times.push(begin.elapsed().as_secs_f64());
     }
-    Ok(median(times))
+    Ok(())
 }
 
 fn settings(address: &str, prefix: &str) -> RedisSettings {
@@ -239,8 +240,13 @@ pub async fn run() -> Result<()> {
     let mut wire = Wire::connect(address)?;
     let names = wire.records()?;
     for (service, views, what) in [("one", 1, "one view"), ("ten", 10, "ten views")] {
-        let (own, bare) = (get_latency(&here_client, service).await?, mget_latency(&mut wire, &names, views)?);
-        let over = get_latency(&there_client, service).await?;
+        let (mut own, mut bare, mut over) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..GETS / GETS_TOGETHER {
+            gets(&here_client, service, round, &mut own).await?;
+            mgets(&mut wire, &names, views, round, &mut bare)?;
+            gets(&there_client, service, round, &mut over).await?;
+        }
+        let (own, bare, over) = (median(own), median(bare), median(over));
         let figure = format!(
             "{:.0} us; embedded {:.0} us, bare MGET {:.0} us: {:+.0} us",
             over * 1e6,

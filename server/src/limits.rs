@@ -272,6 +272,8 @@ pub const REDIS_CONNECT: Duration = Duration::from_secs(2);
 /// How long a new connection to a cluster may take that replaces one which does not answer, with the question for its nodes: the
 /// next time-out begins another.
 pub const REDIS_REPLACE: Duration = Duration::from_secs(10);
+/// A timer that is set again and again beside a connection: sooner than answers time out, and too seldom to cost anything.
+pub const REDIS_TICK: Duration = Duration::from_millis(250);
 /// Pause before something is tried again that Redis did not do; it doubles each time.
 pub const REDIS_RETRY_MIN: Duration = Duration::from_millis(20);
 /// And becomes no longer than this: what waits for Redis shall go on soon after it is back.

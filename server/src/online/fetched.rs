@@ -79,14 +79,15 @@ impl<'r> Fetched<'r> {
         }
     }
 
-    /// Fetches records that were asked for, all of one shard and nothing else yet, between two looks at the shard's positions.
-    pub async fn fetch_at(&mut self, store: &RedisStore, shard: usize) -> Result<[Positions; 2], StoreError> {
+    /// Fetches records that were asked for, all of one shard and nothing else yet, with the shard's positions. Tells whether these
+    /// are exactly those of the records.
+    pub async fn fetch_at(&mut self, store: &RedisStore, shard: usize) -> Result<(Positions, bool), StoreError> {
         let keys: Vec<(usize, Box<[u8]>)> = self.missing.take().into_iter().map(|(view, key, _)| (view, key)).collect();
         let name = |(view, key): &(usize, Box<[u8]>)| (self.registry.views[*view].plan.hash, key.clone());
         let names: Vec<SharedKey> = keys.iter().map(name).collect();
-        let (records, positions) = store.records_at(shard, &names, SHARED_FETCH_BYTES).await?;
+        let (records, positions, is_exact) = store.records_at(shard, &names, SHARED_FETCH_BYTES).await?;
         self.take_records(keys, records);
-        Ok(positions)
+        Ok((positions, is_exact))
     }
 
     fn take_records(&mut self, keys: Vec<(usize, Box<[u8]>)>, records: Vec<Option<SharedRecord>>) {

@@ -124,8 +124,8 @@ impl Reader {
             fetched.fetch(store).await.map_err(away)?;
             return Ok((false, None));
         };
-        let [before, after] = fetched.fetch_at(store, shard).await.map_err(away)?;
-        Ok((before == after, Some(before)))
+        let (positions, is_exact) = fetched.fetch_at(store, shard).await.map_err(away)?;
+        Ok((is_exact, Some(positions)))
     }
 
     /// Encoded keys of all entities of a view in a shared store; None: records are in memory.

@@ -1,5 +1,6 @@
 //! The connection to one Redis or to a cluster, what is asked of a server before it is trusted, and its errors in our words.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
@@ -12,7 +13,7 @@ use redis::{
 };
 
 use super::cluster::Cluster;
-use crate::limits::{REDIS_CONNECT, REDIS_RETRY_MAX, REDIS_RETRY_MIN, REDIS_SCAN_COUNT};
+use crate::limits::{REDIS_CONNECT, REDIS_RETRY_MAX, REDIS_RETRY_MIN, REDIS_SCAN_COUNT, REDIS_TICK};
 use crate::online::StoreError;
 use crate::settings::RedisSettings;
 
@@ -22,6 +23,8 @@ pub(super) struct Connection {
     kind: Kind,
     /// for messages
     address: String,
+    /// see `tick`
+    _ticking: Arc<()>,
 }
 
 #[derive(Clone)]
@@ -45,7 +48,7 @@ impl Connection {
             true => Kind::Cluster(cluster(settings).await.map_err(failed)?),
             false => Kind::Single(Box::new(single(settings).await.map_err(failed)?)),
         };
-        let connection = Connection { kind, address };
+        let connection = Connection { kind, address, _ticking: tick() };
         connection.check(settings.cluster).await?;
         Ok(connection)
     }
@@ -64,17 +67,11 @@ impl Connection {
     }
 
     /// Sends commands together, which one server answers in their order: all keys are in one slot.
-    pub(super) async fn query_together(&self, commands: &[&Cmd]) -> Result<Vec<Value>, StoreError> {
+    pub(super) async fn query_together(&self, commands: &redis::Pipeline) -> Result<Vec<Value>, StoreError> {
         let answers = match self.kind.clone() {
-            Kind::Single(mut single) => {
-                let mut pipeline = redis::Pipeline::with_capacity(commands.len());
-                for command in commands {
-                    pipeline.add_command((*command).clone());
-                }
-                single.req_packed_commands(&pipeline, 0, commands.len()).await
-            }
+            Kind::Single(mut single) => single.req_packed_commands(commands, 0, commands.len()).await,
             Kind::Cluster(cluster) => {
-                futures::future::try_join_all(commands.iter().map(|command| cluster.request(command))).await
+                futures::future::try_join_all(commands.cmd_iter().map(|command| cluster.request(command))).await
             }
         };
         let answers = answers.and_then(|answers| answers.into_iter().map(Value::extract_error).collect());
@@ -204,6 +201,19 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// Each request sets a timer, and if that is the next one of all, the runtime has to be told by a system call. As long as this goes
+/// on, the next one of all is the next tick.
+fn tick() -> Arc<()> {
+    let ticking = Arc::new(());
+    let ends = Arc::downgrade(&ticking);
+    tokio::spawn(async move {
+        while ends.strong_count() > 0 {
+            tokio::time::sleep(REDIS_TICK).await;
+        }
+    });
+    ticking
 }
 
 fn server_of(settings: &RedisSettings, address: &str) -> Result<redis::ConnectionInfo, RedisError> {

@@ -142,35 +142,38 @@ impl RedisStore {
         Ok(records)
     }
 
-    /// Records of one shard, between two looks at its positions: where these are the same, they are those of the records.
+    /// Records of one shard, its positions, and whether these were the same before and after: then they are those of the records.
     pub async fn records_at(
         &self,
         shard: usize,
         keys: &[SharedKey],
         bytes_max: u64,
-    ) -> Result<(Vec<Option<SharedRecord>>, [Positions; 2]), StoreError> {
+    ) -> Result<(Vec<Option<SharedRecord>>, Positions, bool), StoreError> {
         if keys.len() > REDIS_MGET_KEYS {
             // What is sent first is answered first.
             let records = self.records_up_to(keys, bytes_max);
             let three = futures::future::try_join3(self.positions(shard), records, self.positions(shard)).await;
             let (before, records, after) = three?;
-            return Ok((records, [before, after]));
+            let is_same = before == after;
+            return Ok((records, before, is_same));
         }
-        let (mut look, mut read) = (redis::cmd("HGETALL"), redis::cmd("MGET"));
-        let names = self.names_of(keys);
-        look.arg(self.names.positions(shard));
-        read.arg(&names);
-        let answers = self.connection.query_together(&[&look, &read, &look]).await?;
+        let (names, positions) = (self.names_of(keys), self.names.positions(shard));
+        let mut commands = redis::Pipeline::with_capacity(3);
+        commands.cmd("HGETALL").arg(&positions).cmd("MGET").arg(&names).cmd("HGETALL").arg(&positions);
+        let answers = self.connection.query_together(&commands).await?;
         let [before, stored, after] = <[redis::Value; 3]>::try_from(answers).map_err(|_| not_understood())?;
         let stored: Vec<Option<Bytes>> = redis::from_redis_value(stored).map_err(|_| not_understood())?;
         let records = opened(&stored, &names)?;
         let bytes = records.iter().flatten().map(|record| record.body.len() as u64).sum::<u64>();
-        let positions = |answer| redis::from_redis_value(answer).map(placed).map_err(|_| not_understood());
         if bytes > bytes_max {
-            Err(StoreError::TooMuch)
-        } else {
-            Ok((records, [positions(before)?, positions(after)?]))
+            return Err(StoreError::TooMuch);
         }
+        let placed = |answer| redis::from_redis_value(answer).map(placed).map_err(|_| not_understood());
+        // A table that grows may tell the same in another order.
+        let is_alike = before == after;
+        let before = placed(before)?;
+        let is_same = is_alike || before == placed(after)?;
+        Ok((records, before, is_same))
     }
 
     fn names_of(&self, keys: &[SharedKey]) -> Vec<Vec<u8>> {

@@ -4,6 +4,7 @@
 
 mod bad;
 mod beside;
+mod cut;
 mod graph;
 mod kept;
 mod model;

@@ -2,10 +2,11 @@
 //!
 //! The data path, in the order in which an event takes it: `source` (bytes to typed rows), `log` (made durable), `ingest`
 //! (folded into records), `online` (kept and published), `serving` (read). Beside it `offline` (files of rows in, training
-//! sets out), `vectors` (nearest neighbours), `collections` (indexes that follow the records), `catalog` (what is declared), `cli` (the verbs), and below all of them `clock`,
+//! sets out), `vectors` (nearest neighbours), `collections` (indexes that follow the records), `catalog` (what is declared), `cli` (the verbs), and below all of them `background`, `clock`,
 //! `limits`, `settings`, `objects` (files by URL, `s3://` too).
 //! `components` alone puts the parts together.
 
+pub mod background;
 pub mod catalog;
 pub mod cli;
 pub mod clock;

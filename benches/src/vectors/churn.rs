@@ -26,6 +26,7 @@ pub fn run(of: &str, index: &Index, set: &Set) -> Result<()> {
     std::thread::scope(|scope| -> Result<()> {
         scope.spawn(|| write(index, set, &over, &written));
         scope.spawn(|| {
+            tidemill::background::comes_last();
             while !over.load(Ordering::Relaxed) {
                 if !index.upkeep(1).unwrap_or(false) {
                     std::thread::sleep(Duration::from_millis(5));

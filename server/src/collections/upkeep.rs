@@ -34,6 +34,7 @@ impl Upkeep {
         // Half of the machine is left to those who ask.
         let threads = (std::thread::available_parallelism().map_or(1, std::num::NonZero::get) / 2).max(1);
         let run = move || {
+            crate::background::comes_last();
             let mut said = HashSet::new();
             let mut kept: Vec<Kept> = collections.list.iter().map(|_| Kept::default()).collect();
             while !stopping.load(Ordering::Relaxed) {

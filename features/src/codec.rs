@@ -254,6 +254,17 @@ impl<'a> Cursor<'a> {
         })
     }
 
+    /// Reads past such a value.
+    #[inline]
+    pub fn pass(&mut self, data_type: &DataType) -> Result<(), Damaged> {
+        match data_type {
+            DataType::Int64 | DataType::Timestamp => self.varint().map(drop),
+            DataType::Float64 | DataType::Float32 => self.float().map(drop),
+            DataType::Text | DataType::Bytes => self.bytes().map(drop),
+            _ => self.value(data_type).map(drop),
+        }
+    }
+
     fn list(&mut self, items: &DataType) -> Result<Value<'a>, Damaged> {
         let length = self.length()?;
         let mut list = Vec::with_capacity(length);
@@ -389,8 +400,11 @@ mod tests {
             let mut cursor = Cursor::new(&out);
             assert!(!cursor.is_empty());
             assert!(cursor.value(&data_type).unwrap().same(&value) && cursor.is_empty(), "{data_type} {value:?}");
+            let mut cursor = Cursor::new(&out);
+            assert!(cursor.pass(&data_type).is_ok() && cursor.is_empty(), "{data_type} {value:?}");
             for length in 0..out.len() {
                 assert!(Cursor::new(&out[..length]).value(&data_type).is_err(), "{data_type} {value:?} {length}");
+                assert!(Cursor::new(&out[..length]).pass(&data_type).is_err(), "{data_type} {value:?} {length}");
             }
             let mut out = Vec::new();
             put_optional(&mut out, &value);

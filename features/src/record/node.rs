@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::aggregates::Cell;
 use crate::codec::{Cursor, Damaged, put_bytes, put_varint};
 use crate::plan::Plan;
-use crate::record::row::{Row, Rows, append_rows, read_rows, split_rows};
+use crate::record::row::{Row, Rows, append_rows, merge_rows, read_rows, split_rows};
 
 /// Events of a leaf. Measured on a prototype: raw rows are smaller than tiles, and as fast to read, up to about this many.
 pub const LEAF_MAX: usize = 256;
@@ -177,6 +177,15 @@ pub fn put_longer_leaf(count: usize, stored: &[u8], newest: i64, rows: &[Row<'_>
     out.extend_from_slice(&((count + rows.len()) as u32).to_le_bytes());
     out.extend_from_slice(stored);
     append_rows(rows, newest, out);
+}
+
+/// A leaf with sorted new rows among its own. None: see `merge_rows`.
+pub fn merged_leaf(plan: &Plan, count: usize, stored: Cursor<'_>, new: &[Row<'_>]) -> Result<Option<Vec<u8>>, Damaged> {
+    let longer = new.iter().map(|row| row.body.len() + 18).sum::<usize>();
+    let mut out = Vec::with_capacity(5 + stored.rest().len() + longer);
+    out.push(LEAF);
+    out.extend_from_slice(&((count + new.len()) as u32).to_le_bytes());
+    Ok(merge_rows(plan, count, stored, new, &mut out)?.then_some(out))
 }
 
 /// Appends a ladder.

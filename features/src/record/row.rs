@@ -153,7 +153,7 @@ fn skip_body(plan: &Plan, cursor: &mut Cursor<'_>) -> Result<(), Damaged> {
     let flags = cursor.take(plan.flag_bytes())?;
     for (i, data_type) in plan.inputs.iter().enumerate() {
         if !bit(flags, plan.filters + i) {
-            cursor.value(data_type)?;
+            cursor.pass(data_type)?;
         }
     }
     Ok(())
@@ -197,6 +197,40 @@ pub fn append_rows(rows: &[Row<'_>], mut previous: i64, out: &mut Vec<u8>) {
         out.extend_from_slice(row.body);
         previous = row.time;
     }
+}
+
+/// Appends the rows of a leaf and sorted new ones by their times; what stands behind the last new one is not looked at. False:
+/// an old and a new one have the same time, so that more than that decides, and what was appended is of no use.
+pub fn merge_rows(
+    plan: &Plan,
+    count: usize,
+    stored: Cursor<'_>,
+    mut new: &[Row<'_>],
+    out: &mut Vec<u8>,
+) -> Result<bool, Damaged> {
+    let (whole, mut cursor) = (stored.rest(), stored);
+    let (mut copied, mut time, mut last) = (0, 0, 0);
+    for _ in 0..count {
+        let Some(first) = new.first() else { break };
+        let start = whole.len() - cursor.rest().len();
+        time = cursor.time_after(time)?;
+        if first.time < time {
+            let (before, behind) = new.split_at(new.partition_point(|row| row.time < time));
+            out.extend_from_slice(&whole[copied..start]);
+            append_rows(before, last, out);
+            put_delta(out, time - before.last().map_or(last, |row| row.time));
+            copied = whole.len() - cursor.rest().len();
+            new = behind;
+        }
+        if new.first().is_some_and(|row| row.time == time) {
+            return Ok(false);
+        }
+        last = time;
+        skip_body(plan, &mut cursor)?;
+    }
+    out.extend_from_slice(&whole[copied..]);
+    append_rows(new, last, out);
+    Ok(true)
 }
 
 /// Walks the rows of a leaf without decoding their columns.

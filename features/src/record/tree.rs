@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::node::{Branch, Node, NodeId, Nodes, Tile, add_rows, cells_of, new_cells, put_ladder, put_leaf};
+use super::node::{
+    Branch, Node, NodeId, Nodes, Tile, add_rows, cells_of, merged_leaf, new_cells, put_ladder, put_leaf,
+};
 use super::row::{Row, sort_rows};
 use crate::aggregates::Cell;
 use crate::codec::Damaged;
@@ -86,6 +88,11 @@ pub fn insert(plan: &Plan, node: &[u8], new: &[Row<'_>], chunks: &mut Chunks<'_>
     let (Some(first), Some(last)) = (new.first(), new.last()) else { return Ok(node.to_vec()) };
     match Node::parse(node)? {
         Node::Leaf { count, bytes } => {
+            if count + new.len() <= plan.leaf_max
+                && let Some(leaf) = merged_leaf(plan, count, bytes, new)?
+            {
+                return Ok(leaf);
+            }
             let mut rows = Node::split(plan, count, bytes)?;
             rows.extend(new.iter().cloned());
             sort_rows(plan, &mut rows)?;

@@ -53,7 +53,7 @@ impl Collections {
     /// What a change that is about to be published means at a time. Only the thread that publishes may ask.
     pub fn feed(&self, updates: &Updates, memory: &Memory, time: i64) -> Result<Feed<'_>, Failure> {
         let followed: HashSet<u32> = self.indexed().map(|collection| collection.view() as u32).collect();
-        if !updates.records.iter().any(|((view, _), _)| followed.contains(view)) {
+        if followed.is_empty() || !updates.records.iter().any(|((view, _), _)| followed.contains(view)) {
             return Ok(Feed::default());
         }
         let chunks = updates.chunks.iter().filter(|((view, ..), _)| followed.contains(view));

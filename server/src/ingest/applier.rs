@@ -29,8 +29,13 @@ pub(super) struct Applier {
     /// those that are fed here: the others are still being built
     views_of_source: std::collections::HashMap<usize, Vec<usize>>,
     to_keep: SyncSender<ToKeep>,
-    changed_records: HashMap<RecordKey, Box<[u8]>>,
+    /// records that have changed since the last flush; what they are then goes into the next one
+    changed_records: Vec<RecordKey>,
+    /// whether some of them may be there twice
+    are_repeated: bool,
     changed_chunks: HashMap<ChunkKey, Option<Arc<[u8]>>>,
+    /// number of the next flush
+    flush: u32,
     applied_to: LogPlace,
     unflushed: bool,
     /// definitions whose new version serves since the last flush
@@ -91,8 +96,10 @@ impl Applier {
             applied_to,
             parts,
             to_keep,
-            changed_records: HashMap::new(),
+            changed_records: Vec::new(),
+            are_repeated: false,
             changed_chunks: HashMap::new(),
+            flush: 1,
             unflushed: true,
             switched: Vec::new(),
             told: Vec::new(),
@@ -153,13 +160,14 @@ impl Applier {
             let old = std::mem::replace(&mut self.parts.view_ids[view.view], view.id);
             if view.is_rebuild {
                 // The version that has served until now is dropped with the next commit.
-                self.changed_records.retain(|(id, _), _| *id != old);
+                self.changed_records.retain(|(at, _)| *at as usize != view.view);
                 self.changed_chunks.retain(|(id, _, _), _| *id != old);
                 self.switched.push(view.hash);
                 rebuilt.push(view.view);
             }
             let (records, chunks) = view.take_changes();
-            self.changed_records.extend(records);
+            self.changed_records.extend(records.into_iter().map(|((_, key), _)| (view.view as u32, key)));
+            self.are_repeated = true;
             self.changed_chunks.extend(chunks);
             if let Some(stream) = &self.parts.registry.views[view.view].stream {
                 let fed = self.views_of_source.entry(stream.source).or_default();
@@ -208,7 +216,8 @@ impl Applier {
             let consumed = accepted + dead_lettered;
             updates.sources.push((source as u32, SourceLedger { consumed, accepted, dead_lettered, newest_event }));
             updates.positions.push((partition, through));
-            self.remember(&updates);
+            updates.flush = self.flush;
+            self.remember_chunks(&updates);
             if self.parts.changes.is_followed() {
                 changed.extend(updates.records.iter().map(|(key, _)| key.clone()));
                 changed.extend(updates.chunks.iter().map(|((view, key, _), _)| (*view, key.clone())));
@@ -219,7 +228,7 @@ impl Applier {
                 Ok(feed) => feed,
                 Err(failure) => stop_to_rebuild(rebuild_mark, "E1016", &failure.to_string()),
             };
-            memory.publish_noted(updates, || {
+            let newly_changed = memory.publish_noted(updates, || {
                 if let Err(failure) = feed.take() {
                     tracing::error!(%failure, "vectors were not taken into their index; the next start builds it anew");
                 }
@@ -227,6 +236,7 @@ impl Applier {
                     note(commits, clock, &of.name, partition.1, through);
                 }
             });
+            self.changed_records.extend(newly_changed);
         }
         self.applied_to = end;
         self.unflushed = true;
@@ -238,11 +248,8 @@ impl Applier {
         }
     }
 
-    /// Keeps changed bytes for the next flush.
-    fn remember(&mut self, updates: &Updates) {
-        for ((view, key), record) in &updates.records {
-            self.changed_records.insert((self.parts.view_ids[*view as usize], key.clone()), record.clone());
-        }
+    /// Keeps changed chunks for the next flush.
+    fn remember_chunks(&mut self, updates: &Updates) {
         for ((view, key, id), chunk) in &updates.chunks {
             self.changed_chunks.insert((self.parts.view_ids[*view as usize], key.clone(), *id), chunk.clone());
         }
@@ -259,7 +266,7 @@ impl Applier {
     }
 
     fn next_flush(&mut self) -> Applied {
-        let Parts { registry, memory, clock, .. } = &self.parts;
+        let Parts { registry, memory, clock, view_ids, .. } = &self.parts;
         let state = memory.read();
         let positions = state.positions.iter().map(|((source, partition), next)| {
             let name = registry.sources[*source as usize].name.clone();
@@ -268,13 +275,23 @@ impl Applier {
         let sources =
             registry.sources.iter().zip(&state.sources).map(|(source, ledger)| (source.name.clone(), *ledger));
         let fed = self.views_of_source.values().flatten();
+        self.flush = self.flush.wrapping_add(1).max(1);
+        if std::mem::take(&mut self.are_repeated) {
+            self.changed_records.sort_unstable();
+            self.changed_records.dedup();
+        }
+        let as_it_is = |(view, key): RecordKey| {
+            let record = state.record(view as usize, &key)?.into();
+            Some(((view_ids[view as usize], key), record))
+        };
+        let records = std::mem::take(&mut self.changed_records).into_iter().filter_map(as_it_is).collect();
         Applied {
             clock: clock.now(),
             applied_to: self.applied_to,
             positions: positions.collect(),
             sources: sources.collect(),
             views: fed.map(|at| (registry.views[*at].plan.hash, state.views[*at])).collect(),
-            changes: (self.changed_records.drain().collect(), self.changed_chunks.drain().collect()),
+            changes: (records, self.changed_chunks.drain().collect()),
             switched: std::mem::take(&mut self.switched),
             told: std::mem::take(&mut self.told),
         }

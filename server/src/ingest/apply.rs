@@ -1,11 +1,12 @@
 //! Applying one batch: what its events change in the records of every view that reads their source.
 
-use hashbrown::HashMap;
 use tidemill_features::codec::Damaged;
 use tidemill_features::definitions::{Registry, Source};
+use tidemill_features::hash::hash_bytes;
 use tidemill_features::record::{Fate, apply};
 use tidemill_features::stream::{EventBatch, Prepared};
 
+use super::keys::{Entry, each_key};
 use crate::log::{Frame, SourceSchema};
 use crate::online::{Memory, Updates, ViewLedger};
 
@@ -26,28 +27,39 @@ pub(super) fn apply_batch(
         let prepared = Prepared::new(view, stream, &registry.sources[source], batch);
         updates.row_errors += prepared.row_errors;
         let mut ledger = ViewLedger::default();
-        let mut by_key: HashMap<&[u8], Vec<usize>> = HashMap::with_capacity(batch.len());
+        let mut entries: Vec<Entry> = Vec::with_capacity(batch.len());
+        // By row: records that are looked for together are found sooner than one after the other, since memory is slow to answer
+        // and can be asked for many at once.
+        let mut records: Vec<Option<&[u8]>> = Vec::with_capacity(batch.len());
         for row in 0..batch.len() {
-            match prepared.key(row) {
-                Some(key) => by_key.entry(key).or_default().push(row),
-                None => ledger.count(Fate::Keyless, batch.times[row]),
-            }
+            let Some(key) = prepared.key(row) else {
+                ledger.count(Fate::Keyless, batch.times[row]);
+                records.push(None);
+                continue;
+            };
+            let hash = hash_bytes(key);
+            records.push(state.record_of(*view_index, hash, key));
+            entries.push((hash, 0, row as u32));
         }
-        for (key, rows) in by_key {
-            let events: Vec<_> = rows.iter().map(|row| prepared.incoming(*row)).collect();
-            let record = state.record(*view_index, key);
+        entries.sort_unstable();
+        let view_id = *view_index as u32;
+        let mut events = Vec::new();
+        let key_of = |(.., row): &Entry| prepared.key(*row as usize).unwrap_or_default();
+        each_key(&entries, key_of, &mut |own| {
+            let (Some(first), key) = (own.first(), own.first().map(key_of).unwrap_or_default()) else { return Ok(()) };
+            events.clear();
+            events.extend(own.iter().map(|(.., row)| prepared.incoming(*row as usize)));
+            let record = records[first.2 as usize];
             let applied = apply(&view.plan, record, &events, &state.chunks(*view_index, key))?;
-            for (fate, row) in applied.fates.iter().zip(&rows) {
-                ledger.count(*fate, batch.times[*row]);
+            for (fate, (.., row)) in applied.fates.iter().zip(own) {
+                ledger.count(*fate, batch.times[*row as usize]);
             }
-            let view_id = *view_index as u32;
             if let Some(record) = applied.record {
                 updates.records.push(((view_id, key.into()), record.into_boxed_slice()));
             }
-            for (id, chunk) in applied.chunks {
-                updates.chunks.push(((view_id, key.into(), id), chunk));
-            }
-        }
+            updates.chunks.extend(applied.chunks.into_iter().map(|(id, chunk)| ((view_id, key.into(), id), chunk)));
+            Ok(())
+        })?;
         updates.views.push((*view_index as u32, ledger));
     }
     Ok(updates)

@@ -12,6 +12,7 @@ use tidemill_features::plan::Plan;
 use tidemill_features::record::{Fate, Incoming, NodeId, apply};
 use tidemill_features::stream::{EventBatch, Prepared};
 
+use super::keys::{Entry, each_key};
 use super::walk::Round;
 use crate::limits::SHARDS;
 use crate::log::LogPlace;
@@ -161,9 +162,6 @@ struct Part<'p> {
     bytes: u64,
 }
 
-/// An event of the round: hash of its key, batch, row. In this order events of one key are together, in the order of the log.
-type Entry = (u64, u32, u32);
-
 impl Part<'_> {
     fn fold(
         &mut self,
@@ -178,7 +176,7 @@ impl Part<'_> {
         let mut entries: Vec<Entry> = routed.iter().enumerate().flat_map(of_batch).collect();
         entries.sort_unstable();
         let key = |(_, batch, row): &Entry| routed[*batch as usize].prepared.key(*row as usize).unwrap_or_default();
-        each_key(&entries, key, |own| self.fold_entries(plan, own, batches, routed))
+        each_key(&entries, key, &mut |own| self.fold_entries(plan, own, batches, routed))
     }
 
     /// Folds the events of one key.
@@ -193,28 +191,23 @@ impl Part<'_> {
         let events: Vec<_> = own.iter().map(|(_, batch, row)| prepared(*batch).incoming(*row as usize)).collect();
         let Some((hash, batch, row)) = own.first() else { return Ok(()) };
         let key = prepared(*batch).key(*row as usize).unwrap_or_default();
-        let fates = self.fold_key(plan, shard_of_hash(*hash) % SHARDS_OF_PART, key, &events)?;
+        let fates = self.fold_key(plan, *hash, key, &events)?;
         for (fate, (_, batch, row)) in fates.iter().zip(own) {
             self.ledger.count(*fate, batches[*batch as usize].times[*row as usize]);
         }
         Ok(())
     }
 
-    fn fold_key(
-        &mut self,
-        plan: &Plan,
-        shard: usize,
-        key: &[u8],
-        events: &[Incoming<'_>],
-    ) -> Result<Vec<Fate>, Damaged> {
+    fn fold_key(&mut self, plan: &Plan, hash: u64, key: &[u8], events: &[Incoming<'_>]) -> Result<Vec<Fate>, Damaged> {
+        let shard = shard_of_hash(hash) % SHARDS_OF_PART;
         let (shard, changed) = (&mut self.shards[shard], &mut self.changed[shard]);
-        let applied = apply(plan, shard.record(key), events, &shard.chunks(key))?;
+        let applied = apply(plan, shard.record_of(hash, key), events, &shard.chunks(key))?;
         if let Some(record) = applied.record {
             if !changed.records.contains(key) {
                 changed.records.insert(key.into());
                 self.bytes += (key.len() + record.len()) as u64;
             }
-            shard.put_record_of(key, record.into_boxed_slice());
+            shard.put_record(hash, key, &record, 0);
         }
         for (id, chunk) in applied.chunks {
             self.bytes += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
@@ -223,29 +216,6 @@ impl Part<'_> {
         }
         Ok(applied.fates)
     }
-}
-
-/// Calls back with the events of one key after the other; they are sorted.
-fn each_key<'k>(
-    entries: &[Entry],
-    key: impl Fn(&Entry) -> &'k [u8],
-    mut visit: impl FnMut(&[Entry]) -> Result<(), Damaged>,
-) -> Result<(), Damaged> {
-    for of_hash in entries.chunk_by(|a, b| a.0 == b.0) {
-        let first = key(&of_hash[0]);
-        if of_hash.iter().all(|entry| key(entry) == first) {
-            visit(of_hash)?;
-            continue;
-        }
-        // Two keys of one hash: each by itself.
-        let mut others = of_hash.to_vec();
-        while let Some(first) = others.first().map(&key) {
-            let (own, rest): (Vec<Entry>, Vec<Entry>) = others.iter().partition(|entry| key(entry) == first);
-            visit(&own)?;
-            others = rest;
-        }
-    }
-    Ok(())
 }
 
 /// Does tasks on several threads, one of them the caller's. Results come in the order of the tasks.
@@ -284,22 +254,6 @@ fn side_by_side<T: Send, R: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_of_one_hash_are_told_apart_and_stay_in_order() {
-        let keys = ["a", "b", "a", "c", "b", "d"];
-        let entries: Vec<Entry> = vec![(1, 0, 0), (1, 0, 1), (1, 0, 2), (2, 0, 3), (2, 1, 3), (3, 1, 5)];
-        let mut seen = Vec::new();
-        let key = |entry: &Entry| keys[entry.2 as usize].as_bytes();
-        each_key(&entries, key, |own| {
-            seen.push(own.iter().map(|entry| (keys[entry.2 as usize], entry.1, entry.2)).collect::<Vec<_>>());
-            Ok(())
-        })
-        .unwrap();
-        let wanted =
-            vec![vec![("a", 0, 0), ("a", 0, 2)], vec![("b", 0, 1)], vec![("c", 0, 3), ("c", 1, 3)], vec![("d", 1, 5)]];
-        assert_eq!(seen, wanted);
-    }
 
     #[test]
     fn results_come_in_the_order_of_the_tasks() {

@@ -21,6 +21,7 @@ mod flusher;
 mod fold;
 mod history;
 mod kafka;
+mod keys;
 mod lake;
 mod recover;
 mod replay;

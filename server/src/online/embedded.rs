@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use tidemill_features::codec::Damaged;
+use tidemill_features::hash::hash_bytes;
 use tidemill_features::record::{Envelope, NodeId};
 
 use super::memory::{ChunkKey, RecordKey};
@@ -155,7 +156,7 @@ impl Embedded {
                         return Err(StoreError::Damaged("a record is ahead of its commit".to_string()));
                     }
                     if std::ptr::eq(keyspace, &self.records) {
-                        loaded.put_record(rest.into(), envelope.body.into());
+                        loaded.put_record(hash_bytes(rest), rest, envelope.body, 0);
                     } else {
                         let (key, id) = split_chunk_key(rest)?;
                         loaded.put_chunk(key, id, Some(envelope.body.into()));

@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::{RwLock, RwLockReadGuard};
+use tidemill_features::hash::hash_bytes;
 use tidemill_features::record::NodeId;
 
 use super::ledger::{SourceLedger, ViewLedger};
 use super::shards::{RecordChunks, Shard, ViewState};
 use super::shared::ViewTotals;
-use crate::place::shard_of;
+use crate::place::{shard_of, shard_of_hash};
 
 /// Names a record: the view (its place in the registry, or its id in the store) and the encoded entity key.
 pub type RecordKey = (u32, Box<[u8]>);
@@ -69,6 +70,8 @@ pub struct Updates {
     pub row_errors: u64,
     /// entities and bytes to add of records in a shared store, by view
     pub elsewhere: Vec<(u32, (u64, i64))>,
+    /// number of the flush that records are for
+    pub flush: u32,
 }
 
 /// What recovery found of the sources.
@@ -119,12 +122,17 @@ impl Memory {
         self.publish_noted(updates, || {});
     }
 
-    /// Publishes a change; `note` is called with the gate closed, when no read sees the change yet and every later one will.
-    pub fn publish_noted(&self, updates: Updates, note: impl FnOnce()) {
+    /// Publishes a change; `note` is called with the gate closed, when no read sees the change yet and every later one will. Gives
+    /// the records that have not changed for this flush before.
+    pub fn publish_noted(&self, updates: Updates, note: impl FnOnce()) -> Vec<RecordKey> {
         let mut state = self.state.write();
         note();
+        let mut changed = Vec::new();
         for ((view, key), record) in updates.records {
-            state.shards[view as usize][shard_of(&key)].put_record(key, record);
+            let hash = hash_bytes(&key);
+            if state.shards[view as usize][shard_of_hash(hash)].put_record(hash, &key, &record, updates.flush) {
+                changed.push((view, key));
+            }
         }
         for ((view, key, id), chunk) in updates.chunks {
             state.shards[view as usize][shard_of(&key)].put_chunk(&key, id, chunk);
@@ -137,6 +145,7 @@ impl Memory {
             let known = &mut state.elsewhere[view as usize];
             *known = (known.0 + entities, known.1 + bytes);
         }
+        changed
     }
 
     /// Takes in how far all partitions are in a shared store.
@@ -191,7 +200,12 @@ impl Memory {
 impl State {
     /// The record of an entity.
     pub fn record(&self, view: usize, key: &[u8]) -> Option<&[u8]> {
-        self.shards[view][shard_of(key)].record(key)
+        self.record_of(view, hash_bytes(key), key)
+    }
+
+    /// The same, by the hash of the key too.
+    pub fn record_of(&self, view: usize, hash: u64, key: &[u8]) -> Option<&[u8]> {
+        self.shards[view][shard_of_hash(hash)].record_of(hash, key)
     }
 
     /// The chunks of an entity's record.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashTable};
+use tidemill_features::hash::hash_bytes;
 use tidemill_features::record::{NodeId, Nodes};
 
 use super::ledger::ViewLedger;
@@ -21,10 +22,39 @@ type Chunks = HashMap<NodeId, Arc<[u8]>>;
 /// The records of one shard.
 #[derive(Default)]
 pub struct Shard {
-    records: HashMap<Box<[u8]>, Box<[u8]>>,
+    records: HashTable<Kept>,
     /// by key: beside the record
     chunks: HashMap<Box<[u8]>, Chunks>,
     bytes: u64,
+}
+
+/// A record behind its key: whoever has found the key has the record, too, and both take one piece of memory.
+struct Kept {
+    bytes: Box<[u8]>,
+    key_length: u32,
+    /// number of the flush that it has changed for last
+    flush: u32,
+}
+
+impl Kept {
+    fn new(key: &[u8], record: &[u8], flush: u32) -> Self {
+        let key_length = u32::try_from(key.len()).expect("keys are at most 64 KiB long");
+        Kept { bytes: [key, record].concat().into_boxed_slice(), key_length, flush }
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.bytes[..self.key_length as usize]
+    }
+
+    fn record(&self) -> &[u8] {
+        &self.bytes[self.key_length as usize..]
+    }
+}
+
+/// The hash by which a table finds a key, from that of the key: all keys of a shard have the same low bits, and a table looks at
+/// the low and at the high ones.
+fn spread(hash: u64) -> u64 {
+    hash.rotate_left(32)
 }
 
 /// The chunks of one record.
@@ -49,7 +79,12 @@ impl ViewState {
 impl Shard {
     /// The record of a key.
     pub fn record(&self, key: &[u8]) -> Option<&[u8]> {
-        self.records.get(key).map(|record| &**record)
+        self.record_of(hash_bytes(key), key)
+    }
+
+    /// The same, by the hash of the key too.
+    pub fn record_of(&self, hash: u64, key: &[u8]) -> Option<&[u8]> {
+        self.records.find(spread(hash), |kept| kept.key() == key).map(Kept::record)
     }
 
     /// The chunks of a key's record.
@@ -64,7 +99,7 @@ impl Shard {
 
     /// All keys, in no order.
     pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
-        self.records.keys().map(|key| &**key)
+        self.records.iter().map(Kept::key)
     }
 
     /// Number of records.
@@ -77,21 +112,20 @@ impl Shard {
         self.bytes
     }
 
-    /// Puts a record in its place.
-    pub fn put_record(&mut self, key: Box<[u8]>, record: Box<[u8]>) {
-        let (length, added) = (key.len(), (key.len() + record.len()) as u64);
-        let replaced = self.records.insert(key, record).map_or(0, |old| (length + old.len()) as u64);
-        self.bytes = (self.bytes + added).saturating_sub(replaced);
-    }
-
-    /// Puts the record of a key in its place; the key is copied only where it is new.
-    pub fn put_record_of(&mut self, key: &[u8], record: Box<[u8]>) {
-        match self.records.get_mut(key) {
-            Some(old) => {
-                self.bytes = (self.bytes + record.len() as u64).saturating_sub(old.len() as u64);
-                *old = record;
+    /// Puts a record in its place, for a flush of this number (0: none). Tells whether it has not changed for that one before.
+    pub fn put_record(&mut self, hash: u64, key: &[u8], record: &[u8], flush: u32) -> bool {
+        let kept = Kept::new(key, record, flush);
+        self.bytes += kept.bytes.len() as u64;
+        match self.records.find_mut(spread(hash), |kept| kept.key() == key) {
+            Some(known) => {
+                let old = std::mem::replace(known, kept);
+                self.bytes = self.bytes.saturating_sub(old.bytes.len() as u64);
+                old.flush != flush
             }
-            None => self.put_record(key.into(), record),
+            None => {
+                self.records.insert_unique(spread(hash), kept, |kept| spread(hash_bytes(kept.key())));
+                true
+            }
         }
     }
 
@@ -125,14 +159,19 @@ mod tests {
     fn bytes_are_those_of_what_is_there() {
         let mut shard = Shard::default();
         let id = NodeId { level: 3, slot: 9 };
-        shard.put_record(b"key"[..].into(), b"record"[..].into());
-        shard.put_record_of(b"key", b"longer record"[..].into());
+        let mut put = |record: &[u8], flush| shard.put_record(hash_bytes(b"key"), b"key", record, flush);
+        assert_eq!(
+            [put(b"record", 0), put(b"r", 1), put(b"re", 1), put(b"longer record", 2)],
+            [true, true, false, true]
+        );
+        assert_eq!(shard.record(b"key"), Some(&b"longer record"[..]));
         shard.put_chunk(b"key", id, Some(b"chunk"[..].into()));
         assert_eq!(shard.bytes(), 3 + 13 + 5);
         assert_eq!(shard.chunks(b"key").get(id).as_deref(), Some(&b"chunk"[..]));
         shard.put_chunk(b"key", id, None);
         shard.put_chunk(b"other", id, None);
         assert_eq!((shard.bytes(), shard.entities()), (16, 1));
+        assert_eq!(shard.keys().collect::<Vec<_>>(), [b"key"]);
         assert!(shard.chunks(b"key").get(id).is_none());
     }
 }

@@ -375,8 +375,6 @@ pub const FRESH_ROWS_MIN: usize = 256;
 pub const FRESH_ROWS_MAX: usize = 8_192;
 /// Vectors of one chunk of the fresh segment: a write copies the last chunk, so that a search never waits for a write.
 pub const FRESH_CHUNK_ROWS: usize = 64;
-/// Sealed segments of an index whose sizes are within this factor are merged: each is searched, and each merge builds a graph.
-pub const SEGMENT_FACTOR: usize = 4;
 /// Share of dead vectors beyond which a segment is built anew: they cost memory and make a search look further.
 pub const DEAD_PERCENT: usize = 20;
 /// Rows that are put into an index together: a search of the same collection waits for them.

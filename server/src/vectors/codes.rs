@@ -44,8 +44,8 @@ pub struct CodedQuery {
     factor: f32,
     offset: f32,
     floats: Vec<f32>,
-    /// what an error of a row is multiplied by at most (see `margin`)
-    slack: f32,
+    /// what errors of a row are multiplied by at most (see `margin`)
+    slack: margin::Slack,
     /// one more component, of rows while a graph is built
     pub(super) tail: f32,
 }
@@ -68,7 +68,8 @@ impl Codes {
         match self {
             Codes::Int8(int8) => Some(Codes::Int8(int8.extended(fresh))),
             Codes::F16(rows, scale) => {
-                let fits = half_scale(greatest(fresh)) >= *scale;
+                let most = greatest(fresh);
+                let fits = most == 0.0 || half_scale(most) >= *scale;
                 fits.then(|| Codes::F16(halves(rows, fresh, *scale), *scale))
             }
             Codes::F32 => Some(Codes::F32),
@@ -135,7 +136,7 @@ impl Codes {
             Codes::F16(..) | Codes::F32 => {
                 query.floats.clear();
                 query.floats.extend(vector.iter().map(|x| x * self.scale()));
-                query.slack = margin::length(&query.floats);
+                query.slack.length = margin::length(query.floats.iter().copied());
             }
         }
     }
@@ -196,7 +197,7 @@ fn half_scale(greatest: f32) -> f32 {
     let exponent = |x: f32| i32::from((x.to_bits() >> 23) as u8) - 127;
     match greatest == 0.0 {
         true => 1.0,
-        // The exponent of a scale is kept where squares of scaled numbers stay within f32 as well.
+        // The exponent of a scale is kept where squares of scaled rows stay within f32 as well.
         false => f32::from_bits(((14 - exponent(greatest)).clamp(-60, 60) + 127) as u32 * (1 << 23)),
     }
 }

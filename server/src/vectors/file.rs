@@ -35,7 +35,7 @@ pub struct Expected {
     pub metric: Metric,
     /// the options; a file does not know where rows are to lie
     pub options: IndexOptions,
-    /// the state of the store that it was made of, by the store's own number
+    /// what it was made of, by a number of the caller's
     pub sequence: u64,
 }
 
@@ -58,7 +58,7 @@ struct GraphHead {
 }
 
 impl Index {
-    /// Writes the index as of now. `sequence` says which state of the store that is.
+    /// Writes the index as of now. `sequence` says what of, by a number of the caller's.
     pub fn save(&self, sequence: u64, out: &mut dyn Write) -> io::Result<()> {
         let view = self.view();
         let expected = Expected { dims: view.dims, metric: view.metric, options: view.options, sequence };

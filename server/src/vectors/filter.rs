@@ -5,7 +5,7 @@
 pub enum Filter<'a> {
     /// its slot is marked
     Slots(&'a Bitmap),
-    /// this says so of its slot and key: asked for candidates only, and for some vectors to estimate how many pass
+    /// this says so of its slot and key; a scan asks it for every vector, a walk for those that it meets
     Keys(&'a dyn Fn(u32, &[u8]) -> bool),
 }
 

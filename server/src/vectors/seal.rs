@@ -68,13 +68,13 @@ impl Index {
     }
 
     fn make(&self, anew: bool, builder: Builder, threads: usize) -> Result<(), Failure> {
-        let id = {
+        // Under one lock: rows that are written behind it go into a tail which this view has not.
+        let (id, view) = {
             let mut writer = self.writer.lock();
             writer.close();
             self.publish(&writer);
-            writer.segment_id()
+            (writer.segment_id(), self.view())
         };
-        let view = self.view();
         let grown = view.sealed.as_deref().filter(|sealed| !anew && sealed.body.is_some());
         let origins = origins(&view, grown.is_some());
         if origins.len() > VECTOR_ROWS_MAX {

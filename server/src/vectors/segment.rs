@@ -213,11 +213,10 @@ impl Segment {
 
     /// Keeps the rows in fewer bytes of memory, where they take fewer.
     pub fn pack(&mut self) {
-        if let Vectors::Memory(rows) = &self.vectors {
-            let packed = PackedRows::new(rows);
-            if packed.bytes() < rows.bytes() {
-                self.vectors = Vectors::Packed(packed);
-            }
+        if let Vectors::Memory(rows) = &self.vectors
+            && let Some(packed) = PackedRows::new(rows)
+        {
+            self.vectors = Vectors::Packed(packed);
         }
     }
 }

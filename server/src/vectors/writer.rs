@@ -233,6 +233,7 @@ impl Writer {
 
     /// Makes it known, and forgets what it replaces.
     pub fn replace(&mut self, sealed: Arc<Segment>, inputs: &[u32]) {
+        debug_assert!(!inputs.contains(&self.tail.id), "what is being filled is not sealed");
         self.chunks.retain(|chunk| !inputs.contains(&chunk.id));
         self.segments.retain(|id, _| !inputs.contains(id));
         self.sealed = Some(sealed.id);

@@ -1,4 +1,4 @@
-//! The int8 form: codes of vectors around their mean, and two numbers beside each row.
+//! The int8 form: codes of vectors around their mean, and three numbers beside each row.
 //!
 //! With `a = mean + c`, the dot product is `c·d + mean·a + mean·b - mean·mean` and the squared distance `|c|² + |d|² - 2 c·d`: a
 //! bias for each row, one constant for all, and a factor times the product of the codes. The mean takes away what all vectors
@@ -13,18 +13,29 @@ use crate::vectors::metric::Metric;
 use crate::vectors::options::RowsIn;
 use crate::vectors::rows::Rows;
 
-/// Rows of int8, each with its scale and its bias.
+/// What lies behind the codes of a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trailer {
+    /// the length of what is lost altogether: of components whose code is 0
+    pub lost: f32,
+    /// the size of one step
+    pub step: f32,
+    /// see above
+    pub bias: f32,
+}
+
+/// Rows of int8, each with what its components lose, its scale and its bias.
 #[derive(Debug)]
 pub struct Int8 {
     rows: Rows<i8>,
     /// the same one in all rows that one query is compared with
     mean: Arc<[f32]>,
-    /// the greatest step of a row, and the greatest size of a bias
-    greatest: (f32, f32),
+    /// the greatest of each
+    greatest: Trailer,
     /// what the product of two rows is multiplied by: -1, or -2 for distances
     factor: f32,
     /// what is the same for all pairs
-    constant: f32,
+    constant: f64,
     squared: bool,
     /// the greatest number of a query: as many steps as a sum over all components leaves room for
     steps: f32,
@@ -35,20 +46,20 @@ impl Int8 {
     pub fn new(metric: Metric, vectors: &Rows<f32>, rows: RowsIn) -> Self {
         let squared = metric == Metric::L2;
         let mean: Arc<[f32]> = mean(vectors).into();
-        let constant = if squared { 0.0 } else { dot(&mean, &mean) as f32 };
+        let constant = if squared { 0.0 } else { dot(&mean, &mean) };
         // Rows that begin at every 32nd byte lie in fewer lines of the cache, some 8 % of a walk at 100 components. Who keeps
         // vectors on the disk has asked for memory first.
         let stride = (mean.len() + TRAILER).next_multiple_of(if rows == RowsIn::Disk { 16 } else { 32 });
         let steps = (f64::from(i32::MAX) / 127.0 / stride as f64).min(16_383.0).floor() as f32;
         let factor = if squared { -2.0 } else { -1.0 };
-        let none = Int8 { rows: Rows::zeros(stride, 0), mean, greatest: (0.0, 0.0), factor, constant, squared, steps };
-        none.extended(vectors)
+        let (rows, greatest) = (Rows::zeros(stride, 0), Trailer::default());
+        Int8 { rows, mean, greatest, factor, constant, squared, steps }.extended(vectors)
     }
 
     /// Codes of other vectors, which the same query is compared with.
     pub fn like(&self, vectors: &Rows<f32>) -> Self {
         let rows = Rows::zeros(self.rows.cells().stride, 0);
-        Int8 { rows, mean: self.mean.clone(), greatest: (0.0, 0.0), ..*self }.extended(vectors)
+        Int8 { rows, mean: self.mean.clone(), greatest: Trailer::default(), ..*self }.extended(vectors)
     }
 
     /// Whether a query of these is one of those.
@@ -56,8 +67,8 @@ impl Int8 {
         Arc::ptr_eq(&self.mean, &other.mean)
     }
 
-    /// The greatest step of a row, and the greatest size of a bias.
-    pub fn greatest(&self) -> (f32, f32) {
+    /// The greatest numbers of a row, biases by their size.
+    pub fn greatest(&self) -> Trailer {
         self.greatest
     }
 
@@ -74,8 +85,12 @@ impl Int8 {
             for (code, x) in row.iter_mut().zip(&centred) {
                 *code = (x / scale).round_ties_even() as i8;
             }
-            greatest = (greatest.0.max(scale), greatest.1.max(bias.abs()));
-            let trailer: [[u8; 4]; 2] = [scale.to_le_bytes(), bias.to_le_bytes()];
+            let lost = centred.iter().zip(&*row).filter(|(_, code)| **code == 0).map(|(x, _)| *x);
+            let own = Trailer { lost: margin::length(lost), step: scale, bias: bias as f32 };
+            greatest.lost = greatest.lost.max(own.lost);
+            greatest.step = greatest.step.max(own.step);
+            greatest.bias = greatest.bias.max(own.bias.abs());
+            let trailer: [[u8; 4]; 3] = [own.lost, own.step, own.bias].map(f32::to_le_bytes);
             row[stride - TRAILER..].copy_from_slice(bytemuck::cast_slice(trailer.as_flattened()));
         }
         Int8 { rows, mean: self.mean.clone(), greatest, ..*self }
@@ -94,7 +109,7 @@ impl Int8 {
     }
 
     /// The vector less the mean; the size of one step, and the bias.
-    fn centre(&self, vector: &[f32], centred: &mut [f32], steps: f32) -> (f32, f32) {
+    fn centre(&self, vector: &[f32], centred: &mut [f32], steps: f32) -> (f32, f64) {
         let mut greatest = 0.0f32;
         for ((c, x), mean) in centred.iter_mut().zip(vector).zip(self.mean.iter()) {
             *c = x - mean;
@@ -104,7 +119,8 @@ impl Int8 {
             true => dot(centred, centred),
             false => -dot(&self.mean, vector),
         };
-        (if greatest > 0.0 { greatest / steps } else { 1.0 }, bias as f32)
+        // Steps below the least normal number would be rounded themselves.
+        (if greatest > 0.0 { (greatest / steps).max(f32::MIN_POSITIVE) } else { 1.0 }, bias)
     }
 
     pub fn query(&self, vector: &[f32], query: &mut CodedQuery) {
@@ -113,26 +129,28 @@ impl Int8 {
         let (scale, bias) = self.centre(vector, &mut query.floats, self.steps);
         query.int8.clear();
         query.int8.extend(query.floats.iter().map(|x| (x / scale).round_ties_even() as i16));
+        let rounded = query.floats.iter().zip(&query.int8);
+        let own: f64 = rounded.map(|(x, code)| f64::from((x - f32::from(*code) * scale).abs())).sum();
         query.int8.resize(self.rows.cells().stride, 0);
-        (query.factor, query.offset) = (self.factor * scale, bias + self.constant);
-        query.slack = self.factor.abs() * margin::of_steps(&query.floats);
+        (query.factor, query.offset) = (self.factor * scale, (bias + self.constant) as f32);
+        query.slack = margin::Slack::of(&query.floats, own, self.factor.abs());
     }
 
-    /// The size of one step of a row, and its bias.
-    pub fn trailer(&self, row: u32) -> (f32, f32) {
+    /// The numbers of a row.
+    pub fn trailer(&self, row: u32) -> Trailer {
         let row = self.rows.row(row as usize);
         let trailer: &[u8] = bytemuck::cast_slice(&row[row.len() - TRAILER..]);
         let number = |at: usize| f32::from_le_bytes([trailer[at], trailer[at + 1], trailer[at + 2], trailer[at + 3]]);
-        (number(0), number(4))
+        Trailer { lost: number(0), step: number(4), bias: number(8) }
     }
 
     pub fn row_query(&self, row: u32, query: &mut CodedQuery) {
-        let (scale, bias) = self.trailer(row);
+        let Trailer { step, bias, .. } = self.trailer(row);
         let row = self.rows.row(row as usize);
         query.int8.clear();
         query.int8.extend(row[..row.len() - TRAILER].iter().map(|x| i16::from(*x)));
         query.int8.resize(row.len(), 0);
-        (query.factor, query.offset) = (self.factor * scale, bias + self.constant);
+        (query.factor, query.offset) = (self.factor * step, (f64::from(bias) + self.constant) as f32);
     }
 }
 

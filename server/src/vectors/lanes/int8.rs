@@ -1,14 +1,14 @@
 //! Dot products of int8 rows with a query of 16-bit numbers, and from them distances.
 //!
-//! A row ends in two f32 of its own, its scale and its bias: they lie where the sum ends, so they cost no further look into
+//! A row ends in three f32 of its own, the last two its scale and its bias: they lie where the sum ends, so they cost no further look into
 //! memory. The query has zeros where they are. Products of 8 and 16 bits are added in pairs by one instruction, exactly.
 
 use pulp::Arch;
 
 use super::Cells;
 
-/// Bytes at the end of a row: its scale and its bias.
-pub const TRAILER: usize = 8;
+/// Bytes at the end of a row: what its codes lose, its scale and its bias.
+pub const TRAILER: usize = 12;
 
 /// For each row `bias + factor * scale * dot(query, row) + offset`. The query is as long as a row, a multiple of 16.
 pub fn int8_distances(
@@ -38,7 +38,8 @@ pub fn int8_distances(
 fn finished(row: &[i8], factor: f32, offset: f32, dot: i32) -> f32 {
     let trailer: &[u8] = bytemuck::cast_slice(&row[row.len() - TRAILER..]);
     let number = |at: usize| f32::from_le_bytes([trailer[at], trailer[at + 1], trailer[at + 2], trailer[at + 3]]);
-    number(4) + factor * number(0) * dot as f32 + offset
+    // In this order no product of two small numbers is rounded away before the third makes it large.
+    number(8) + factor * (number(4) * dot as f32) + offset
 }
 
 #[cfg(target_arch = "x86_64")]

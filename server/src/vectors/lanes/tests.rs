@@ -54,7 +54,7 @@ fn int8_sums_are_the_same_whole_numbers_on_every_width() {
         query[stride - TRAILER..].fill(0);
         let mut cells: Vec<i8> = (0..stride * rows).map(|_| random.random_range(-127..=127)).collect();
         for row in cells.chunks_mut(stride) {
-            let trailer: Vec<u8> = [0.5f32, -3.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+            let trailer: Vec<u8> = [9.0f32, 0.5, -3.0].iter().flat_map(|x| x.to_le_bytes()).collect();
             row[stride - TRAILER..].copy_from_slice(bytemuck::cast_slice(&trailer));
         }
         let ids: Vec<u32> = (0..rows as u32).collect();
@@ -65,6 +65,38 @@ fn int8_sums_are_the_same_whole_numbers_on_every_width() {
                 let dot: i64 = query.iter().zip(row).map(|(q, x)| i64::from(*q) * i64::from(*x)).sum();
                 let whole = -3.0 + -2.0 * 0.5 * dot as f32 + 10.0;
                 assert!((whole - out).abs() <= whole.abs() * 1e-6, "{name} {stride}: {out} for {whole}");
+            }
+        }
+    }
+}
+
+/// Whatever the components are, those that are not told to be odd come back bit for bit, on every width.
+#[test]
+fn packed_rows_are_what_they_were() {
+    let mut random = StdRng::seed_from_u64(43);
+    let mut component = |kind: usize| match kind {
+        0 => random.random_range(-1.0..1.0),
+        1 => [0.0, -0.0, 1.0, f32::MIN_POSITIVE, -1e-45, f32::MAX, f32::MIN][random.random_range(0..7)],
+        2 => f32::from_bits(random.random_range(0..0x7f80_0000) | (random.random_range(0..2u32) << 31)),
+        // Fourteen powers of two below the greatest are as far down as it goes.
+        _ => (random.random_range(-17..0) as f32).exp2() * [1.0, -1.25][random.random_range(0..2)],
+    };
+    for (dims, kind) in
+        [1, 2, 3, 7, 16, 31, 32, 33, 64, 100, 384].into_iter().flat_map(|dims| (0..4).map(move |k| (dims, k)))
+    {
+        for _ in 0..40 {
+            let row: Vec<f32> = (0..dims).map(|_| component(kind)).collect();
+            let (mut bytes, mut odd) = (vec![9; packed_bytes(dims)], Vec::new());
+            pack(&row, &mut bytes, |at| odd.push(at));
+            let greatest = row.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+            for at in &odd {
+                assert!(row[*at] != 0.0 && row[*at].abs() < greatest / 16_000.0, "{} beside {greatest}", row[*at]);
+            }
+            for (name, arch) in all() {
+                let mut out = vec![7.0; dims];
+                unpack(arch, &bytes, &mut out);
+                odd.iter().for_each(|at| out[*at] = row[*at]);
+                assert!(out.iter().zip(&row).all(|(a, b)| a.to_bits() == b.to_bits()), "{name} {dims} {kind}");
             }
         }
     }

@@ -133,14 +133,25 @@ impl<'a> Asked<'a> {
     /// The row with its score; it is in the buffer for that, where it is not in memory.
     fn scored(&self, segment: &'a Segment, row: u32, buffer: &mut Vec<f32>) -> Result<Candidate<'a>, Failure> {
         let score = self.view.metric.score(&self.vector, segment.vectors.row(row as usize, buffer)?);
-        Ok(Candidate { segment, row, score })
+        // There is one zero.
+        Ok(Candidate { segment, row, score: score + 0.0 })
     }
 }
 
-/// Best first, equal scores by key.
-fn sort(candidates: &mut [Candidate]) {
-    let key = |candidate: &Candidate| candidate.segment.keys.get(candidate.row as usize).to_vec();
-    candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| key(a).cmp(&key(b))));
+impl Candidate<'_> {
+    fn key(&self) -> &[u8] {
+        self.segment.keys.get(self.row as usize)
+    }
+}
+
+/// The best `k`, best first, equal scores by key. Where all scores are the same there are as many candidates as vectors.
+fn best(candidates: &mut Vec<Candidate>, k: usize) {
+    let order = |a: &Candidate, b: &Candidate| b.score.total_cmp(&a.score).then_with(|| a.key().cmp(b.key()));
+    if candidates.len() > k {
+        candidates.select_nth_unstable_by(k, order);
+        candidates.truncate(k);
+    }
+    candidates.sort_unstable_by(order);
 }
 
 /// Answers a query.
@@ -157,11 +168,10 @@ pub fn answer(view: &View, query: Query) -> Result<Answer, Failure> {
     if let Some(least) = query.min_score {
         candidates.retain(|candidate| candidate.score >= least);
     }
-    sort(&mut candidates);
-    candidates.truncate(query.k);
+    best(&mut candidates, query.k);
     let hit = |candidate: &Candidate| Hit {
-        key: candidate.segment.keys.get(candidate.row as usize).to_vec(),
-        score: candidate.score + 0.0,
+        key: candidate.key().to_vec(),
+        score: candidate.score,
         slot: candidate.segment.slots[candidate.row as usize],
     };
     Ok(Answer { hits: candidates.iter().map(hit).collect(), explained })

@@ -125,8 +125,8 @@ fn fresh_vectors_are_compared_by_codes() {
 #[test]
 fn codes_of_fresh_vectors_take_memory() {
     let mut random = seed(64);
-    let cloud = Cloud::new(&mut random, 56, 20);
-    let index = Index::new(56, Metric::Cosine, small()).unwrap();
+    let cloud = Cloud::new(&mut random, 52, 20);
+    let index = Index::new(52, Metric::Cosine, small()).unwrap();
     for number in 0..1_000u32 {
         index.upsert(&number.to_be_bytes(), &cloud.vector(&mut random)).unwrap();
     }
@@ -139,5 +139,5 @@ fn codes_of_fresh_vectors_take_memory() {
     let short: usize = view.fresh.iter().map(|chunk| chunk.short.as_ref().unwrap().own_bytes()).sum();
     assert!((640 * 64..640 * 66).contains(&short), "{short}");
     let all: usize = view.fresh.iter().map(|chunk| chunk.bytes()).sum();
-    assert!(all >= short + 640 * 56 * 4);
+    assert!(all >= short + 640 * 52 * 4);
 }

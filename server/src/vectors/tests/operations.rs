@@ -134,16 +134,13 @@ impl Model {
                 "as many as asked for"
             );
         }
-        match way {
-            Way::Exact => {
-                for (hit, (score, key)) in answer.hits.iter().zip(truth) {
-                    assert!(hit.key == *key || near(f64::from(hit.score), *score), "{hit:?} for {key:?} {score}");
-                }
+        if exact {
+            for (hit, (score, key)) in answer.hits.iter().zip(truth) {
+                assert!(hit.key == *key || near(f64::from(hit.score), *score), "{hit:?} for {key:?} {score}");
             }
-            _ => {
-                self.found += found;
-                self.wanted += truth.len();
-            }
+        } else {
+            self.found += found;
+            self.wanted += truth.len();
         }
     }
 }
@@ -168,7 +165,8 @@ fn random_operations_agree_with_brute_force() {
         let recall = model.found as f64 / model.wanted as f64;
         eprintln!("{metric:?} {home:?}: {stats:?}, recall {recall:.4} of {}", model.wanted);
         assert_eq!(stats.live, model.rows.len());
-        assert!(recall > 0.95, "{metric:?} {home:?}: {recall}");
+        // Of walks alone, that keep sixteen candidates.
+        assert!(recall > 0.92, "{metric:?} {home:?}: {recall}");
         model.index.rebuild(Builder::Flat, 1).unwrap();
         assert_eq!(model.index.stats().disk_bytes > 0, home == RowsIn::Disk);
     }

@@ -67,14 +67,16 @@ impl Index {
         made
     }
 
+    /// What is to be sealed, and a number for it. All under one lock: what is written next goes into a chunk that this view has not.
+    pub(super) fn begun(&self) -> (u32, Arc<View>) {
+        let mut writer = self.writer.lock();
+        writer.close();
+        self.publish(&writer);
+        (writer.segment_id(), self.view())
+    }
+
     fn make(&self, anew: bool, builder: Builder, threads: usize) -> Result<(), Failure> {
-        // Under one lock: rows that are written behind it go into a tail which this view has not.
-        let (id, view) = {
-            let mut writer = self.writer.lock();
-            writer.close();
-            self.publish(&writer);
-            (writer.segment_id(), self.view())
-        };
+        let (id, view) = self.begun();
         let grown = view.sealed.as_deref().filter(|sealed| !anew && sealed.body.is_some());
         let origins = origins(&view, grown.is_some());
         if origins.len() > VECTOR_ROWS_MAX {

@@ -47,9 +47,10 @@ fn spiked(dims: usize, count: usize) -> Rows<f32> {
     let mut rows = Rows::zeros(dims, count);
     for number in 0..count {
         let row = rows.row_mut(number);
-        row.iter_mut().for_each(|x| *x = random.random_range(0.5..1.5));
+        // Their mean is zero, so that no component is the same in all.
+        row.iter_mut().for_each(|x| *x = if number % 3 == 0 { 1.0 } else { random.random_range(-0.6..-0.4) });
         if number % 3 == 0 {
-            row[0] = [300.0, -3e4, 1e-3][number % 9 / 3];
+            row[0] = [300.0, -300.0, 1e-3][number % 9 / 3];
         }
     }
     rows

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
+use crate::vectors::segment::Segment;
 
 #[test]
 fn searches_beside_writes_see_one_moment() {
@@ -100,4 +101,34 @@ fn an_index_that_is_rewritten_does_not_grow() {
     let stats = index.stats();
     assert_eq!((stats.live, stats.dead, stats.codes), (100, 0, None));
     assert!(stats.bytes < most / 5, "{stats:?}, before {most}");
+}
+
+/// What is about to be sealed does not change any more: a chunk that goes on being filled would be forgotten with what it replaces.
+#[test]
+fn what_is_sealed_is_not_filled_any_more() {
+    let index = Index::new(4, Metric::L2, small()).unwrap();
+    let (written, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                let number = written.fetch_add(1, Ordering::SeqCst);
+                index.upsert(&(number % 500).to_be_bytes(), &[number as f32, 0.0, 0.0, 0.0]).unwrap();
+                if number.is_multiple_of(500) {
+                    index.rebuild(Builder::Flat, 1).unwrap();
+                }
+            }
+        });
+        let grew = (0..3_000).any(|_| {
+            let (_, view) = index.begun();
+            let seen = written.load(Ordering::SeqCst);
+            while written.load(Ordering::SeqCst) < seen + 2 {
+                std::thread::yield_now();
+            }
+            let later = index.view();
+            let now = |chunk: &Segment| later.fresh.iter().find(|other| other.id == chunk.id).map(|now| now.count());
+            view.fresh.iter().any(|chunk| now(chunk).is_some_and(|now| now != chunk.count()))
+        });
+        over.store(true, Ordering::SeqCst);
+        assert!(!grew, "a chunk grows that is about to be sealed");
+    });
 }

@@ -166,7 +166,7 @@ fn random_operations_agree_with_brute_force() {
         eprintln!("{metric:?} {home:?}: {stats:?}, recall {recall:.4} of {}", model.wanted);
         assert_eq!(stats.live, model.rows.len());
         // Of walks alone, that keep sixteen candidates.
-        assert!(recall > 0.92, "{metric:?} {home:?}: {recall}");
+        assert!(recall > 0.85, "{metric:?} {home:?}: {recall}");
         model.index.rebuild(Builder::Flat, 1).unwrap();
         assert_eq!(model.index.stats().disk_bytes > 0, home == RowsIn::Disk);
     }

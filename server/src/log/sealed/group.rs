@@ -1,8 +1,8 @@
 //! Events of one source with one set of columns on their way into a file: sorted by bucket, entity key, event time and the
 //! order of the log, in row groups that end with a bucket where they can.
 //!
-//! Until they are sorted, events stay the bytes that they are in the log: one look into memory finds all columns of an event, so
-//! that they are decoded in the order in which they are written.
+//! Until they are sorted, events stay the bytes that they are in the log, bucket by bucket: what one bucket has is near to the
+//! processor while it is sorted, and a row is decoded when it is written.
 
 use std::path::Path;
 
@@ -10,15 +10,16 @@ use arrow_array::ArrayRef;
 use arrow_schema::Field;
 use tidemill_features::codec::{Cursor, Damaged};
 use tidemill_features::definitions::FieldType;
+use tidemill_features::hash::hash_bytes;
 use tidemill_features::value::Value;
 
+use super::bucket::{Bucket, Row, bucket_of_hash};
 use super::disk::{NewFile, io_error};
 use super::frame_rows::{moment, moments, number, numbers};
 use super::manifest::EventsFile;
-use super::order::{Keys, Placed};
 use super::{ARRIVAL_TIME, BUCKET, OFFSET, PARTITION, POSITION, SEGMENT};
 use crate::columnar::{ColumnsBuilder, TableWriter, arrow_type, column_array};
-use crate::limits::SEALED_GROUP_ROWS;
+use crate::limits::{SEALED_GROUP_ROWS, SHARDS};
 use crate::log::{Frame, LogError, LogPlace, SourceSchema};
 
 /// Events in the order of the log.
@@ -27,25 +28,17 @@ pub(super) struct Group {
     schema: SourceSchema,
     /// places of the key columns
     key: Vec<usize>,
-    frames: Vec<RawFrame>,
-    keys: Keys,
+    /// by frame: its place and its partition
+    frames: Vec<(LogPlace, u32)>,
+    buckets: Vec<Bucket>,
+    /// event times of the first and of the last event
+    times: Option<(i64, i64)>,
 }
 
-/// A frame as it stands in the log.
-struct RawFrame {
-    place: LogPlace,
-    partition: u32,
-    payload: Vec<u8>,
-    rows: Vec<RawRow>,
-}
-
-/// What an event has besides its columns.
-struct RawRow {
-    /// where in the payload its columns begin; a payload is shorter than 4 GiB
-    at: u32,
-    offset: u64,
-    arrival: i64,
-    time: i64,
+/// A row on its way into the file.
+struct Placed {
+    bucket: u8,
+    row: u32,
 }
 
 impl Group {
@@ -58,7 +51,8 @@ impl Group {
             schema: frame.schema.clone(),
             key: key.unwrap_or_default(),
             frames: Vec::new(),
-            keys: Keys::default(),
+            buckets: (0..SHARDS).map(|_| Bucket::default()).collect(),
+            times: None,
         }
     }
 
@@ -71,7 +65,7 @@ impl Group {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.times.is_none()
     }
 
     pub(super) fn is_of(&self, frame: &Frame) -> bool {
@@ -87,29 +81,26 @@ impl Group {
         payload: Vec<u8>,
     ) -> Result<u64, String> {
         let number = u32::try_from(self.frames.len()).map_err(|_| "it has too many frames".to_string())?;
-        let rows = self.read_rows(number, frame, (count, rows_at), &payload).map_err(|_| broken(place))?;
-        if rows.windows(2).any(|two| two[0].offset >= two[1].offset) {
+        self.frames.push((place, frame.partition));
+        let ascend = self.read_rows(number, frame, count, &payload[rows_at..]).map_err(|_| broken(place))?;
+        if !ascend {
             return Err(format!("offsets of `{}` do not ascend in a frame", self.source));
         }
-        self.frames.push(RawFrame { place, partition: frame.partition, payload, rows });
         Ok(count as u64)
     }
 
-    /// Finds the rows of a frame, and takes their keys.
-    fn read_rows(
-        &mut self,
-        number: u32,
-        frame: &Frame,
-        (count, rows_at): (usize, usize),
-        payload: &[u8],
-    ) -> Result<Vec<RawRow>, Damaged> {
-        let mut cursor = Cursor::new(&payload[rows_at..]);
-        let mut rows = Vec::with_capacity(count);
+    /// Puts the rows of a frame into their buckets. False: their offsets do not ascend.
+    fn read_rows(&mut self, number: u32, frame: &Frame, count: usize, rows: &[u8]) -> Result<bool, Damaged> {
+        let mut cursor = Cursor::new(rows);
+        let (mut key, mut last) = (Vec::new(), None);
         // The bytes of each column; those of a null are none.
         let mut columns: Vec<Option<&[u8]>> = Vec::with_capacity(self.schema.fields.len());
-        for row in 0..count {
+        for _ in 0..count {
             let (offset, arrival) = frame.read_place(&mut cursor)?;
-            let at = (payload.len() - cursor.rest().len()) as u32;
+            if last.replace(offset).is_some_and(|last| last >= offset) {
+                return Ok(false);
+            }
+            let whole = cursor.rest();
             columns.clear();
             for (_, field) in &self.schema.fields {
                 let is_there = cursor.byte()? != 0;
@@ -122,18 +113,19 @@ impl Group {
             let time = columns.get(self.schema.event_time).copied().flatten().ok_or(Damaged)?;
             let (_, time_field) = &self.schema.fields[self.schema.event_time];
             let Value::Timestamp(time) = Cursor::new(time).value(&time_field.data_type)? else { return Err(Damaged) };
-            rows.push(RawRow { at, offset, arrival, time });
+            let (first, newest) = self.times.unwrap_or((time, time));
+            self.times = Some((first.min(time), newest.max(time)));
             // A key is its columns as they are stored; an event without one of them has none.
-            let whole = self.key.iter().all(|at| columns[*at].is_some());
-            let key = self.key.iter().filter_map(|at| columns[*at]).filter(|_| whole);
-            self.keys.push((number, row as u32), |bytes| key.for_each(|column| bytes.extend_from_slice(column)));
+            key.clear();
+            if self.key.iter().all(|at| columns[*at].is_some()) {
+                self.key.iter().filter_map(|at| columns[*at]).for_each(|column| key.extend_from_slice(column));
+            }
+            let hash = hash_bytes(&key);
+            let bucket = &mut self.buckets[usize::from(bucket_of_hash(&key, hash))];
+            let columns = &whole[..whole.len() - cursor.rest().len()];
+            bucket.push(Row { hash, time, offset, arrival, frame: number, ..Row::default() }, &key, columns)?;
         }
-        Ok(rows)
-    }
-
-    fn row(&self, at: &Placed) -> (&RawFrame, &RawRow) {
-        let frame = &self.frames[at.frame as usize];
-        (frame, &frame.rows[at.row as usize])
+        Ok(true)
     }
 
     /// Writes the file. None: it was to stop. The caller knows the number of the schema.
@@ -145,7 +137,11 @@ impl Group {
     ) -> Result<Option<EventsFile>, LogError> {
         let path = folder.join(&name);
         let failed = |what: String| io_error(&path)(std::io::Error::other(what));
-        let order = std::mem::take(&mut self.keys).sorted(|at| self.row(at).1.time);
+        let mut order = Vec::with_capacity(self.buckets.iter().map(Bucket::len).sum());
+        for (number, bucket) in self.buckets.iter_mut().enumerate() {
+            bucket.sort();
+            order.extend((0..bucket.len()).map(|row| Placed { bucket: number as u8, row: row as u32 }));
+        }
         let sorted_by = self.schema.fields.len();
         let mut writer = TableWriter::new(NewFile::create(folder, name)?, file_fields(&self.schema), Some(sorted_by))
             .map_err(failed)?;
@@ -162,8 +158,7 @@ impl Group {
         }
         let file = writer.finish().map_err(failed)?.finish(order.len() as u64)?;
         let key = self.key.iter().map(|at| self.schema.fields[*at].0.clone()).collect();
-        let times = || self.frames.iter().flat_map(|frame| &frame.rows).map(|row| row.time);
-        let times = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+        let times = self.times.unwrap_or_default();
         Ok(Some(EventsFile { schema: 0, key, times, file }))
     }
 
@@ -171,25 +166,27 @@ impl Group {
     fn arrays(&self, group: &[Placed]) -> Result<Vec<ArrayRef>, String> {
         let fields = &self.schema.fields;
         let mut builder = ColumnsBuilder::new(fields.iter().map(|(_, field)| &field.data_type));
+        let mut rows = Vec::with_capacity(group.len());
         for at in group {
-            let (frame, row) = self.row(at);
-            let mut cursor = Cursor::new(&frame.payload[row.at as usize..]);
+            let (row, columns) = self.buckets[usize::from(at.bucket)].row(at.row as usize);
+            let mut cursor = Cursor::new(columns);
             for (column, (_, field)) in fields.iter().enumerate() {
-                let value = cursor.optional(&field.data_type).map_err(|_| broken(frame.place))?;
-                builder.push(column, &value);
+                let (place, _) = self.frames[row.frame as usize];
+                builder.push(column, &cursor.optional(&field.data_type).map_err(|_| broken(place))?);
             }
+            rows.push(row);
         }
         let mut arrays = Vec::with_capacity(fields.len() + 6);
         for ((_, field), column) in fields.iter().zip(builder.finish()) {
             arrays.push(column_array(&field.data_type, &column).map_err(|e| e.to_string())?);
         }
-        let rows = || group.iter().map(|at| self.row(at));
+        let frames = || rows.iter().map(|row| self.frames[row.frame as usize]);
         arrays.push(numbers(group.iter().map(|at| u64::from(at.bucket))));
-        arrays.push(numbers(rows().map(|(frame, _)| u64::from(frame.partition))));
-        arrays.push(numbers(rows().map(|(_, row)| row.offset)));
-        arrays.push(numbers(rows().map(|(frame, _)| frame.place.segment)));
-        arrays.push(numbers(rows().map(|(frame, _)| frame.place.offset)));
-        arrays.push(moments(rows().map(|(_, row)| row.arrival)));
+        arrays.push(numbers(frames().map(|(_, partition)| u64::from(partition))));
+        arrays.push(numbers(rows.iter().map(|row| row.offset)));
+        arrays.push(numbers(frames().map(|(place, _)| place.segment)));
+        arrays.push(numbers(frames().map(|(place, _)| place.offset)));
+        arrays.push(moments(rows.iter().map(|row| row.arrival)));
         Ok(arrays)
     }
 }

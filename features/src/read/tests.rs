@@ -84,13 +84,15 @@ fn what_counts_is_numbered_as_it_came() {
 /// Events that come one by one, in any order and many at one time, make the record that they make together.
 #[test]
 fn a_row_goes_to_its_place_among_the_others() {
-    let mut registry = registry("a = { agg = 'sum(x)', windows = ['1h'] }\nb = { agg = 'last(x)', windows = ['1h'] }\n");
+    let mut registry =
+        registry("a = { agg = 'sum(x)', windows = ['1h'] }\nb = { agg = 'last(x)', windows = ['1h'] }\n");
     let view = Arc::get_mut(&mut registry.views[0]).unwrap();
     let order_kept = [false, true];
     for (leaf_max, order_kept) in [256, 6].into_iter().flat_map(|leaf_max| order_kept.map(|kept| (leaf_max, kept))) {
         let plan = Arc::get_mut(&mut view.plan).unwrap();
         (plan.leaf_max, plan.order_kept) = (leaf_max, order_kept);
-        let events: Vec<(i64, Option<i64>)> = (0..60).map(|i| (i * 37 % 41 * 1_000, (i % 5 > 0).then_some(i))).collect();
+        let events: Vec<(i64, Option<i64>)> =
+            (0..60).map(|i| (i * 37 % 41 * 1_000, (i % 5 > 0).then_some(i))).collect();
         let batch = batch(&events);
         let prepared = Prepared::new(view, view.stream.as_ref().unwrap(), &registry.sources[0], &batch);
         let incoming: Vec<_> = (0..batch.len()).map(|row| prepared.incoming(row)).collect();
@@ -100,7 +102,10 @@ fn a_row_goes_to_its_place_among_the_others() {
                 let applied = apply(&view.plan, record.as_deref(), events, &chunks).unwrap();
                 record = applied.record.or(record);
                 for (id, chunk) in applied.chunks {
-                    chunk.map_or_else(|| chunks.0.remove(&id), |chunk| chunks.0.insert(id, chunk));
+                    match chunk {
+                        Some(chunk) => chunks.0.insert(id, chunk),
+                        None => chunks.0.remove(&id),
+                    };
                 }
             }
             (record.unwrap(), chunks.0)

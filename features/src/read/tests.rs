@@ -102,7 +102,10 @@ fn a_row_goes_to_its_place_among_the_others() {
                 let applied = apply(&view.plan, record.as_deref(), events, &chunks).unwrap();
                 record = applied.record.or(record);
                 for (id, chunk) in applied.chunks {
-                    chunk.map_or_else(|| chunks.0.remove(&id), |chunk| chunks.0.insert(id, chunk));
+                    match chunk {
+                        Some(chunk) => chunks.0.insert(id, chunk),
+                        None => chunks.0.remove(&id),
+                    };
                 }
             }
             (record.unwrap(), chunks.0)

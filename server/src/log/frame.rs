@@ -138,6 +138,17 @@ impl Frame {
 
     /// Reads a payload whose checksum was right. Rows come in batches of `batch_rows`.
     pub fn decode(payload: &[u8], batch_rows: usize) -> Result<Frame, Damaged> {
+        let (mut frame, mut left, mut cursor) = Frame::decode_front(payload)?;
+        while left > 0 {
+            let count = left.min(batch_rows);
+            frame.batches.push(frame.read_batch(count, &mut cursor)?);
+            left -= count;
+        }
+        Ok(frame)
+    }
+
+    /// The same without its rows: how many there are, and where they stand.
+    pub(super) fn decode_front(payload: &[u8]) -> Result<(Frame, usize, Cursor<'_>), Damaged> {
         let mut cursor = Cursor::new(payload);
         if cursor.byte()? != FORMAT {
             return Err(Damaged);
@@ -160,13 +171,13 @@ impl Frame {
                 payload: cursor.bytes()?.to_vec(),
             });
         }
-        let mut left = cursor.length()?;
-        while left > 0 {
-            let count = left.min(batch_rows);
-            frame.batches.push(frame.read_batch(count, &mut cursor)?);
-            left -= count;
-        }
-        Ok(frame)
+        let count = cursor.length()?;
+        Ok((frame, count, cursor))
+    }
+
+    /// The offset and the arrival of the next row; its columns follow.
+    pub(super) fn read_place(&self, cursor: &mut Cursor<'_>) -> Result<(u64, i64), Damaged> {
+        Ok((self.first_offset + cursor.varint()?, self.accepted_at + cursor.signed()?))
     }
 
     fn read_batch(&self, count: usize, cursor: &mut Cursor<'_>) -> Result<EventBatch, Damaged> {
@@ -174,8 +185,9 @@ impl Frame {
         let types = self.schema.fields.iter().map(|(_, field)| &field.data_type);
         let mut columns = crate::columnar::ColumnsBuilder::new(types);
         for _ in 0..count {
-            batch.offsets.push(self.first_offset + cursor.varint()?);
-            batch.arrivals.push(self.accepted_at + cursor.signed()?);
+            let (offset, arrival) = self.read_place(cursor)?;
+            batch.offsets.push(offset);
+            batch.arrivals.push(arrival);
             for (i, (_, field)) in self.schema.fields.iter().enumerate() {
                 let value = cursor.optional(&field.data_type)?;
                 if i == self.schema.event_time {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, ArrayRef};
+use arrow_array::{Array, ArrayRef, TimestampMicrosecondArray};
 use bytes::Bytes;
 use tidemill_features::expression::Column;
 use tidemill_features::stream::EventBatch;
@@ -19,7 +19,7 @@ use super::disk::{damaged, read_whole};
 use super::frame_rows::{DeadRow, FrameRow, read_dead, read_frames};
 use super::manifest::{EventsFile, SealedPiece};
 use super::{ARRIVAL_TIME, OFFSET, POSITION, SEGMENT};
-use crate::columnar::{ParquetTable, TableRequest, column, joined, picked};
+use crate::columnar::{ParquetTable, TableRequest, column, interleaved, picked};
 use crate::limits::{BATCH_ROWS, SEAL_PIECE_BYTES, SEALED_GROUP_ROWS};
 use crate::log::{Frame, LogError, LogPlace, ReadFrame, SourceSchema};
 
@@ -65,14 +65,24 @@ pub(in crate::log) struct SealedFrames {
 
 /// Events of one file.
 struct Events {
-    columns: Vec<ArrayRef>,
-    offsets: Vec<u64>,
-    arrivals: Vec<i64>,
-    places: Vec<LogPlace>,
-    /// rows of the file in the order of the log
-    order: Vec<u32>,
+    /// by column: what was read of it, array by array
+    columns: Vec<Vec<ArrayRef>>,
+    /// by array
+    arrivals: Vec<TimestampMicrosecondArray>,
+    /// in the order of the log
+    rows: Vec<EventRow>,
     /// how many of them have been given out
     next: usize,
+}
+
+/// An event: first what it is sorted by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct EventRow {
+    /// of its frame
+    place: LogPlace,
+    offset: u64,
+    array: u32,
+    row: u32,
 }
 
 impl SealedFrames {
@@ -137,7 +147,11 @@ impl SealedFrames {
         for (file, path, bytes) in &self.files {
             self.events[file.schema] = None;
             let fields = self.schemas.get(file.schema).map_or(0, |schema| schema.fields.len());
-            let events = Events::read(bytes.clone(), fields, from..until).map_err(|what| damaged(path, what))?;
+            let of_slice = self.frames.iter().take_while(|frame| frame.place < until);
+            let count =
+                of_slice.filter(|frame| frame.schema == file.schema as u64).map(|frame| frame.events).sum::<u64>();
+            let events = Events::read(bytes.clone(), fields, (from..until, count as usize));
+            let events = events.map_err(|what| damaged(path, what))?;
             self.events[file.schema] = Some(events);
         }
         if until == self.to {
@@ -207,55 +221,69 @@ impl SealedFrames {
 }
 
 impl Events {
-    /// The events of a file whose frames are in a range of the log. The first `fields` columns are the source's.
-    fn read(bytes: Bytes, fields: usize, range: Range<LogPlace>) -> Result<Events, String> {
+    /// The events of a file whose frames are in a range of the log, and how many they are. The first `fields` columns are the
+    /// source's.
+    fn read(bytes: Bytes, fields: usize, (range, count): (Range<LogPlace>, usize)) -> Result<Events, String> {
         let request = TableRequest { columns: None, within: None, batch_rows: SEALED_GROUP_ROWS };
         let mut table = ParquetTable::in_memory(bytes, &request)?;
         let names = table.names();
         let at = |name: &str| names.iter().position(|own| own == name).ok_or(format!("it has no `{name}`"));
         let [segment, position, offset] = [at(SEGMENT)?, at(POSITION)?, at(OFFSET)?];
         let arrival = at(ARRIVAL_TIME)?;
-        let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::new(); fields];
-        let (mut offsets, mut arrivals, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        let mut events = Events {
+            columns: vec![Vec::new(); fields],
+            arrivals: Vec::new(),
+            rows: Vec::with_capacity(count),
+            next: 0,
+        };
         while let Some(batch) = table.next_batch()? {
             let integers = |at: usize| {
                 let array = batch.column(at).as_primitive_opt::<Int64Type>();
                 array.map(|array| array.values()).ok_or(format!("`{}` is no number", names[at]))
             };
-            let (segments, positions, of_batch) = (integers(segment)?, integers(position)?, integers(offset)?);
-            let known = batch.column(arrival).as_primitive_opt::<TimestampMicrosecondType>();
-            let known = known.ok_or("its arrivals are no times")?.values();
+            let (segments, positions, offsets) = (integers(segment)?, integers(position)?, integers(offset)?);
             let place = |row: usize| LogPlace { segment: segments[row] as u64, offset: positions[row] as u64 };
             let rows: Vec<u32> =
                 (0..batch.num_rows()).filter(|row| range.contains(&place(*row))).map(|row| row as u32).collect();
-            for (at, part) in parts.iter_mut().enumerate() {
-                let array = batch.columns().get(at).ok_or("it has too few columns")?;
-                part.push(if rows.len() == batch.num_rows() { array.clone() } else { picked(array, &rows)? });
+            let own = |array: &ArrayRef| match rows.len() == batch.num_rows() {
+                true => Ok(array.clone()),
+                false => picked(array, &rows),
+            };
+            for (at, arrays) in events.columns.iter_mut().enumerate() {
+                arrays.push(own(batch.columns().get(at).ok_or("it has too few columns")?)?);
             }
-            places.extend(rows.iter().map(|row| place(*row as usize)));
-            offsets.extend(rows.iter().map(|row| of_batch[*row as usize] as u64));
-            arrivals.extend(rows.iter().map(|row| known[*row as usize]));
+            let array = events.arrivals.len() as u32;
+            let known = own(batch.column(arrival))?;
+            let known = known.as_primitive_opt::<TimestampMicrosecondType>().ok_or("its arrivals are no times")?;
+            events.arrivals.push(known.clone());
+            let row = |(at, row): (usize, &u32)| EventRow {
+                place: place(*row as usize),
+                offset: offsets[*row as usize] as u64,
+                array,
+                row: at as u32,
+            };
+            events.rows.extend(rows.iter().enumerate().map(row));
         }
-        let mut order: Vec<u32> = (0..offsets.len() as u32).collect();
-        order.sort_unstable_by_key(|row| (places[*row as usize], offsets[*row as usize]));
-        let columns = if order.is_empty() { Ok(Vec::new()) } else { parts.iter().map(|part| joined(part)).collect() };
-        Ok(Events { columns: columns?, offsets, arrivals, places, order, next: 0 })
+        events.rows.sort_unstable();
+        Ok(events)
     }
 
     /// The next events of the frame at a place.
     fn next_batch(&mut self, count: usize, place: LogPlace, event_time: usize) -> Result<EventBatch, String> {
-        let rows = self.order.get(self.next..self.next + count).ok_or("a frame misses its events")?;
-        if rows.iter().any(|row| self.places[*row as usize] != place) {
+        let rows = self.rows.get(self.next..self.next + count).ok_or("a frame misses its events")?;
+        if rows.iter().any(|row| row.place != place) {
             return Err("events do not fit their frame".to_string());
         }
         self.next += count;
+        let arrival = |row: &EventRow| self.arrivals[row.array as usize].value(row.row as usize);
         let mut batch = EventBatch {
-            offsets: rows.iter().map(|row| self.offsets[*row as usize]).collect(),
-            arrivals: rows.iter().map(|row| self.arrivals[*row as usize]).collect(),
+            offsets: rows.iter().map(|row| row.offset).collect(),
+            arrivals: rows.iter().map(arrival).collect(),
             ..EventBatch::default()
         };
-        for array in &self.columns {
-            batch.columns.push(column(&picked(array, rows)?).ok_or("a column has a type that there is not")?);
+        let places: Vec<_> = rows.iter().map(|row| (row.array as usize, row.row as usize)).collect();
+        for arrays in &self.columns {
+            batch.columns.push(column(&interleaved(arrays, &places)?).ok_or("a column has a type that there is not")?);
         }
         let times = match batch.columns.get(event_time) {
             Some(Column::Timestamp(times)) if times.null_count() == 0 => times.values().to_vec(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::frame_rows::{DeadRow, FrameRow, write_dead, write_frames};
-use super::group::Group;
+use super::group::{Group, broken};
 use super::manifest::{PositionRange, SealedPiece, StoredSchema};
 use crate::log::{Frame, LogError, LogPlace};
 
@@ -38,10 +38,12 @@ impl<'k> Gathered<'k> {
         self.from
     }
 
-    /// Takes in the next frame of the log.
-    pub(super) fn push(&mut self, place: LogPlace, end: u64, frame: Frame) -> Result<(), String> {
+    /// Takes in the next frame of the log: what it says of itself, and all of its bytes.
+    pub(super) fn push(&mut self, place: LogPlace, end: u64, payload: Vec<u8>) -> Result<(), String> {
+        let (frame, count, rows) = Frame::decode_front(&payload).map_err(|_| broken(place))?;
+        let rows_at = payload.len() - rows.rest().len();
         let group = self.group_of(&frame)?;
-        let events = self.groups[group].push(place, &frame)?;
+        let events = self.groups[group].push(place, &frame, (count, rows_at), payload)?;
         let behind = frame.first_offset + frame.consumed;
         let range = self.positions.entry((frame.source.clone(), frame.partition));
         let range = range.or_insert((frame.first_offset, behind));

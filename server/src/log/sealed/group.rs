@@ -1,23 +1,26 @@
 //! Events of one source with one set of columns on their way into a file: sorted by bucket, entity key, event time and the
 //! order of the log, in row groups that end with a bucket where they can.
+//!
+//! Until they are sorted, events stay the bytes that they are in the log, bucket by bucket: what one bucket has is near to the
+//! processor while it is sorted, and a row is decoded when it is written.
 
 use std::path::Path;
 
 use arrow_array::ArrayRef;
 use arrow_schema::Field;
-use hashbrown::HashMap;
+use tidemill_features::codec::{Cursor, Damaged};
 use tidemill_features::definitions::FieldType;
-use tidemill_features::expression::Column;
-use tidemill_features::stream::{EventBatch, encode_key};
+use tidemill_features::hash::hash_bytes;
+use tidemill_features::value::Value;
 
+use super::bucket::{Bucket, Row, bucket_of_hash};
 use super::disk::{NewFile, io_error};
 use super::frame_rows::{moment, moments, number, numbers};
 use super::manifest::EventsFile;
 use super::{ARRIVAL_TIME, BUCKET, OFFSET, PARTITION, POSITION, SEGMENT};
-use crate::columnar::{ColumnsBuilder, TableWriter, arrow_type, column_array, joined, picked};
-use crate::limits::SEALED_GROUP_ROWS;
+use crate::columnar::{ColumnsBuilder, TableWriter, arrow_type, column_array};
+use crate::limits::{SEALED_GROUP_ROWS, SHARDS};
 use crate::log::{Frame, LogError, LogPlace, SourceSchema};
-use crate::place::shard_of;
 
 /// Events in the order of the log.
 pub(super) struct Group {
@@ -25,33 +28,17 @@ pub(super) struct Group {
     schema: SourceSchema,
     /// places of the key columns
     key: Vec<usize>,
-    builder: ColumnsBuilder,
-    /// rows in the builder
-    building: usize,
-    /// by column: its finished parts
-    parts: Vec<Vec<ArrayRef>>,
     /// by frame: its place and its partition
     frames: Vec<(LogPlace, u32)>,
-    rows: Vec<EventRow>,
-    /// by encoded key: its number; 0 is that of events without a key
-    keys: HashMap<Box<[u8]>, u32>,
+    buckets: Vec<Bucket>,
+    /// event times of the first and of the last event
+    times: Option<(i64, i64)>,
 }
 
-/// What an event has besides its columns.
-struct EventRow {
-    frame: u32,
-    key: u32,
-    offset: u64,
-    arrival: i64,
-    time: i64,
-}
-
-/// Rows of a batch whose columns are taken as they are; those of smaller ones are put together.
-const WHOLE_ROWS: usize = 512;
-
-/// The bucket of an encoded entity key; that of events without one is 0.
-pub(in crate::log) fn bucket_of(key: &[u8]) -> u8 {
-    if key.is_empty() { 0 } else { shard_of(key) as u8 }
+/// A row on its way into the file.
+struct Placed {
+    bucket: u8,
+    row: u32,
 }
 
 impl Group {
@@ -63,12 +50,9 @@ impl Group {
             source: frame.source.clone(),
             schema: frame.schema.clone(),
             key: key.unwrap_or_default(),
-            builder: ColumnsBuilder::new(fields.iter().map(|(_, field)| &field.data_type)),
-            building: 0,
-            parts: vec![Vec::new(); fields.len()],
             frames: Vec::new(),
-            rows: Vec::new(),
-            keys: HashMap::from_iter([(Box::default(), 0)]),
+            buckets: (0..SHARDS).map(|_| Bucket::default()).collect(),
+            times: None,
         }
     }
 
@@ -81,96 +65,67 @@ impl Group {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.times.is_none()
     }
 
     pub(super) fn is_of(&self, frame: &Frame) -> bool {
         self.source == frame.source && self.schema == frame.schema
     }
 
-    /// Takes in the events of a frame and tells how many there were.
-    pub(super) fn push(&mut self, place: LogPlace, frame: &Frame) -> Result<u64, String> {
-        let before = self.rows.len();
+    /// Takes in the events of a frame whose front was decoded: so many, from a byte of the payload on. Tells how many there were.
+    pub(super) fn push(
+        &mut self,
+        place: LogPlace,
+        frame: &Frame,
+        (count, rows_at): (usize, usize),
+        payload: Vec<u8>,
+    ) -> Result<u64, String> {
         let number = u32::try_from(self.frames.len()).map_err(|_| "it has too many frames".to_string())?;
         self.frames.push((place, frame.partition));
-        for batch in &frame.batches {
-            for row in 0..batch.len() {
-                let offset = batch.offsets[row];
-                if self.rows[before..].last().is_some_and(|last| last.offset >= offset) {
-                    return Err(format!("offsets of `{}` do not ascend in a frame", self.source));
+        let ascend = self.read_rows(number, frame, count, &payload[rows_at..]).map_err(|_| broken(place))?;
+        if !ascend {
+            return Err(format!("offsets of `{}` do not ascend in a frame", self.source));
+        }
+        Ok(count as u64)
+    }
+
+    /// Puts the rows of a frame into their buckets. False: their offsets do not ascend.
+    fn read_rows(&mut self, number: u32, frame: &Frame, count: usize, rows: &[u8]) -> Result<bool, Damaged> {
+        let mut cursor = Cursor::new(rows);
+        let (mut key, mut last) = (Vec::new(), None);
+        // The bytes of each column; those of a null are none.
+        let mut columns: Vec<Option<&[u8]>> = Vec::with_capacity(self.schema.fields.len());
+        for _ in 0..count {
+            let (offset, arrival) = frame.read_place(&mut cursor)?;
+            if last.replace(offset).is_some_and(|last| last >= offset) {
+                return Ok(false);
+            }
+            let whole = cursor.rest();
+            columns.clear();
+            for (_, field) in &self.schema.fields {
+                let is_there = cursor.byte()? != 0;
+                let start = cursor.rest();
+                if is_there {
+                    cursor.pass(&field.data_type)?;
                 }
-                let key = self.key_of(&batch.columns, row)?;
-                let (arrival, time) = (batch.arrivals[row], batch.times[row]);
-                self.rows.push(EventRow { frame: number, key, offset, arrival, time });
+                columns.push(is_there.then(|| &start[..start.len() - cursor.rest().len()]));
             }
-            match batch.len() < WHOLE_ROWS {
-                true => self.put_together(batch)?,
-                false => {
-                    self.finish_part()?;
-                    self.add_part(&batch.columns)?;
-                }
+            let time = columns.get(self.schema.event_time).copied().flatten().ok_or(Damaged)?;
+            let (_, time_field) = &self.schema.fields[self.schema.event_time];
+            let Value::Timestamp(time) = Cursor::new(time).value(&time_field.data_type)? else { return Err(Damaged) };
+            let (first, newest) = self.times.unwrap_or((time, time));
+            self.times = Some((first.min(time), newest.max(time)));
+            // A key is its columns as they are stored; an event without one of them has none.
+            key.clear();
+            if self.key.iter().all(|at| columns[*at].is_some()) {
+                self.key.iter().filter_map(|at| columns[*at]).for_each(|column| key.extend_from_slice(column));
             }
+            let hash = hash_bytes(&key);
+            let bucket = &mut self.buckets[usize::from(bucket_of_hash(&key, hash))];
+            let columns = &whole[..whole.len() - cursor.rest().len()];
+            bucket.push(Row { hash, time, offset, arrival, frame: number, ..Row::default() }, &key, columns)?;
         }
-        Ok((self.rows.len() - before) as u64)
-    }
-
-    fn put_together(&mut self, batch: &EventBatch) -> Result<(), String> {
-        for row in 0..batch.len() {
-            for (at, column) in batch.columns.iter().enumerate() {
-                self.builder.push(at, &column.value(row));
-            }
-        }
-        self.building += batch.len();
-        // As arrays, lists take a fraction of what they do as values.
-        if self.building >= SEALED_GROUP_ROWS { self.finish_part() } else { Ok(()) }
-    }
-
-    fn key_of(&mut self, columns: &[Column], row: usize) -> Result<u32, String> {
-        if self.key.is_empty() {
-            return Ok(0);
-        }
-        let key = encode_key(self.key.iter().map(|at| columns[*at].value(row))).unwrap_or_default();
-        if let Some(known) = self.keys.get(key.as_slice()) {
-            return Ok(*known);
-        }
-        let number = u32::try_from(self.keys.len()).map_err(|_| "it has too many keys".to_string())?;
-        self.keys.insert(key.into(), number);
-        Ok(number)
-    }
-
-    fn finish_part(&mut self) -> Result<(), String> {
-        if self.building == 0 {
-            return Ok(());
-        }
-        self.building = 0;
-        let columns = self.builder.finish();
-        self.add_part(&columns)
-    }
-
-    fn add_part(&mut self, columns: &[Column]) -> Result<(), String> {
-        for (at, (_, field)) in self.schema.fields.iter().enumerate() {
-            let array = column_array(&field.data_type, &columns[at]).map_err(|e| e.to_string())?;
-            self.parts[at].push(array);
-        }
-        Ok(())
-    }
-
-    /// The order in which rows are written, and the bucket of each key.
-    fn sorted(&mut self) -> (Vec<u32>, Vec<u8>) {
-        let keys = std::mem::take(&mut self.keys);
-        let mut keys: Vec<(u8, Box<[u8]>, u32)> =
-            keys.into_iter().map(|(key, number)| (bucket_of(&key), key, number)).collect();
-        keys.sort_unstable();
-        let (mut ranks, mut buckets) = (vec![0u32; keys.len()], vec![0; keys.len()]);
-        for (rank, (bucket, _, number)) in keys.iter().enumerate() {
-            ranks[*number as usize] = rank as u32;
-            buckets[*number as usize] = *bucket;
-        }
-        // Rows were taken in by frame and offset: their own number is that order.
-        let sortable = |(at, row): (usize, &EventRow)| (ranks[row.key as usize], row.time, at as u32);
-        let mut order: Vec<(u32, i64, u32)> = self.rows.iter().enumerate().map(sortable).collect();
-        order.sort_unstable();
-        (order.into_iter().map(|(_, _, at)| at).collect(), buckets)
+        Ok(true)
     }
 
     /// Writes the file. None: it was to stop. The caller knows the number of the schema.
@@ -182,12 +137,11 @@ impl Group {
     ) -> Result<Option<EventsFile>, LogError> {
         let path = folder.join(&name);
         let failed = |what: String| io_error(&path)(std::io::Error::other(what));
-        self.finish_part().map_err(failed)?;
-        let mut columns = Vec::with_capacity(self.parts.len());
-        for part in std::mem::take(&mut self.parts) {
-            columns.push(joined(&part).map_err(failed)?);
+        let mut order = Vec::with_capacity(self.buckets.iter().map(Bucket::len).sum());
+        for (number, bucket) in self.buckets.iter_mut().enumerate() {
+            bucket.sort();
+            order.extend((0..bucket.len()).map(|row| Placed { bucket: number as u8, row: row as u32 }));
         }
-        let (order, buckets) = self.sorted();
         let sorted_by = self.schema.fields.len();
         let mut writer = TableWriter::new(NewFile::create(folder, name)?, file_fields(&self.schema), Some(sorted_by))
             .map_err(failed)?;
@@ -196,35 +150,50 @@ impl Group {
             if !go_on() {
                 return Ok(None);
             }
-            let length = group_length(rest, |at| buckets[self.rows[*at as usize].key as usize]);
+            let length = group_length(rest, |at| at.bucket);
             let (group, behind) = rest.split_at(length);
-            let arrays = self.arrays(&columns, group, &buckets).map_err(failed)?;
+            let arrays = self.arrays(group).map_err(failed)?;
             writer.write_group(arrays).map_err(failed)?;
             rest = behind;
         }
         let file = writer.finish().map_err(failed)?.finish(order.len() as u64)?;
         let key = self.key.iter().map(|at| self.schema.fields[*at].0.clone()).collect();
-        let times = || self.rows.iter().map(|row| row.time);
-        let times = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+        let times = self.times.unwrap_or_default();
         Ok(Some(EventsFile { schema: 0, key, times, file }))
     }
 
     /// The columns of a row group.
-    fn arrays(&self, columns: &[ArrayRef], group: &[u32], buckets: &[u8]) -> Result<Vec<ArrayRef>, String> {
-        let mut arrays = Vec::with_capacity(columns.len() + 6);
-        for column in columns {
-            arrays.push(picked(column, group)?);
+    fn arrays(&self, group: &[Placed]) -> Result<Vec<ArrayRef>, String> {
+        let fields = &self.schema.fields;
+        let mut builder = ColumnsBuilder::new(fields.iter().map(|(_, field)| &field.data_type));
+        let mut rows = Vec::with_capacity(group.len());
+        for at in group {
+            let (row, columns) = self.buckets[usize::from(at.bucket)].row(at.row as usize);
+            let mut cursor = Cursor::new(columns);
+            for (column, (_, field)) in fields.iter().enumerate() {
+                let (place, _) = self.frames[row.frame as usize];
+                builder.push(column, &cursor.optional(&field.data_type).map_err(|_| broken(place))?);
+            }
+            rows.push(row);
         }
-        let rows = || group.iter().map(|at| &self.rows[*at as usize]);
-        arrays.push(numbers(rows().map(|row| u64::from(buckets[row.key as usize]))));
-        let frame = |row: &EventRow| self.frames[row.frame as usize];
-        arrays.push(numbers(rows().map(|row| u64::from(frame(row).1))));
-        arrays.push(numbers(rows().map(|row| row.offset)));
-        arrays.push(numbers(rows().map(|row| frame(row).0.segment)));
-        arrays.push(numbers(rows().map(|row| frame(row).0.offset)));
-        arrays.push(moments(rows().map(|row| row.arrival)));
+        let mut arrays = Vec::with_capacity(fields.len() + 6);
+        for ((_, field), column) in fields.iter().zip(builder.finish()) {
+            arrays.push(column_array(&field.data_type, &column).map_err(|e| e.to_string())?);
+        }
+        let frames = || rows.iter().map(|row| self.frames[row.frame as usize]);
+        arrays.push(numbers(group.iter().map(|at| u64::from(at.bucket))));
+        arrays.push(numbers(frames().map(|(_, partition)| u64::from(partition))));
+        arrays.push(numbers(rows.iter().map(|row| row.offset)));
+        arrays.push(numbers(frames().map(|(place, _)| place.segment)));
+        arrays.push(numbers(frames().map(|(place, _)| place.offset)));
+        arrays.push(moments(rows.iter().map(|row| row.arrival)));
         Ok(arrays)
     }
+}
+
+/// What is wrong with a frame that is not what it claims to be.
+pub(super) fn broken(place: LogPlace) -> String {
+    format!("the frame at byte {} cannot be decoded", place.offset)
 }
 
 /// The columns of a file: those of the source, then ours.

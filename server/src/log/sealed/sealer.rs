@@ -12,11 +12,11 @@ use super::disk::{TEMPORARY, damaged, io_error, remove_sealed};
 use super::frames::{SealedFrames, Wanted};
 use super::gather::{Gathered, KeyColumns};
 use super::manifest::{Manifest, SealedPiece};
-use crate::limits::{BATCH_ROWS, COMPACTED_BYTES, SEAL_PIECE_BYTES};
+use crate::limits::{COMPACTED_BYTES, SEAL_PIECE_BYTES};
 use crate::log::frame::HEADER;
 use crate::log::raw::{Payload, RawSegment, segment_path, segments};
 use crate::log::writer::sync_folder;
-use crate::log::{Frame, LogError, LogPlace};
+use crate::log::{LogError, LogPlace};
 
 /// Folders of sealed files below that of the log.
 pub(super) const FOLDERS: [&str; 3] = ["events", "frames", "dead"];
@@ -119,8 +119,7 @@ impl Sealer {
                 pieces.push(piece);
             }
             let Some((place, payload)) = next else { return Ok(Some(pieces)) };
-            let frame = raw.decoded(place, &payload)?;
-            let taken = gathered.push(place, raw.segment.place().offset, frame);
+            let taken = gathered.push(place, raw.segment.place().offset, payload);
             taken.map_err(|what| damaged(&segment_path(&self.folder, segment), what))?;
         }
         Ok(None)
@@ -187,11 +186,6 @@ impl Frames {
             Payload::End => Ok(None),
             Payload::Broken { .. } => Err(self.segment.damaged(place.offset, "its checksum does not fit")),
         }
-    }
-
-    fn decoded(&self, place: LogPlace, payload: &[u8]) -> Result<Frame, LogError> {
-        let what = "the frame cannot be decoded";
-        Frame::decode(payload, BATCH_ROWS).map_err(|_| self.segment.damaged(place.offset, what))
     }
 }
 

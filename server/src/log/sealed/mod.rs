@@ -1,10 +1,10 @@
 //! Closed segments as Parquet: smaller, sorted by entity, and readable by other tools. The frames come back as they were.
 //!
-//! `manifest` says which files count; `disk` writes and checks files. `gather` takes frames in, `group` sorts events into files
-//! `bucket` by `bucket`, `frame_rows` are those that hold what the frames said of themselves, `frames` puts the frames together again. `sealer` turns
-//! one segment into a piece, proves that it comes back, and only then removes it. `compact` makes one piece of several, whose
-//! events `merge` brings into one file; `front` cuts pieces off. `archive` keeps all of it in an object store, with `fetched`
-//! (what of it is here), `marker` (what of it is ours) and `companions` (what else a new machine needs).
+//! `manifest` says which files count; `disk` writes and checks files. `gather` takes frames in, `group` sorts events into files,
+//! `bucket` by bucket, `frame_rows` are those that hold what the frames said of themselves, `frames` puts the frames together
+//! again. `sealer` turns one segment into a piece, proves that it comes back, and only then removes it. `compact` makes one piece
+//! of several, whose events `merge` brings into one file; `front` cuts pieces off. `archive` keeps all of it in an object store,
+//! with `fetched` (what of it is here), `marker` (what of it is ours) and `companions` (what else a new machine needs).
 
 mod archive;
 mod bucket;

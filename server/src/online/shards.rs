@@ -38,8 +38,8 @@ struct Kept {
 
 impl Kept {
     fn new(key: &[u8], record: &[u8], flush: u32) -> Self {
-        let key_length = u32::try_from(key.len()).expect("keys are at most 64 KiB long");
-        Kept { bytes: [key, record].concat().into_boxed_slice(), key_length, flush }
+        // Keys are at most 64 KiB long.
+        Kept { bytes: [key, record].concat().into_boxed_slice(), key_length: key.len() as u32, flush }
     }
 
     fn key(&self) -> &[u8] {

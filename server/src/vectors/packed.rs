@@ -11,9 +11,8 @@ use crate::limits::VECTOR_UNPACK_BYTES;
 #[derive(Debug)]
 pub struct PackedRows {
     dims: usize,
-    count: usize,
     /// each row, and behind it whether some of its components do not fit
-    bytes: Vec<u8>,
+    rows: Rows<u8>,
     /// these, by row and place
     odd: Vec<Odd>,
 }
@@ -34,35 +33,35 @@ impl PackedRows {
     /// Packs rows, if that takes less memory.
     pub fn new(rows: &Rows<f32>) -> Option<Self> {
         let dims = rows.cells().stride;
-        let packed = PackedRows { dims, count: 0, bytes: Vec::new(), odd: Vec::new() }.with(rows);
+        let packed =
+            PackedRows { dims, rows: Rows::zeros(lanes::packed_bytes(dims) + 1, 0), odd: Vec::new() }.with(rows);
         packed.filter(|packed| packed.bytes() < rows.bytes())
     }
 
     /// These and more behind them. None: so many components do not fit that it does not pay.
     pub fn with(&self, rows: &Rows<f32>) -> Option<Self> {
-        let (row_bytes, count) = (self.row_bytes(), self.count + rows.count());
-        let mut bytes = Vec::with_capacity(row_bytes * count);
-        bytes.extend_from_slice(&self.bytes);
-        bytes.resize(row_bytes * count, 0);
+        let count = self.count() + rows.count();
+        let mut all = Rows::zeros(self.rows.cells().stride, count);
+        (0..self.count()).for_each(|row| all.row_mut(row).copy_from_slice(self.rows.row(row)));
         let mut odd = self.odd.clone();
         for number in 0..rows.count() {
-            let (row, place) = (rows.row(number), self.count + number);
-            let (packed, is_odd) = bytes[place * row_bytes..][..row_bytes].split_at_mut(row_bytes - 1);
+            let (row, place) = (rows.row(number), self.count() + number);
+            let (is_odd, packed) = all.row_mut(place).split_last_mut()?;
             lanes::pack(row, packed, |at| {
                 odd.push(Odd { row: place as u32, at: at as u32, value: row[at] });
-                is_odd[0] = 1;
+                *is_odd = 1;
             });
             if odd.len() * size_of::<Odd>() > count * self.dims / 2 {
                 return None;
             }
         }
         odd.shrink_to_fit();
-        Some(PackedRows { dims: self.dims, count, bytes, odd })
+        Some(PackedRows { dims: self.dims, rows: all, odd })
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.count
+        self.rows.count()
     }
 
     /// Components of each.
@@ -72,15 +71,14 @@ impl PackedRows {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        self.bytes.capacity() + self.odd.capacity() * size_of::<Odd>()
+        self.rows.bytes() + self.odd.capacity() * size_of::<Odd>()
     }
 
     /// Reads one row.
     pub fn read(&self, row: usize, out: &mut [f32]) {
-        let row_bytes = self.row_bytes();
-        let (packed, is_odd) = self.bytes[row * row_bytes..][..row_bytes].split_at(row_bytes - 1);
+        let Some((is_odd, packed)) = self.rows.row(row).split_last() else { return };
         lanes::unpack(lanes::widest(), packed, out);
-        if is_odd[0] != 0 {
+        if *is_odd != 0 {
             let first = self.odd.partition_point(|odd| (odd.row as usize) < row);
             let own = self.odd[first..].iter().take_while(|odd| odd.row as usize == row);
             own.for_each(|odd| out[odd.at as usize] = odd.value);
@@ -93,13 +91,8 @@ impl PackedRows {
         if ids.windows(2).all(|pair| pair[0] + 1 == pair[1]) {
             return;
         }
-        let row_bytes = self.row_bytes();
-        let row = |id: &u32| self.bytes[*id as usize * row_bytes..][..row_bytes].iter().step_by(LINE_BYTES);
+        let row = |id: &u32| self.rows.row(*id as usize).iter().step_by(LINE_BYTES);
         std::hint::black_box(ids.iter().flat_map(row).fold(0, |sum: u8, byte| sum.wrapping_add(*byte)));
-    }
-
-    fn row_bytes(&self) -> usize {
-        lanes::packed_bytes(self.dims) + 1
     }
 
     /// Hands over rows in the order in which they are asked for, some at once.

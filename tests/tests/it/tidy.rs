@@ -152,7 +152,7 @@ const WALLS: [(&str, &[&str]); 16] = [
 const DOORS: [(&str, &[&str]); 1] = [("std::fs", &["server/src/vectors/home.rs", "server/src/vectors/tests/disk.rs"])];
 
 /// Foreign engines, and the only places that may name them.
-const ENGINES: [(&str, &[&str]); 13] = [
+const ENGINES: [(&str, &[&str]); 14] = [
     ("fjall::", &["server/src/online/embedded.rs"]),
     ("parquet::arrow", &["server/src/columnar/", "fuzz/examples/seeds.rs"]),
     (
@@ -168,7 +168,8 @@ const ENGINES: [(&str, &[&str]); 13] = [
     ("sqlparser::", &["features/src/expression/"]),
     ("hnsw_rs::", &["server/src/vectors/hnsw.rs"]),
     ("pulp::", &["server/src/vectors/lanes/"]),
-    ("rustix::", &["server/src/background.rs"]),
+    ("memmap2::", &["server/src/vectors/rows.rs"]),
+    ("rustix::", &["server/src/background.rs", "benches/src/vectors/mod.rs"]),
 ];
 
 #[test]

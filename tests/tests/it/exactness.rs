@@ -4,6 +4,7 @@
 mod group;
 mod load;
 mod losses;
+mod many;
 mod members;
 mod paths;
 mod storms;

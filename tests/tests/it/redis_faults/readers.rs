@@ -67,3 +67,42 @@ async fn a_reader_knows_how_the_owner_is() {
     redis.configure("maxmemory", "0");
     until(&late.client().await, (2, false)).await;
 }
+
+const LONG: &str = r#"
+[source.s]
+connector = "push"
+event_time = "at"
+fields = { key = "string", text = "string", at = "timestamp[us]" }
+[entity.e]
+key = "key"
+[view.v]
+entity = "e"
+source = "s"
+features = { newest = { agg = "last(text)" }, n = { agg = "count()", window = "lifetime" } }
+"#;
+
+/// A read of more than the 256 MB that one may fetch is refused, and takes no more memory than that; less of it is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_much_for_one_read_is_refused() {
+    const KEYS: usize = 300;
+    let redis = Redis::start(RedisKind::Debian, &RedisOptions::default());
+    let folder = project(LONG);
+    configure(folder.path(), &redis.address(), "");
+    let server = Server::start(folder.path()).await;
+    let client = server.client().await;
+    let text = "x".repeat(1_000_000);
+    for keys in (0..KEYS).collect::<Vec<_>>().chunks(10) {
+        let line = |key: &usize| format!("{{\"key\":\"k{key}\",\"text\":\"{text}\",\"at\":1700000000000000}}\n");
+        let lines: String = keys.iter().map(line).collect();
+        let pushed = client.push(ndjson("s", lines, v1::Wait::Readable)).await.unwrap();
+        assert_eq!(pushed.accepted, keys.len() as u64);
+    }
+    let get = async |keys: usize| {
+        let keys = [("key".to_string(), texts((0..keys).map(|key| format!("k{key}"))))].into();
+        client.get(v1::GetRequest { features: vec!["v:n".into()], keys, ..v1::GetRequest::default() }).await
+    };
+    let refused = get(KEYS).await.unwrap_err();
+    assert!(refused.code == "E2062" && refused.message.contains("fewer keys"), "{refused}");
+    let answer = get(KEYS / 2).await.unwrap();
+    assert_eq!(super::world::ints(&answer.columns[0]), vec![1; KEYS / 2]);
+}

@@ -418,7 +418,11 @@ pub(super) fn resolve_reference(
     match outputs.iter().position(|name| *name == feature) {
         Some(output) => Ok(vec![OutputId { view, output }]),
         None => {
-            let near = nearest(feature, outputs.iter().copied()).map(|name| format!("{view_name}:{name}"));
+            // Whoever leaves the window out means one of them.
+            let with_window = |name: &&&str| name.strip_prefix(feature).is_some_and(|rest| rest.starts_with('_'));
+            let near = outputs.iter().find(with_window).map(|name| name.to_string());
+            let near = near.or_else(|| nearest(feature, outputs.iter().copied()));
+            let near = near.map(|name| format!("{view_name}:{name}"));
             Err((format!("view `{view_name}` has no feature `{feature}`"), near))
         }
     }

@@ -96,7 +96,9 @@ impl ReadPlan {
     /// The plan of a service.
     pub fn of_service(registry: &Registry, name: &str) -> Result<ReadPlan, Refused> {
         let Some(service) = registry.services.iter().find(|service| service.name == name) else {
-            let near = nearest(name, registry.services.iter().map(|service| service.name.as_str()));
+            // The name of a view stands for no service, but all of its features are one reference.
+            let near = registry.view(name).map(|_| format!("{name}:*"));
+            let near = near.or_else(|| nearest(name, registry.services.iter().map(|service| service.name.as_str())));
             return Err(Refused::unknown("E2001", format!("unknown feature service `{}`", shortened(name)), near));
         };
         ReadPlan::of(registry, service.features.clone())

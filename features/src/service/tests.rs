@@ -113,11 +113,17 @@ fn what_cannot_be_read_is_refused() {
     let shown = |found: Result<ReadPlan, Refused>| found.map(|plan| names(&plan.columns));
     let unknown = ReadPlan::of_service(&registry(), "noe");
     assert_eq!(shown(unknown), refused("E2001", "unknown feature service `noe`", true, Some("one")));
+    let view = ReadPlan::of_service(&registry(), "v");
+    assert_eq!(shown(view), refused("E2001", "unknown feature service `v`", true, Some("v:*")));
     let far = ReadPlan::of_service(&registry(), &"y".repeat(300));
     assert_eq!(shown(far), refused("E2001", &format!("unknown feature service `{}`", "y".repeat(200)), true, None));
     assert_eq!(
         shown(plan(&["v:totl_1h"])),
         refused("E2002", "view `v` has no feature `totl_1h`", true, Some("v:total_1h"))
+    );
+    assert_eq!(
+        shown(plan(&["v:total"])),
+        refused("E2002", "view `v` has no feature `total`", true, Some("v:total_1h"))
     );
     let types = "`k` is string in one view and int64 in another";
     assert_eq!(shown(plan(&["v:last_k", "numbers:b"])), refused("E2003", types, false, None));

@@ -103,7 +103,9 @@ pub fn show(registry: &Registry, kind: &str, name: &str) -> Result<(Entry, Json)
     }
     let entries = list(registry, kind)?;
     let Some(entry) = entries.iter().find(|entry| entry.name == name) else {
-        let near = nearest(name, entries.iter().map(|entry| entry.name.as_str()));
+        let view = Some(name).filter(|name| kind == "service" && registry.view(name).is_some());
+        let near = view.map(|name| format!("{name}:*"));
+        let near = near.or_else(|| nearest(name, entries.iter().map(|entry| entry.name.as_str())));
         let what = if kind.is_empty() { "definition" } else { kind };
         return Err(Failure::unknown("E2031", format!("unknown {what} `{}`", crate::failure::shortened(name)), near));
     };

@@ -27,11 +27,16 @@ pub struct Given {
 
 /// `KEY=VALUE` arguments: one row.
 pub fn from_arguments(pairs: &[String]) -> Result<Given, Failure> {
-    let mut columns = Vec::with_capacity(pairs.len());
+    let mut columns: Vec<(String, v1::Column)> = Vec::with_capacity(pairs.len());
     for pair in pairs {
         let Some((name, value)) = pair.split_once('=') else {
             return Err(Failure::invalid("E2017", format!("`{pair}` is not KEY=VALUE")));
         };
+        if columns.iter().any(|(known, _)| known == name) {
+            let message =
+                format!("`{name}` is given twice, and this is one entity; several are read from a file (--keys)");
+            return Err(Failure::invalid("E2017", message));
+        }
         columns.push((name.to_string(), tidemill_client::texts([value])));
     }
     Ok(Given { columns, rows: 1, as_text: true })

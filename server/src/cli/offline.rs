@@ -16,6 +16,8 @@ use crate::settings;
 
 pub(super) fn check(dir: &Path, style: Style) -> Result<(), Ended> {
     let checked = project::load(dir)?;
+    // What `serve` would refuse is better known before.
+    settings::load(dir, &[])?;
     let (problems, not_ready) = match &checked {
         Ok(registry) => (&[][..], registry.not_ready.as_slice()),
         Err(problems) => (problems.as_slice(), &[][..]),
@@ -48,6 +50,7 @@ pub(super) fn check(dir: &Path, style: Style) -> Result<(), Ended> {
                 warnings.iter().for_each(|warning| println!("warning: {warning}"));
                 not_ready.iter().for_each(|reason| println!("note: {reason}"));
             }
+            (Err(_), _) if problems.len() == 1 => eprintln!("1 problem"),
             (Err(_), _) => eprintln!("{} problems", problems.len()),
             _ => {}
         }

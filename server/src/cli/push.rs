@@ -101,7 +101,17 @@ pub(super) async fn send(
 ) -> Result<Pushed, Ended> {
     let (batches, requests) = mpsc::channel::<Batch>(8);
     let reading = tokio::task::spawn_blocking(move || {
-        files.iter().try_for_each(|file| read_file(file, &mut |batch| batches.blocking_send(batch).is_ok()))
+        let mut is_empty = true;
+        let mut take = |batch| {
+            is_empty = false;
+            batches.blocking_send(batch).is_ok()
+        };
+        let read = files.iter().try_for_each(|file| read_file(file, &mut take));
+        if is_empty && read.is_ok() {
+            // Whether there is such a source is to be said of an empty file, too; who hung up has said so.
+            let _ = batches.blocking_send(Batch { rows: Rows::Ndjson(Vec::new().into()), events: 0 });
+        }
+        read
     });
     let source = source.to_string();
     let stream = tokio_stream::wrappers::ReceiverStream::new(requests);

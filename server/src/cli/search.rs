@@ -117,7 +117,8 @@ fn message(arguments: &SearchArguments) -> Result<v1::SearchRequest, Failure> {
 
 /// `0.1, -2, 3e-4`, with or without brackets.
 fn numbers(text: &str) -> Result<Vec<f32>, Failure> {
-    let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
+    let text = text.trim();
+    let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let number = |part: &str| {
         let wrong = || Failure::invalid("E4002", format!("`{}` is not a number of a vector", part.trim()));
         part.trim().parse::<f32>().map_err(|_| wrong())

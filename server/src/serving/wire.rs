@@ -141,9 +141,11 @@ pub fn request_columns(
         let column = match given.get(name) {
             Some(column) => from_wire(name, column)?,
             None => {
-                let near = tidemill_features::problem::nearest(name, given.keys().map(String::as_str));
-                let failure = Failure::field("E2006", what, format!("{what} `{name}` is missing"));
-                return Err(Failure { near: near.into_iter().collect(), ..failure });
+                let unknown = given.keys().filter(|given| !wanted.iter().any(|(known, _)| known == *given));
+                let close = tidemill_features::problem::nearest(name, unknown.map(String::as_str));
+                let instead = close.as_ref().map_or(String::new(), |given| format!("; `{given}` is given"));
+                let failure = Failure::field("E2006", what, format!("{what} `{name}` is missing{instead}"));
+                return Err(Failure { near: close.map(|_| name.clone()).into_iter().collect(), ..failure });
             }
         };
         if *rows.get_or_insert(column.len()) != column.len() {

@@ -4,6 +4,7 @@ mod across;
 mod archived;
 mod bad_input;
 mod building;
+mod commands;
 mod crash;
 mod engine;
 mod exactness;

@@ -124,7 +124,7 @@ async fn wrong_requests_get_clear_errors() {
         let column = r.keys.remove("key").unwrap();
         r.keys.insert("kye".into(), column);
     };
-    expect(wrong(renamed).await, Code::InvalidArgument, "E2006", Some("kye"));
+    expect(wrong(renamed).await, Code::InvalidArgument, "E2006", Some("key"));
     expect(wrong(|r| drop(r.keys.insert("key".into(), int64s([1])))).await, Code::InvalidArgument, "E2009", None);
     expect(wrong(|r| drop(r.keys.insert("key".into(), texts(["a", "b"])))).await, Code::InvalidArgument, "E2007", None);
     expect(wrong(|r| r.request.clear()).await, Code::InvalidArgument, "E2006", None);

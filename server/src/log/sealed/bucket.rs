@@ -20,6 +20,9 @@ pub(super) fn bucket_of_hash(key: &[u8], hash: u64) -> u8 {
     if key.is_empty() { 0 } else { shard_of_hash(hash) as u8 }
 }
 
+/// Bytes, or rows, that a bucket has room for at first.
+const ROOM_LEAST: usize = 64;
+
 /// Events of one bucket.
 #[derive(Default)]
 pub(super) struct Bucket {
@@ -53,6 +56,8 @@ impl Bucket {
         let length = |bytes: usize| u32::try_from(bytes).map_err(|_| Damaged);
         let at = length(self.bytes.len())?;
         let (key_length, columns_length) = (length(key.len())?, length(columns.len())?);
+        make_room(&mut self.bytes, key.len() + columns.len());
+        make_room(&mut self.rows, 1);
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(columns);
         self.rows.push(Row { at, key_length, columns_length, ..row });
@@ -99,6 +104,14 @@ impl Bucket {
             }
         }
         keys
+    }
+}
+
+/// Room for more: four times as much as there is, where twice as much would move each byte once more until a bucket is full. What is
+/// never written to takes no memory.
+fn make_room<T>(items: &mut Vec<T>, more: usize) {
+    if items.capacity() - items.len() < more {
+        items.reserve_exact(more.max(3 * items.len()).max(ROOM_LEAST));
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::ops::Range;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,10 @@ use crate::reads::{ENTITIES, cost, definitions, fill};
 use crate::row;
 
 /// Gets whose latency is taken, one after the other: some embedded, some bare, some over Redis, and again, since other work on the
-/// machine comes and goes.
+/// machine comes and goes. In a hundred MGETs one behind the other Redis never rests; where they come one by one it has to be woken,
+/// as it has for each Get.
 const GETS: usize = 10_000;
-const GETS_TOGETHER: usize = 100;
+const GETS_TOGETHER: [(usize, &str); 2] = [(100, "in turns of a hundred"), (1, "one by one")];
 const REQUESTS: usize = 20_000;
 /// Commits of as many records as one may have.
 const COMMITS: usize = 8_000;
@@ -111,8 +113,8 @@ fn median(mut times: Vec<f64>) -> f64 {
 
 /// Times of some Gets, one after the other.
 #[allow(clippy::disallowed_methods)]
-async fn gets(client: &Client, service: &str, round: usize, times: &mut Vec<f64>) -> Result<()> {
-    for i in round * GETS_TOGETHER..(round + 1) * GETS_TOGETHER {
+async fn gets(client: &Client, service: &str, turn: Range<usize>, times: &mut Vec<f64>) -> Result<()> {
+    for i in turn {
         let keys = [("key".to_string(), texts([format!("entity-{}", i * 31 % ENTITIES)]))].into();
         let request = v1::GetRequest { service: service.into(), keys, ..v1::GetRequest::default() };
         let begin = Instant::now();
@@ -124,8 +126,8 @@ async fn gets(client: &Client, service: &str, round: usize, times: &mut Vec<f64>
 
 /// Times of bare MGETs of `views` keys of one entity.
 #[allow(clippy::disallowed_methods)]
-fn mgets(wire: &mut Wire, names: &[Vec<u8>], views: usize, round: usize, times: &mut Vec<f64>) -> Result<()> {
-    for i in round * GETS_TOGETHER..(round + 1) * GETS_TOGETHER {
+fn mgets(wire: &mut Wire, names: &[Vec<u8>], views: usize, turn: Range<usize>, times: &mut Vec<f64>) -> Result<()> {
+    for i in turn {
         let first = i * 31 * views % (names.len() - views);
         let mut words: Vec<&[u8]> = vec![b"MGET"];
         words.extend(names[first..first + views].iter().map(Vec::as_slice));
@@ -240,21 +242,19 @@ pub async fn run() -> Result<()> {
     let mut wire = Wire::connect(address)?;
     let names = wire.records()?;
     for (service, views, what) in [("one", 1, "one view"), ("ten", 10, "ten views")] {
-        let (mut own, mut bare, mut over) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..GETS / GETS_TOGETHER {
-            gets(&here_client, service, round, &mut own).await?;
-            mgets(&mut wire, &names, views, round, &mut bare)?;
-            gets(&there_client, service, round, &mut over).await?;
+        for (together, turns) in GETS_TOGETHER {
+            let (mut own, mut bare, mut over) = (Vec::new(), Vec::new(), Vec::new());
+            for first in (0..GETS).step_by(together) {
+                let turn = first..first + together;
+                gets(&here_client, service, turn.clone(), &mut own).await?;
+                mgets(&mut wire, &names, views, turn.clone(), &mut bare)?;
+                gets(&there_client, service, turn, &mut over).await?;
+            }
+            let [own, bare, over] = [own, bare, over].map(|times| median(times) * 1e6);
+            let more = over - own - bare;
+            let figure = format!("{over:.0} us; embedded {own:.0} us, bare MGET {bare:.0} us: {more:+.0} us");
+            row(&format!("p50 of a Get of 1 x 10 features, {what}, over Redis, {turns}"), &figure, "at most +30 us");
         }
-        let (own, bare, over) = (median(own), median(bare), median(over));
-        let figure = format!(
-            "{:.0} us; embedded {:.0} us, bare MGET {:.0} us: {:+.0} us",
-            over * 1e6,
-            own * 1e6,
-            bare * 1e6,
-            (over - own - bare) * 1e6
-        );
-        row(&format!("p50 of a Get of 1 x 10 features, {what}, over Redis"), &figure, "at most +30 us");
         let own = cost(&here, &here_client, service, 1, REQUESTS).await?;
         let over = cost(&there, &there_client, service, 1, REQUESTS).await?;
         let figure = format!("{:.1} us against {:.1} us embedded: {:.2}", over * 1e6, own * 1e6, over / own);

@@ -42,8 +42,8 @@ pub async fn run() -> Result<()> {
     let folder = project(DEFINITIONS)?;
     let (server, client) = tidemill(folder.path()).await?;
     fill(&client, rows).await?;
-    sealed(&client, queries[0]).await?;
-    let index = in_process(rows)?;
+    let fresh = sealed(&client, queries[0]).await?;
+    let index = in_process(rows, fresh)?;
     let address = free_address()?;
     let mut command = Command::new(std::env::current_exe()?);
     let echo = Process::start(command.args(["echo-server", &address]), address)?;
@@ -114,22 +114,23 @@ async fn fill(client: &Client, rows: &[f32]) -> Result<()> {
     Ok(())
 }
 
-/// Waits until all vectors are in the graph.
-async fn sealed(client: &Client, query: &[f32]) -> Result<()> {
+/// Waits until all vectors are in the graph but those that came last, and tells how many these are.
+async fn sealed(client: &Client, query: &[f32]) -> Result<usize> {
     for _ in 0..1_200 {
         let plan = client.search(request(query)).await?.plans[0].plan.clone();
         let status = client.status().await?;
         let items = status.embeddings.get("items").context("the embedding")?;
         // Fresh ones are left until there are many.
         if plan == "traverse" && items.fresh < 8_192 {
-            return Ok(());
+            return Ok(usize::try_from(items.fresh)?);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     anyhow::bail!("no graph was built")
 }
 
-fn in_process(rows: &[f32]) -> Result<Index> {
+/// The same vectors, as many of them in front of the graph as the server has.
+fn in_process(rows: &[f32], fresh: usize) -> Result<Index> {
     let index = Index::new(DIMS, Metric::Cosine, IndexOptions::default())?;
     let keys: Vec<String> = (0..ROWS).map(|row| format!("item-{row}")).collect();
     let changes: Vec<Change<'_>> = keys
@@ -137,11 +138,12 @@ fn in_process(rows: &[f32]) -> Result<Index> {
         .zip(rows.chunks(DIMS))
         .map(|(key, vector)| Change::Upsert { key: key.as_bytes(), vector })
         .collect();
-    for changes in changes.chunks(1_024) {
-        index.write(changes)?;
-    }
+    let (first, last) = changes.split_at(ROWS - fresh);
+    first.chunks(1_024).try_for_each(|changes| index.write(changes).map(drop))?;
     index.rebuild(Builder::Flat, 2)?;
-    ensure!(index.stats().codes.is_some(), "there is a graph");
+    last.chunks(1_024).try_for_each(|changes| index.write(changes).map(drop))?;
+    let stats = index.stats();
+    ensure!(stats.codes.is_some() && stats.fresh == fresh, "a graph, and as many fresh vectors");
     Ok(index)
 }
 

@@ -113,6 +113,9 @@ impl std::fmt::Display for Origin {
     }
 }
 
+/// The file of a project that has them.
+pub const FILE: &str = "tidemill.toml";
+
 /// Known keys: name, default, what it is.
 pub const KEYS: [(&str, &str, &str); 44] = [
     ("data_dir", "data", "where the event log and the state live, relative to the project"),
@@ -190,7 +193,7 @@ const SECTIONS: [&str; 2] = ["auth", "limits"];
 pub fn load(project: &Path, flags: &[(&'static str, Option<String>)]) -> Result<Settings, Failure> {
     let mut values: BTreeMap<&'static str, (String, Origin)> =
         KEYS.iter().map(|(key, default, _)| (*key, (default.to_string(), Origin::Default))).collect();
-    values::from_file(&project.join("tidemill.toml"), &mut values)?;
+    values::from_file(&project.join(FILE), &mut values)?;
     values::from_environment(&mut values)?;
     for (key, value) in flags {
         if let Some(value) = value {

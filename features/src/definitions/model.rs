@@ -420,7 +420,7 @@ pub(super) fn resolve_reference(
         None => {
             // Whoever leaves the window out means one of them.
             let with_window = |name: &&&str| name.strip_prefix(feature).is_some_and(|rest| rest.starts_with('_'));
-            let near = outputs.iter().find(with_window).map(|name| name.to_string());
+            let near = outputs.iter().filter(with_window).min_by_key(|name| name.len()).map(|name| name.to_string());
             let near = near.or_else(|| nearest(feature, outputs.iter().copied()));
             let near = near.map(|name| format!("{view_name}:{name}"));
             Err((format!("view `{view_name}` has no feature `{feature}`"), near))

@@ -33,8 +33,7 @@ pub fn from_arguments(pairs: &[String]) -> Result<Given, Failure> {
             return Err(Failure::invalid("E2017", format!("`{pair}` is not KEY=VALUE")));
         };
         if columns.iter().any(|(known, _)| known == name) {
-            let message =
-                format!("`{name}` is given twice, and this is one entity; several are read from a file (--keys)");
+            let message = format!("`{name}` is given twice, and one entity is asked for");
             return Err(Failure::invalid("E2017", message));
         }
         columns.push((name.to_string(), tidemill_client::texts([value])));

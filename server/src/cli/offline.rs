@@ -16,8 +16,7 @@ use crate::settings;
 
 pub(super) fn check(dir: &Path, style: Style) -> Result<(), Ended> {
     let checked = project::load(dir)?;
-    // What `serve` would refuse is better known before.
-    settings::load(dir, &[])?;
+    let (wrong, elsewhere) = of_settings(dir);
     let (problems, not_ready) = match &checked {
         Ok(registry) => (&[][..], registry.not_ready.as_slice()),
         Err(problems) => (problems.as_slice(), &[][..]),
@@ -29,10 +28,11 @@ pub(super) fn check(dir: &Path, style: Style) -> Result<(), Ended> {
     let of_views = views
         .iter()
         .flat_map(|view| view.plan.warnings().into_iter().map(|warning| format!("view `{}`: {warning}", view.name)));
-    let warnings: Vec<String> = of_sources.chain(of_views).collect();
+    let warnings: Vec<String> = of_sources.chain(of_views).chain(elsewhere).collect();
     if style.json {
         let problem = |p: &Problem| json!({ "code": p.code, "file": p.file, "line": p.line, "column": p.column, "message": p.message, "near": p.near });
-        let list: Vec<_> = problems.iter().map(problem).collect();
+        let of_settings = wrong.iter().map(|wrong| json!({ "code": wrong.code, "file": settings::FILE, "line": null, "column": null, "message": wrong.message, "near": wrong.near.first() }));
+        let list: Vec<_> = problems.iter().map(problem).chain(of_settings).collect();
         let costs: serde_json::Map<String, Json> =
             views.iter().map(|view| (view.name.clone(), cost_json(view))).collect();
         println!(
@@ -42,7 +42,7 @@ pub(super) fn check(dir: &Path, style: Style) -> Result<(), Ended> {
     } else {
         problems.iter().for_each(|problem| eprintln!("{problem}\n"));
         match (&checked, style.quiet) {
-            (Ok(registry), false) => {
+            (Ok(registry), false) if wrong.is_none() => {
                 let declared = registry.views.iter().filter(|view| view.is_declared()).count();
                 let (sources, services) = (registry.sources.len(), registry.services.len());
                 println!("ok: {sources} sources, {declared} views, {services} services");
@@ -55,7 +55,19 @@ pub(super) fn check(dir: &Path, style: Style) -> Result<(), Ended> {
             _ => {}
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(Ended::Said(2)) }
+    match wrong {
+        Some(wrong) if !style.json => Err(wrong.into()),
+        None if problems.is_empty() => Ok(()),
+        _ => Err(Ended::Said(2)),
+    }
+}
+
+/// What is wrong in the project's settings, which `serve` would refuse; and what only the machine or the command line can give it.
+fn of_settings(dir: &Path) -> (Option<Failure>, Option<String>) {
+    match settings::load(dir, &[]).err() {
+        Some(failure) if ["E5003", "E5005"].contains(&failure.code) => (None, Some(failure.message)),
+        wrong => (wrong, None),
+    }
 }
 
 fn cost_json(view: &View) -> Json {

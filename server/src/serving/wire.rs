@@ -143,7 +143,8 @@ pub fn request_columns(
             None => {
                 let unknown = given.keys().filter(|given| !wanted.iter().any(|(known, _)| known == *given));
                 let close = tidemill_features::problem::nearest(name, unknown.map(String::as_str));
-                let instead = close.as_ref().map_or(String::new(), |given| format!("; `{given}` is given"));
+                let instead =
+                    close.as_ref().map_or(String::new(), |given| format!("; `{}` is given", shortened(given)));
                 let failure = Failure::field("E2006", what, format!("{what} `{name}` is missing{instead}"));
                 return Err(Failure { near: close.map(|_| name.clone()).into_iter().collect(), ..failure });
             }

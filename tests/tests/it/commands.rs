@@ -80,5 +80,20 @@ fn check_reads_the_settings_too() {
     assert!(check(folder.path()).status.success());
     std::fs::write(folder.path().join("tidemill.toml"), "[kafka]\nbroker = \"x\"\n").unwrap();
     let path = folder.path().display().to_string();
+    let output = run("", &["check", &path, "--json"]);
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &said["ok"], &said["problems"][0]["code"]),
+        (Some(2), &false.into(), &"E5004".into())
+    );
     refused("", &["check", &path], &["E5004", "unknown setting `kafka.broker`", "did you mean `kafka.brokers`"]);
+    std::fs::write(folder.path().join("features/more.toml"), "[service.a]\nfeatures = [\"count:*\"]\n").unwrap();
+    refused("", &["check", &path], &["unknown view `count`", "1 problem\n", "unknown setting `kafka.broker`"]);
+    // What the command line or the machine gives is no mistake of the project.
+    std::fs::remove_file(folder.path().join("features/more.toml")).unwrap();
+    let settings = "listen = \"0.0.0.0:6566\"\n[kafka]\nbrokers = \"${env:TIDEMILL_NO_SUCH}\"\n";
+    std::fs::write(folder.path().join("tidemill.toml"), settings).unwrap();
+    let output = check(folder.path());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("warning: ") && said.contains("TIDEMILL_NO_SUCH"), "{said}");
 }

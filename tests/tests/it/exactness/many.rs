@@ -102,7 +102,7 @@ async fn what_is_forgotten_of_one_partition_is_found() {
     let server = group.start("all").await;
     let client = server.client().await;
     let mut written = Written::new();
-    let everywhere = || (0..3 * PARTITIONS).map(|number| (format!("k{number}"), number % PARTITIONS));
+    let everywhere = || (0..10 * PARTITIONS).map(|number| (format!("k{number}"), number % PARTITIONS));
     let alone = |partition: i32| (0..5).map(move |_| (format!("alone-{partition}-"), partition));
     write(kafka, &topic, &mut written, everywhere().chain(FORGOTTEN.into_iter().flat_map(alone)));
     right(&server, &client, &written).await;

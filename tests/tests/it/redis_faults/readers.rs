@@ -81,7 +81,7 @@ source = "s"
 features = { newest = { agg = "last(text)" }, n = { agg = "count()", window = "lifetime" } }
 "#;
 
-/// A read of more than the 256 MB that one may fetch is refused, and takes no more memory than that; less of it is answered.
+/// A read of more than the 256 MB that one may fetch is refused; less of it is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_much_for_one_read_is_refused() {
     const KEYS: usize = 300;

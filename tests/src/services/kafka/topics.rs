@@ -29,6 +29,12 @@ impl Kafka {
         let made = block_on(self.admin().create_topics([&topic], &options())).expect("the broker answers");
         made.into_iter().for_each(|made| drop(made.unwrap_or_else(|e| panic!("topic {} is not made: {}", e.0, e.1))));
         self.wait_for("the new topic", || self.partitions(name) == partitions);
+        // Where the name was another topic's a moment ago, its last records could still go to that one, and be gone with it.
+        let is_empty = |partition| {
+            let ends = self.admin().inner().fetch_watermarks(name, partition, PATIENCE);
+            ends.is_ok_and(|ends| ends == (0, 0))
+        };
+        self.wait_for("empty partitions", || (0..partitions).all(is_empty));
     }
 
     /// Grows a topic to so many partitions.

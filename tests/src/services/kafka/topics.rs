@@ -29,7 +29,13 @@ impl Kafka {
         let made = block_on(self.admin().create_topics([&topic], &options())).expect("the broker answers");
         made.into_iter().for_each(|made| drop(made.unwrap_or_else(|e| panic!("topic {} is not made: {}", e.0, e.1))));
         self.wait_for("the new topic", || self.partitions(name) == partitions);
-        // Where the name was another topic's a moment ago, its last records could still go to that one, and be gone with it.
+    }
+
+    /// Makes a topic anew, of a name that another one has: that one goes first. It waits until the new partitions are there and
+    /// empty, since the first records could still go into the old ones and be gone with them. So nobody may write meanwhile.
+    pub fn make_anew(&self, name: &str, partitions: i32) {
+        self.delete_topic(name);
+        self.create_topic(name, partitions, &[]);
         let is_empty = |partition| {
             let ends = self.admin().inner().fetch_watermarks(name, partition, PATIENCE);
             ends.is_ok_and(|ends| ends == (0, 0))

@@ -136,8 +136,7 @@ async fn a_topic_that_was_made_anew_halts_a_group() {
             if !is_live {
                 member.terminate();
             }
-            kafka.delete_topic(&topic.name);
-            kafka.create_topic(&topic.name, 2, &[]);
+            kafka.make_anew(&topic.name, 2);
             topic.write(kafka, 0, 1_000..1_040, |_| true);
             topic.write(kafka, 1, 2_000..2_040, |_| true);
             if !is_live {

@@ -102,8 +102,7 @@ async fn a_topic_that_was_made_anew_halts() {
         let (server, client) = start(project.path()).await;
         consumed(&client, 20).await;
         server.kill();
-        kafka.delete_topic(&topic);
-        kafka.create_topic(&topic, 1, &[]);
+        kafka.make_anew(&topic, 1);
         produce(kafka, &topic, 100..100 + count).await;
         let (server, client) = start(project.path()).await;
         let shown = state_says(&client, "stopped: E1053").await;
@@ -129,8 +128,7 @@ async fn a_topic_that_is_made_anew_while_it_is_read_halts() {
         let project = reading(&kafka.address(), &format!("topic = \"{topic}\""), "");
         let (_server, client) = start(project.path()).await;
         consumed(&client, 20).await;
-        kafka.delete_topic(&topic);
-        kafka.create_topic(&topic, 1, &[]);
+        kafka.make_anew(&topic, 1);
         produce(kafka, &topic, 100..100 + count).await;
         state_says(&client, "stopped: E1053").await;
         assert_eq!(status(&client).await["sources"]["tx"]["consumed"], 20, "{case}");

@@ -31,7 +31,7 @@ use crate::source::kafka;
 use crate::source::message::{MessageReader, without_schemas};
 
 /// Of keys and values in a shared store.
-const SHARED_FORMAT: u32 = 1;
+const SHARED_FORMAT: u32 = 2;
 
 /// A running engine: what the doors (gRPC, HTTP) stand on.
 pub struct Server {
@@ -407,6 +407,22 @@ fn open_shared(
     if !is_reader {
         runtime.block_on(store.try_writes()).map_err(unusable)?;
     }
+    let definitions = agree(registry, (&store, &runtime), is_reader, &settings.prefix)?;
+    let (registry, stopping, trouble) = (registry.clone(), stopping.clone(), Default::default());
+    let prefix = settings.prefix.clone();
+    let neighbours =
+        SharedFeed::new(collections.clone(), (memory.clone(), clock.clone()), (store.clone(), runtime.clone()));
+    let neighbours = neighbours.map(Arc::new);
+    Ok(SharedParts { registry, store, runtime, stopping, prefix, definitions, trouble, neighbours })
+}
+
+/// Says what the definitions are if nobody has, and makes sure that they are these; gives what is said.
+fn agree(
+    registry: &Arc<Registry>,
+    (store, runtime): (&RedisStore, &tokio::runtime::Handle),
+    is_reader: bool,
+    prefix: &str,
+) -> Result<String, Failure> {
     let ours: BTreeMap<String, String> = registry
         .views
         .iter()
@@ -428,6 +444,13 @@ fn open_shared(
         None => runtime.block_on(store.agree(&definitions)).map_err(unusable)?,
     };
     let theirs: serde_json::Value = serde_json::from_str(&agreed).unwrap_or_default();
+    if theirs["format"] != said["format"] {
+        let message = format!(
+            "the shared store with prefix `{prefix}` is of another version of Tidemill (format {}, here {SHARED_FORMAT}); use that version, or another `prefix` under [redis], which is filled anew",
+            theirs["format"]
+        );
+        return Err(Failure::invalid("E5051", message));
+    }
     if theirs != said {
         let of = |name: &String| theirs["views"][name].as_str() != ours.get(name).map(String::as_str);
         let known = theirs["views"].as_object().into_iter().flat_map(|views| views.keys());
@@ -438,18 +461,12 @@ fn open_shared(
         different.sort_unstable();
         different.dedup();
         let message = format!(
-            "the shared store with prefix `{}` holds the views of other definitions (different: {}); use the definitions of the processes that run, or another `prefix` under [redis] for these",
-            settings.prefix,
+            "the shared store with prefix `{prefix}` holds the views of other definitions (different: {}); use the definitions of the processes that run, or another `prefix` under [redis] for these",
             different.into_iter().cloned().collect::<Vec<_>>().join(", ")
         );
         return Err(Failure::invalid("E5051", message));
     }
-    let (registry, stopping, trouble) = (registry.clone(), stopping.clone(), Default::default());
-    let prefix = settings.prefix.clone();
-    let neighbours =
-        SharedFeed::new(collections.clone(), (memory.clone(), clock.clone()), (store.clone(), runtime.clone()));
-    let neighbours = neighbours.map(Arc::new);
-    Ok(SharedParts { registry, store, runtime, stopping, prefix, definitions, trouble, neighbours })
+    Ok(definitions)
 }
 
 /// A store that has events which this process could give out again was filled from another data directory.

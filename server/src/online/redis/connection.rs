@@ -66,18 +66,6 @@ impl Connection {
         Ok(T::from_redis_value(answer.extract_error()?)?)
     }
 
-    /// Sends commands together, which one server answers in their order: all keys are in one slot.
-    pub(super) async fn query_together(&self, commands: &redis::Pipeline) -> Result<Vec<Value>, StoreError> {
-        let answers = match self.kind.clone() {
-            Kind::Single(mut single) => single.req_packed_commands(commands, 0, commands.len()).await,
-            Kind::Cluster(cluster) => {
-                futures::future::try_join_all(commands.cmd_iter().map(|command| cluster.request(command))).await
-            }
-        };
-        let answers = answers.and_then(|answers| answers.into_iter().map(Value::extract_error).collect());
-        answers.map_err(|error| in_words(&self.address, &error))
-    }
-
     /// Runs a script by its hash; a server that does not know it gets its text.
     pub(super) async fn run<T: FromRedisValue>(
         &self,

@@ -40,9 +40,14 @@ impl KeyNames {
         format!("{}:progress", self.tag(shard)).into_bytes()
     }
 
-    /// A hash: next offsets of the partitions in a shard.
+    /// A string, so that it is read by the MGET that reads records: next offsets of the partitions in a shard, a line for each.
     pub fn positions(&self, shard: usize) -> Vec<u8> {
         format!("{}:positions", self.tag(shard)).into_bytes()
+    }
+
+    /// A hash: where in that string the offset of a partition stands.
+    pub fn places(&self, shard: usize) -> Vec<u8> {
+        format!("{}:places", self.tag(shard)).into_bytes()
     }
 
     /// A sorted set: records of a shard that are followed, by the numbers of their last changes.

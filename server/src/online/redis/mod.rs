@@ -59,6 +59,23 @@ pub enum ReadChunks {
     Changed(Option<SharedRecord>),
 }
 
+/// What MGETs have answered so far.
+struct Taken {
+    records: Vec<Option<SharedRecord>>,
+    told: Vec<Bytes>,
+    bytes_left: u64,
+}
+
+impl Taken {
+    fn take(&mut self, (records, told): (Vec<Option<SharedRecord>>, Bytes)) -> Result<(), StoreError> {
+        let bytes = records.iter().flatten().map(|record| record.body.len() as u64).sum::<u64>();
+        self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(StoreError::TooMuch)?;
+        self.records.extend(records);
+        self.told.push(told);
+        Ok(())
+    }
+}
+
 impl RedisStore {
     /// Connects to what the settings name, and checks that it keeps what it is given.
     pub async fn open(settings: &RedisSettings) -> Result<RedisStore, StoreError> {
@@ -75,7 +92,8 @@ impl RedisStore {
 
     /// Does one commit.
     pub async fn commit(&self, commit: &ShardCommit) -> Result<Outcome, StoreError> {
-        let mut keys = vec![self.names.progress(commit.shard), self.names.positions(commit.shard)];
+        let names = &self.names;
+        let mut keys = vec![names.progress(commit.shard), names.positions(commit.shard), names.places(commit.shard)];
         let mut arguments = vec![
             commit.batch.to_vec(),
             number(commit.partitions.len()),
@@ -90,12 +108,12 @@ impl RedisStore {
                 step.from.to_vec(),
                 step.to.encode(),
                 name,
-                step.to.next.to_string().into_bytes(),
+                position(step.to.next),
             ]);
         }
         for record in &commit.records {
             let (view, key) = &record.key;
-            keys.extend([self.names.record(*view, key), self.names.chunks(*view, key)]);
+            keys.extend([names.record(*view, key), names.chunks(*view, key)]);
             let seal = |body: &[u8]| Envelope { definition: *view, sequence: 0, body }.seal();
             let stored = record.body.as_ref().map_or_else(Vec::new, |body| [&commit.batch[..], &seal(body)].concat());
             let stamp = record.from.map_or_else(Vec::new, |stamp| stamp.to_vec());
@@ -107,7 +125,7 @@ impl RedisStore {
             }
         }
         if commit.changes_followed() {
-            keys.extend([self.names.changes(commit.shard), self.names.marks(commit.shard)]);
+            keys.extend([names.changes(commit.shard), names.marks(commit.shard)]);
         }
         let answer: Vec<redis::Value> = self.connection.run(&self.commit, scripts::COMMIT, &keys, &arguments).await?;
         outcome(&answer).map_err(|error| of_key(error, &keys[0]))
@@ -124,60 +142,52 @@ impl RedisStore {
         keys: &[SharedKey],
         bytes_max: u64,
     ) -> Result<Vec<Option<SharedRecord>>, StoreError> {
-        let reads = keys.chunks(REDIS_MGET_KEYS).map(|keys| async move {
-            let names = self.names_of(keys);
-            let stored: Vec<Option<Bytes>> = self.connection.query(redis::cmd("MGET").arg(&names)).await?;
-            opened(&stored, &names)
-        });
-        let mut reads = futures::stream::iter(reads.collect::<Vec<_>>()).buffered(REDIS_MGETS);
-        let (mut records, mut bytes) = (Vec::with_capacity(keys.len()), 0);
-        while let Some(part) = reads.next().await {
-            let part = part?;
-            bytes += part.iter().flatten().map(|record| record.body.len() as u64).sum::<u64>();
-            if bytes > bytes_max {
-                return Err(StoreError::TooMuch);
-            }
-            records.extend(part);
-        }
-        Ok(records)
+        Ok(self.read(None, keys, bytes_max).await?.0)
     }
 
-    /// Records of one shard, its positions, and whether these were the same before and after: then they are those of the records.
+    /// Records of one shard, its positions, and whether these were the same each time that records were read: then they are those
+    /// of the records.
     pub async fn records_at(
         &self,
         shard: usize,
         keys: &[SharedKey],
         bytes_max: u64,
     ) -> Result<(Vec<Option<SharedRecord>>, Positions, bool), StoreError> {
-        if keys.len() > REDIS_MGET_KEYS {
-            // What is sent first is answered first.
-            let records = self.records_up_to(keys, bytes_max);
-            let three = futures::future::try_join3(self.positions(shard), records, self.positions(shard)).await;
-            let (before, records, after) = three?;
-            let is_same = before == after;
-            return Ok((records, before, is_same));
-        }
-        let (names, positions) = (self.names_of(keys), self.names.positions(shard));
-        let mut commands = redis::Pipeline::with_capacity(3);
-        commands.cmd("HGETALL").arg(&positions).cmd("MGET").arg(&names).cmd("HGETALL").arg(&positions);
-        let answers = self.connection.query_together(&commands).await?;
-        let [before, stored, after] = <[redis::Value; 3]>::try_from(answers).map_err(|_| not_understood())?;
-        let stored: Vec<Option<Bytes>> = redis::from_redis_value(stored).map_err(|_| not_understood())?;
-        let records = opened(&stored, &names)?;
-        let bytes = records.iter().flatten().map(|record| record.body.len() as u64).sum::<u64>();
-        if bytes > bytes_max {
-            return Err(StoreError::TooMuch);
-        }
-        let placed = |answer| redis::from_redis_value(answer).map(placed).map_err(|_| not_understood());
-        // A table that grows may tell the same in another order.
-        let is_alike = before == after;
-        let before = placed(before)?;
-        let is_same = is_alike || before == placed(after)?;
-        Ok((records, before, is_same))
+        let (records, told) = self.read(Some(self.names.positions(shard)), keys, bytes_max).await?;
+        let is_same = told.windows(2).all(|pair| pair[0] == pair[1]);
+        Ok((records, told.first().map_or_else(Positions::new, |told| placed(told)), is_same))
     }
 
-    fn names_of(&self, keys: &[SharedKey]) -> Vec<Vec<u8>> {
-        keys.iter().map(|(view, key)| self.names.record(*view, key)).collect()
+    /// Reads records and, with each MGET, one more key; gives what stood there each time.
+    async fn read(
+        &self,
+        beside: Option<Vec<u8>>,
+        keys: &[SharedKey],
+        bytes_max: u64,
+    ) -> Result<(Vec<Option<SharedRecord>>, Vec<Bytes>), StoreError> {
+        let mut taken = Taken { records: Vec::with_capacity(keys.len()), told: Vec::new(), bytes_left: bytes_max };
+        if keys.len() <= REDIS_MGET_KEYS {
+            taken.take(self.read_together(beside.as_ref(), keys).await?)?;
+            return Ok((taken.records, taken.told));
+        }
+        let reads = keys.chunks(REDIS_MGET_KEYS).map(|keys| self.read_together(beside.as_ref(), keys));
+        let mut reads = futures::stream::iter(reads.collect::<Vec<_>>()).buffered(REDIS_MGETS);
+        while let Some(part) = reads.next().await {
+            taken.take(part?)?;
+        }
+        Ok((taken.records, taken.told))
+    }
+
+    async fn read_together(
+        &self,
+        beside: Option<&Vec<u8>>,
+        keys: &[SharedKey],
+    ) -> Result<(Vec<Option<SharedRecord>>, Bytes), StoreError> {
+        let records = keys.iter().map(|(view, key)| self.names.record(*view, key));
+        let names: Vec<Vec<u8>> = records.chain(beside.cloned()).collect();
+        let stored: Vec<Option<Bytes>> = self.connection.query(redis::cmd("MGET").arg(&names)).await?;
+        let (stored, told) = stored.split_at_checked(keys.len()).ok_or_else(not_understood)?;
+        Ok((opened(stored, &names)?, told.first().cloned().flatten().unwrap_or_default()))
     }
 
     /// Chunks of a record that was read before: those of some ids, or all where there are no more than `all_up_to`.
@@ -212,7 +222,8 @@ impl RedisStore {
 
     /// Next offsets by partition as a shard has them; a partition of which it has nothing may be missing.
     pub async fn positions(&self, shard: usize) -> Result<Positions, StoreError> {
-        self.connection.query(redis::cmd("HGETALL").arg(self.names.positions(shard))).await.map(placed)
+        let told: Option<Bytes> = self.connection.query(redis::cmd("GET").arg(self.names.positions(shard))).await?;
+        Ok(placed(&told.unwrap_or_default()))
     }
 
     /// Encoded keys of all entities of a view, each once.
@@ -299,8 +310,18 @@ pub fn home_of(partition: &SourcePartition) -> usize {
     crate::place::shard_of(partition.to_string().as_bytes())
 }
 
-fn placed(stored: Vec<(String, u64)>) -> Positions {
-    stored.into_iter().filter_map(|(name, next)| Some((parse_name(&name)?, next))).collect()
+/// A next offset as positions have it: all have one length, so that a commit writes over it.
+fn position(next: u64) -> Vec<u8> {
+    format!("{next:020}").into_bytes()
+}
+
+/// Reads positions: lines of a partition's name, an equals sign and its next offset.
+fn placed(told: &[u8]) -> Positions {
+    let line = |line: &str| {
+        let (name, next) = line.split_once('=')?;
+        Some((parse_name(name)?, next.parse().ok()?))
+    };
+    String::from_utf8_lossy(told).lines().filter_map(line).collect()
 }
 
 fn opened(stored: &[Option<Bytes>], names: &[Vec<u8>]) -> Result<Vec<Option<SharedRecord>>, StoreError> {

@@ -1,9 +1,9 @@
 //! The scripts that run in Redis. Each looks at everything before its first write, since an error in a script takes nothing
 //! back; none reads a clock or a random number.
 
-/// A commit. KEYS: progress and positions of the shard, then record and chunks of each record, then, if some record is followed,
+/// A commit. KEYS: progress, positions and places of the shard, then record and chunks of each record, then, if some record is followed,
 /// changes and marks of the shard. ARGV: batch, number of partitions, of records, whether positions are kept; for each partition its
-/// field, token, expected state, new value, its name and its next offset; for each record the expected stamp (empty: none), the new
+/// field, token, expected state, new value, its name and its next offset as positions have it; for each record the expected stamp (empty: none), the new
 /// value (empty: it stays), its name among the changes (empty: nobody follows it), the number of chunks, and for each its field and
 /// value (empty: gone).
 ///
@@ -27,18 +27,22 @@ if done == partitions then return {'done'} end
 if moved then return {'moved', moved, found or ''} end
 local conflict = {'conflict'}
 for i = 1, records do
-  local stamp = redis.call('GETRANGE', KEYS[1 + 2 * i], 0, 15)
+  local stamp = redis.call('GETRANGE', KEYS[2 + 2 * i], 0, 15)
   if stamp ~= ARGV[at] then
     table.insert(conflict, i - 1)
-    table.insert(conflict, redis.call('GET', KEYS[1 + 2 * i]) or '')
+    table.insert(conflict, redis.call('GET', KEYS[2 + 2 * i]) or '')
   end
   local chunks = tonumber(ARGV[at + 3])
-  if chunks > 0 then redis.call('HLEN', KEYS[2 + 2 * i]) end
+  if chunks > 0 then redis.call('HLEN', KEYS[3 + 2 * i]) end
   at = at + 4 + 2 * chunks
 end
 if #conflict > 1 then return conflict end
-redis.call('HLEN', KEYS[2])
-local changes, marks, number = KEYS[3 + 2 * records], KEYS[4 + 2 * records], nil
+local length, places = 0, {}
+if positioned then
+  length = redis.call('STRLEN', KEYS[2])
+  for i = 1, partitions do places[i] = redis.call('HGET', KEYS[3], ARGV[3 + 6 * i]) end
+end
+local changes, marks, number = KEYS[4 + 2 * records], KEYS[5 + 2 * records], nil
 if changes then
   redis.call('HLEN', marks)
   local newest = redis.call('ZRANGE', changes, 0, 0, 'REV', 'WITHSCORES')
@@ -46,15 +50,15 @@ if changes then
 end
 at = 5 + 6 * partitions
 for i = 1, records do
-  if ARGV[at + 1] ~= '' then redis.call('SET', KEYS[1 + 2 * i], ARGV[at + 1]) end
+  if ARGV[at + 1] ~= '' then redis.call('SET', KEYS[2 + 2 * i], ARGV[at + 1]) end
   if ARGV[at + 2] ~= '' then redis.call('ZADD', changes, string.format('%.0f', number), ARGV[at + 2]) end
   local chunks = tonumber(ARGV[at + 3])
   at = at + 4
   for _ = 1, chunks do
     if ARGV[at + 1] == '' then
-      redis.call('HDEL', KEYS[2 + 2 * i], ARGV[at])
+      redis.call('HDEL', KEYS[3 + 2 * i], ARGV[at])
     else
-      redis.call('HSET', KEYS[2 + 2 * i], ARGV[at], ARGV[at + 1])
+      redis.call('HSET', KEYS[3 + 2 * i], ARGV[at], ARGV[at + 1])
     end
     at = at + 2
   end
@@ -63,10 +67,16 @@ if number then
   redis.call('HSET', marks, string.format('%.0f', number), batch)
   redis.call('HDEL', marks, string.format('%.0f', number - 4096))
 end
+if positioned and length == 0 then redis.call('UNLINK', KEYS[3]) end
 at = 5
-for _ = 1, partitions do
-  if positioned then redis.call('HSET', KEYS[2], ARGV[at + 4], ARGV[at + 5]) end
+for i = 1, partitions do
   redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 3])
+  if places[i] and length > 0 then
+    redis.call('SETRANGE', KEYS[2], places[i], ARGV[at + 5])
+  elseif positioned then
+    redis.call('HSET', KEYS[3], ARGV[at + 4], length + #ARGV[at + 4] + 1)
+    length = redis.call('APPEND', KEYS[2], ARGV[at + 4] .. '=' .. ARGV[at + 5] .. '\n')
+  end
   at = at + 6
 end
 return {'done'}
@@ -175,6 +185,9 @@ pub const PROBE: &str = r#"
 redis.call('SET', KEYS[1], '')
 redis.call('GETRANGE', KEYS[1], 0, 15)
 redis.call('GET', KEYS[1])
+redis.call('APPEND', KEYS[1], 'a')
+redis.call('SETRANGE', KEYS[1], 0, 'b')
+redis.call('STRLEN', KEYS[1])
 redis.call('UNLINK', KEYS[1])
 redis.call('HSET', KEYS[1], 'a', 'b')
 redis.call('HGET', KEYS[1], 'a')

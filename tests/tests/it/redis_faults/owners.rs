@@ -91,4 +91,10 @@ async fn other_definitions_and_other_data_directories_are_refused() {
     configure(other.path(), &redis.address(), "");
     let said = refused(other.path()).await;
     assert!(said.contains("E5051"), "{said}");
+    let said = redis.cli(&["get", "{other:group}:definitions"]);
+    assert_eq!(said, "", "it was emptied");
+    redis.cli(&["set", "{other:group}:definitions", r#"{"format":1,"shards":256,"views":{}}"#]);
+    configure(other.path(), &redis.address(), "prefix = \"other\"");
+    let said = refused(other.path()).await;
+    assert!(said.contains("E5051") && said.contains("another version") && said.contains("`prefix`"), "{said}");
 }

@@ -210,8 +210,8 @@ async fn leftovers_go_and_what_has_progress_stays(store: &RedisStore, cli: &dyn 
     other.commit(1, vec![record(21, 0, None, "b")]).await;
     assert_eq!(store.forget_leftovers().await.unwrap(), 0);
     cli(&["del", &format!("{{{prefix}:s19}}:progress")]);
-    // The record and the positions of the shard.
-    assert_eq!(store.forget_leftovers().await.unwrap(), 2);
+    // The record, the positions of the shard, and their places.
+    assert_eq!(store.forget_leftovers().await.unwrap(), 3);
     assert_eq!((owner.body(0).await, other.body(0).await), (None, Some(b"b".to_vec())));
     let keys: BTreeSet<Box<[u8]>> = store.keys_of(VIEW).await.unwrap().into_iter().collect();
     assert_eq!(keys.iter().filter(|key| shard_of(key) == 21).count(), 1);

@@ -54,7 +54,14 @@ impl Broker {
     pub fn start(with_redis: bool) -> Result<Broker> {
         let services = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/services");
         let wanted = if with_redis { &["up", "kafka", "redis"][..] } else { &["up", "kafka"] };
-        let mut script = Command::new(services).args(wanted).stdout(Stdio::piped()).spawn()?;
+        let mut script = Command::new(services);
+        script.args(wanted).stdout(Stdio::piped());
+        // A broker has a disk of its own. On one disk a sync of the log waits for what the broker has not written yet.
+        let memory = std::path::Path::new("/dev/shm");
+        if memory.is_dir() {
+            script.env("TMPDIR", memory);
+        }
+        let mut script = script.spawn()?;
         let lines = BufReader::new(script.stdout.take().context("it is piped")?).lines();
         let (mut kafka, mut redis) = (None, None);
         for line in lines {

@@ -205,7 +205,9 @@ impl Embedded {
         let meta = Envelope { definition: 0, sequence, body: &flush.meta.encode() }.seal();
         batch.insert(&self.meta, META_KEY, meta);
         batch.commit().map_err(failed)?;
-        self.database.persist(PersistMode::Buffer).map_err(failed)
+        // The log is the truth, and does not need it; but what lies unwritten for long is written all at once, and where both share a
+        // disk a sync of the log then waits for it.
+        self.database.persist(PersistMode::SyncData).map_err(failed)
     }
 
     /// Makes all commits durable.

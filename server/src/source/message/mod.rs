@@ -100,7 +100,7 @@ impl MessageReader {
         given: &[(usize, Value<'_>)],
         decoder: &mut Decoder,
     ) -> Result<(), Box<NeedsSchema>> {
-        let mut row = vec![Value::Null; self.source.fields.len()];
+        let mut row: Vec<Value<'_>> = self.source.fields.iter().map(|_| Value::Null).collect();
         let known;
         let filled = match &self.encoding {
             _ if message.len() > EVENT_BYTES_MAX => {

@@ -41,12 +41,6 @@ impl ProtobufLayout {
 
     fn walk<'m>(&'m self, level: usize, message: &'m [u8], source: &Source, row: &mut [Value<'m>]) -> Found<()> {
         let level = &self.levels[level];
-        for (at, value) in &level.absent {
-            // A message that stands there twice is one: what its first part has said stays.
-            if row[*at].is_null() {
-                row[*at] = value.borrowed();
-            }
-        }
         let mut input = Bytes::new(message);
         while !input.is_empty() {
             let (number, wire) = tag(&mut input).map_err(broken)?;
@@ -70,9 +64,8 @@ impl ProtobufLayout {
                 }
                 To::Column { at, of, items: None } => {
                     expect(target, wire, of.wire())?;
-                    let before = std::mem::take(&mut row[*at]);
                     row[*at] = if of.is_message() {
-                        joined(before, counted(&mut input).map_err(broken)?)
+                        joined(std::mem::take(&mut row[*at]), counted(&mut input).map_err(broken)?)
                     } else {
                         of.read(&mut input, &source.fields[*at].1).map_err(|fault| (fault, *at))?
                     };
@@ -85,6 +78,12 @@ impl ProtobufLayout {
                     repeated(target, of, wire, (&mut input, items), &mut list).map_err(|fault| (fault, *at))?;
                     row[*at] = Value::List(list);
                 }
+            }
+        }
+        for (at, value) in &level.absent {
+            // A message that stands there twice is one: what its first part has said stays.
+            if row[*at].is_null() {
+                row[*at] = value.borrowed();
             }
         }
         Ok(())

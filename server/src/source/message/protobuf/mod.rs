@@ -41,6 +41,12 @@ impl ProtobufLayout {
 
     fn walk<'m>(&'m self, level: usize, message: &'m [u8], source: &Source, row: &mut [Value<'m>]) -> Found<()> {
         let level = &self.levels[level];
+        for (at, value) in &level.absent {
+            // A message that stands there twice is one: what its first part has said stays.
+            if row[*at].is_null() {
+                row[*at] = value.borrowed();
+            }
+        }
         let mut input = Bytes::new(message);
         while !input.is_empty() {
             let (number, wire) = tag(&mut input).map_err(broken)?;
@@ -78,12 +84,6 @@ impl ProtobufLayout {
                     repeated(target, of, wire, (&mut input, items), &mut list).map_err(|fault| (fault, *at))?;
                     row[*at] = Value::List(list);
                 }
-            }
-        }
-        for (at, value) in &level.absent {
-            // A message that stands there twice is one: what its first part has said stays.
-            if row[*at].is_null() {
-                row[*at] = value.borrowed();
             }
         }
         Ok(())

@@ -41,6 +41,7 @@ local length, places = 0, {}
 if positioned then
   length = redis.call('STRLEN', KEYS[2])
   for i = 1, partitions do places[i] = redis.call('HGET', KEYS[3], ARGV[3 + 6 * i]) end
+  if length == 0 then places = {} end
 end
 local changes, marks, number = KEYS[4 + 2 * records], KEYS[5 + 2 * records], nil
 if changes then
@@ -71,7 +72,7 @@ if positioned and length == 0 then redis.call('UNLINK', KEYS[3]) end
 at = 5
 for i = 1, partitions do
   redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 3])
-  if places[i] and length > 0 then
+  if places[i] then
     redis.call('SETRANGE', KEYS[2], places[i], ARGV[at + 5])
   elseif positioned then
     redis.call('HSET', KEYS[3], ARGV[at + 4], length + #ARGV[at + 4] + 1)

@@ -186,6 +186,33 @@ async fn what_has_another_kind_leaves_nothing_half_written(
     assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
 }
 
+/// Somebody has deleted them: the next commit writes those of its partitions, each to a place of its own.
+async fn positions_that_are_gone_come_back(store: &RedisStore, cli: &dyn Fn(&[&str]) -> String, prefix: &str) {
+    let (mut one, mut two) = (Owner::claim(store, 10, 27).await, Owner::claim(store, 11, 27).await);
+    one.commit(3, Vec::new()).await;
+    two.commit(4, Vec::new()).await;
+    assert_eq!((one.seen().await.1, two.seen().await.1), (Some(3), Some(4)));
+    let [positions, places] = ["positions", "places"].map(|kind| format!("{{{prefix}:s27}}:{kind}"));
+    cli(&["del", &positions]);
+    let mut commit = one.step(1, vec![record(27, 0, None, "a")]);
+    let mut of_two = two.step(1, Vec::new()).partitions.remove(0);
+    of_two.to.batch = commit.batch;
+    commit.partitions.push(of_two);
+    assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+    assert_eq!((one.seen().await.1, two.seen().await.1), (Some(4), Some(5)));
+    (one.stored, two.stored) = (commit.partitions[0].to.clone(), commit.partitions[1].to.clone());
+    two.commit(1, Vec::new()).await;
+    assert_eq!((one.seen().await.1, two.seen().await.1), (Some(4), Some(6)));
+    // What is of another kind is seen before anything is written.
+    cli(&["set", &places, "a"]);
+    let error = store.commit(&one.step(1, vec![record(27, 1, None, "b")])).await.expect_err("it is a string");
+    assert!(matches!(&error, StoreError::Damaged(why) if why.contains("another kind")), "{error}");
+    assert_eq!((one.body(1).await, one.seen().await), (None, (Some(one.stored.clone()), Some(4))));
+    cli(&["del", &places, &positions]);
+    one.commit(1, Vec::new()).await;
+    assert_eq!(one.seen().await.1, Some(5));
+}
+
 async fn what_has_no_room_leaves_nothing_half_written(store: &RedisStore, configure: &dyn Fn(&str, &str)) {
     let owner = Owner::claim(store, 5, 17).await;
     let before = owner.seen().await;
@@ -238,6 +265,7 @@ async fn everything(store: &RedisStore, prefix: &str, cli: &dyn Fn(&[&str]) -> S
     a_stale_owner_and_an_older_position_are_refused(store).await;
     a_record_that_was_changed_by_others_is_a_conflict(store).await;
     what_has_another_kind_leaves_nothing_half_written(store, cli, prefix).await;
+    positions_that_are_gone_come_back(store, cli, prefix).await;
     what_has_no_room_leaves_nothing_half_written(store, configure).await;
     leftovers_go_and_what_has_progress_stays(store, cli, prefix).await;
     cli(&["script", "flush"]);
